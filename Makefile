@@ -1,0 +1,48 @@
+# rali_lab: two commands do everything: `make reproduce`, then `make test`.
+PYTHON  ?= python3.11
+VENV    ?= .venv
+PROFILE ?= tiny
+SEED    ?= 0
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce publish test check lab base-model bench figures clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## make the environment in .venv (about 3 minutes, once)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]"
+	@touch $@
+
+reproduce: setup  ## run every notebook, draw every figure, write the claims ledger (PROFILE=tiny)
+	$(BIN)/python -m rali_lab.lab.runner --profile $(PROFILE) --seed $(SEED)
+
+test: setup  ## run the tests and the docstring examples
+	$(BIN)/python -m pytest
+
+check: setup  ## lint, and fail if a committed notebook or table is stale
+	$(BIN)/ruff check rali_lab tests
+	$(BIN)/python -m rali_lab.publish --check
+
+publish: setup  ## copy the last run into notebooks/, figures/, docs/results/ and the README tables
+	$(BIN)/python -m rali_lab.publish --profile $(PROFILE)
+
+lab: setup  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+base-model: setup  ## rebuild the tiny base model and the small CLIP from Debian's photographs (about 40 minutes)
+	$(BIN)/python -m rali_lab.base.build
+
+bench: setup  ## three seeds of everything, and the efficiency table (about 40 minutes)
+	$(BIN)/python -m rali_lab.bench
+
+figures: setup  ## redraw the figures from the last run's data without computing anything again
+	$(BIN)/python -m rali_lab.lab.runner --profile $(PROFILE) --seed $(SEED) --force
+
+clean:  ## remove runs and caches (not the environment, not the artefacts)
+	rm -rf runs build .pytest_cache .ruff_cache

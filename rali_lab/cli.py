@@ -1,0 +1,249 @@
+"""The command `rali-lab`: score pictures, print results, check rated folders, reproduce the study.
+
+Exit codes: 0 all good; 1 a picture could not be scored, or a table has problems; 2 wrong usage, or no model
+or results yet; 130 interrupted; 141 the reader of the output went away. Heavy libraries load where needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rali_lab import __version__
+
+if TYPE_CHECKING:
+    from rali_lab.evaluate.results import Record
+
+RUNS = Path("runs")
+CHUNK = 8
+"""Pictures held in memory at a time; their scores are printed before the next are read."""
+PROGRESS_FROM = 20
+"""A progress bar is shown above this number of pictures."""
+
+
+class CommandError(Exception):
+    """Ends the command with exit code 2 and its message as one line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; argparse itself exits with 2 on wrong usage."""
+    parser = _parser()
+    args, extra = parser.parse_known_args(argv)
+    if extra and args.command is not _reproduce:
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    args.extra = extra
+    if hasattr(sys.stdout, "reconfigure"):  # file names that are no valid text come out as the bytes they are
+        sys.stdout.reconfigure(errors="surrogateescape")
+    try:
+        code = args.command(args)
+        sys.stdout.flush()
+        return code
+    except CommandError as error:
+        _complain(error)
+        return 2
+    except KeyboardInterrupt:
+        _complain("interrupted; every line printed so far is complete")
+        return 130
+    except BrokenPipeError:  # `rali-lab ... | head`: say nothing, here or when Python flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rali-lab", description="Picture quality with RALI, and its study.")
+    parser.add_argument("--version", action="version", version=f"rali-lab {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    score = commands.add_parser("score", help="score pictures from 1 (bad) to 5 (excellent)")
+    score.add_argument(
+        "paths", nargs="+", metavar="PATH", help="picture file, or folder (searched recursively)"
+    )
+    score.add_argument("--model", metavar="DIR", help="a saved RALI model (default: the one of the last run)")
+    score.add_argument(
+        "--json", action="store_true", help="one JSON object per line instead of score<TAB>path"
+    )
+    score.add_argument("--quiet", action="store_true", help="no progress bar; errors are still reported")
+    score.set_defaults(command=_score)
+
+    results = commands.add_parser("results", help="print the headline numbers of a run")
+    results.add_argument("--json", action="store_true", help="a JSON list of records instead of a table")
+    where = results.add_mutually_exclusive_group()
+    where.add_argument("--profile", help="the run of this profile (default: the most recent run)")
+    where.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="a run's folder, instead of runs/<profile>"
+    )
+    results.set_defaults(command=_results)
+
+    check = commands.add_parser("validate", help="check a score table and its pictures")
+    check.add_argument("csv", metavar="CSV", help="score table with a header line")
+    check.add_argument("images", metavar="IMAGES", help="folder that the image names are relative to")
+    check.add_argument(
+        "--mos-range", nargs=2, type=float, required=True, metavar=("LO", "HI"), help="rating scale"
+    )
+    check.add_argument("--dmos", action="store_true", help="lower is better")
+    check.add_argument("--domain", help="name of the data set (default: the table's file name)")
+    check.add_argument("--image-column", default="image", help="default: %(default)s")
+    check.add_argument("--mos-column", default="mos", help="default: %(default)s")
+    for name in ("std", "source", "split"):
+        check.add_argument(f"--{name}-column", help="default: none")
+    check.set_defaults(command=_validate)
+
+    reproduce = commands.add_parser(
+        "reproduce", add_help=False, help="run the study; takes the runner's options"
+    )
+    reproduce.set_defaults(command=_reproduce)
+    return parser
+
+
+def _score(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    paths, failed = _find(args.paths)
+    scorer = _load_scorer(args.model) if paths else None
+    hidden = args.quiet or len(paths) <= PROGRESS_FROM
+    with tqdm(total=len(paths), disable=hidden, unit="picture", file=sys.stderr) as bar:
+        for start in range(0, len(paths), CHUNK):
+            outcomes = _score_chunk(scorer, paths[start : start + CHUNK])
+            with bar.external_write_mode(file=sys.stdout):
+                failed += sum(
+                    not _print_outcome(path, outcome, args.json) for path, outcome in outcomes.items()
+                )
+            bar.update(len(outcomes))
+    return 1 if failed else 0
+
+
+def _find(paths: Sequence[str]) -> tuple[list[Path], int]:
+    """All pictures under the paths, and how many of the paths were of no use (each reported)."""
+    from rali_lab.data.images import PictureError, find_pictures
+
+    found, failed = [], 0
+    for path in paths:
+        try:
+            found += find_pictures(path)
+        except PictureError as error:
+            failed += 1
+            _complain(error)
+    return list(dict.fromkeys(found)), failed
+
+
+def _score_chunk(scorer, paths: Sequence[Path]) -> dict[Path, float | Exception]:
+    """Each path with its score, or with the reason why it has none."""
+    from rali_lab.data.images import PictureError, read_picture
+
+    outcomes: dict[Path, float | Exception] = dict.fromkeys(paths, math.nan)
+    pictures = {}
+    for path in paths:
+        try:
+            pictures[path] = read_picture(path)
+        except PictureError as error:
+            outcomes[path] = error
+    if pictures:
+        scores = map(float, scorer.predict(list(pictures.values())))
+        outcomes.update(zip(pictures, scores, strict=True))
+    return outcomes
+
+
+def _print_outcome(path: Path, outcome: float | Exception, as_json: bool) -> bool:
+    """Print a score on stdout and return True, or say on stderr why there is none."""
+    if isinstance(outcome, Exception):
+        _complain(outcome)
+    elif not math.isfinite(outcome):
+        _complain(f"{path}: the model gave {outcome}, not a number; train it again with `make reproduce`")
+    else:
+        line = json.dumps({"path": str(path), "score": outcome}) if as_json else f"{outcome:.2f}\t{path}"
+        print(line, flush=True)
+        return True
+    return False
+
+
+def _load_scorer(model_dir: str | None):
+    try:
+        from rali_lab.pipeline import default_scorer
+
+        return default_scorer(model_dir)
+    except ImportError as error:
+        raise CommandError(f"scoring needs the full installation ({error}); run `make setup`") from error
+    except (FileNotFoundError, ValueError) as error:
+        raise CommandError(error) from error
+
+
+def _results(args: argparse.Namespace) -> int:
+    from rali_lab.evaluate.results import read_records
+
+    path = _results_path(args.run_dir, args.profile)
+    try:
+        records = read_records(path)
+    except (OSError, ValueError) as error:
+        raise CommandError(error) from error
+    if args.json:
+        print(json.dumps([record.to_dict() for record in records], indent=1))
+    else:
+        print(_results_table(records))
+    return 0
+
+
+def _results_path(run_dir: Path | None, profile: str | None) -> Path:
+    folder = run_dir or RUNS / (profile or "*")
+    wanted = folder / "results.json"
+    found = [wanted] if run_dir or profile else list(RUNS.glob("*/results.json"))
+    found = [path for path in found if path.is_file()]
+    if not found:
+        raise CommandError(f"{wanted}: no results yet; run `make reproduce` in the project's folder first")
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def _results_table(records: Sequence[Record]) -> str:
+    from rali_lab.evaluate.tables import with_interval
+
+    rows = [("profile", "role", "domain", "metric", "method", "value [95 % interval]", "n", "seeds")]
+    for r in records:
+        n = "-" if r.n is None else str(r.n)
+        rows.append((r.profile, r.role, r.domain, r.metric, r.method, with_interval(r), n, str(r.seeds)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _validate(args: argparse.Namespace) -> int:
+    from rali_lab.data.readers import read_rated_folder
+    from rali_lab.data.validation import validate
+
+    try:
+        pictures = read_rated_folder(
+            args.csv,
+            args.images,
+            domain=args.domain or Path(args.csv).stem,
+            mos_range=tuple(args.mos_range),
+            image_column=args.image_column,
+            mos_column=args.mos_column,
+            std_column=args.std_column,
+            higher_is_better=not args.dmos,
+            source_column=args.source_column,
+            split_column=args.split_column,
+        )
+    except (OSError, ValueError) as error:
+        _complain(error)
+        return 1
+    report = validate(pictures)
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from rali_lab.lab import runner
+
+    return runner.main(args.extra) or 0
+
+
+def _complain(message: object) -> None:
+    """One line on stderr, however many the message had."""
+    print("rali-lab:", " ".join(str(message).split("\n")), file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

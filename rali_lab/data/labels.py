@@ -1,0 +1,84 @@
+"""Pseudo-MOS: full-reference quality on the 1..5 scale, and the rater panel that turns it into opinion scores.
+
+No human rated the generated pictures. Their score starts from two full-reference measures, HaarPSI (Reisenhofer et
+al., 2018) and VSI (Zhang, Shen & Li, 2014), both from `piq`, and passes through a simulated panel of raters, each
+with a bias, a noise and a scale that is cut at 1 and 5. It is called pseudo-MOS wherever it appears.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def full_reference_quality(references: np.ndarray, pictures: np.ndarray, *, batch: int = 32) -> np.ndarray:
+    """Quality of pictures against their originals on the scale 1 (worst) to 5 (identical).
+
+    Parameters
+    ----------
+    references, pictures : (n, H, W, 3) uint8, paired.
+    batch : pictures measured at a time.
+
+    Returns
+    -------
+    (n,) float64: ``1 + 4 * (HaarPSI + max(0, 5 * VSI - 4)) / 2``, our mapping; VSI spends most of its range between 0.8 and 1.
+    Cost: about 40 ms for a 128 x 128 pair on one core.
+    """
+    import torch
+    from piq import haarpsi, vsi
+
+    if references.shape != pictures.shape:
+        raise ValueError(f"references {references.shape} and pictures {pictures.shape} must have the same shape")
+    out = []
+    with torch.inference_mode():
+        for i in range(0, len(pictures), batch):
+            a, b = (
+                torch.from_numpy(np.ascontiguousarray(x[i : i + batch])).permute(0, 3, 1, 2).float() / 255
+                for x in (references, pictures)
+            )
+            h = haarpsi(b, a, data_range=1.0, reduction="none").numpy()
+            v = vsi(b, a, data_range=1.0, reduction="none").numpy()
+            out.append(1 + 4 * (h + np.clip(5 * v - 4, 0, 1)) / 2)
+    return np.concatenate(out).astype(np.float64) if out else np.zeros(0)
+
+
+@dataclass(frozen=True)
+class RaterPanel:
+    """A panel of simulated raters with an annotation bias.
+
+    The panel of a domain sees quality through a monotone map (`gamma`, `shift`, `gain`), as every published data set has its own
+    scale, instructions and rater population; then each rater adds a personal bias and a noise for every picture.
+
+    Attributes
+    ----------
+    gamma : exponent on quality rescaled to 0..1; above 1 the panel is harsh, below 1 lenient.
+    gain, shift : how much of the scale is used, and where it sits (points of 1..5).
+    raters : size of the panel.
+    noise, bias : standard deviations of a single judgement and of a rater's own offset, in points.
+    """
+
+    gamma: float = 1.0
+    gain: float = 1.0
+    shift: float = 0.0
+    raters: int = 15
+    noise: float = 0.45
+    bias: float = 0.25
+
+    def opinion(self, quality: np.ndarray) -> np.ndarray:
+        """What the panel would say on average without noise: a monotone map of (n,) quality, 1..5 in and out."""
+        unit = np.clip((np.asarray(quality, dtype=np.float64) - 1) / 4, 0, 1)
+        return np.clip(3 + self.gain * (4 * unit**self.gamma - 2) + self.shift, 1, 5)
+
+    def rate(self, quality: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Mean opinion score and standard deviation over the panel: two (n,) arrays, MOS within 1..5.
+
+        >>> mos, std = RaterPanel().rate(np.array([1.5, 4.5]), np.random.default_rng(0))
+        >>> bool(mos[0] < mos[1])
+        True
+        """
+        opinion = self.opinion(quality)
+        offsets = rng.normal(0, self.bias, self.raters)
+        votes = opinion[:, None] + offsets + rng.normal(0, self.noise, (len(opinion), self.raters))
+        votes = np.clip(votes, 1, 5)
+        return votes.mean(axis=1), votes.std(axis=1, ddof=1)

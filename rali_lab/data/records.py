@@ -1,0 +1,122 @@
+"""The one record that travels through the whole project: a picture with its provenance and its score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+LEVEL_WORDS = ("slight", "moderate", "obvious", "serious", "catastrophic")
+"""Severity words for levels 1 to 5, as in Q-Insight's degradation task."""
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """One degradation of a picture: what was done to it (`name`) and how strongly (`level`, 1 to 5).
+
+    >>> Distortion("noise", 4).level_word
+    'serious'
+    """
+
+    name: str
+    level: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.level <= len(LEVEL_WORDS):
+            raise ValueError(f"distortion {self.name!r}: level must be 1..{len(LEVEL_WORDS)}, got {self.level}")
+
+    @property
+    def level_word(self) -> str:
+        return LEVEL_WORDS[self.level - 1]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, where it comes from, what was done to it and how it was rated.
+
+    Attributes
+    ----------
+    id : unique over all domains.
+    domain : name of the data set it belongs to.
+    source : the scene or pristine original; splits never divide a source.
+    distortions : what was done to the original, in order; empty for a pristine or an in-the-wild picture.
+    mos, std : (pseudo-)MOS in 1..5, higher is better, and the standard deviation of the ratings; None if unrated.
+    split : "train", "val" or "test".
+    path, array : the pixels, on disk or in memory (H, W, 3) uint8; exactly one of them is given.
+    reference : pseudo-MOS before the domain's own annotation bias, where known.
+    """
+
+    id: str
+    domain: str
+    source: str
+    split: str
+    distortions: tuple[Distortion, ...] = ()
+    mos: float | None = None
+    std: float | None = None
+    path: str | None = None
+    array: np.ndarray | None = field(default=None, repr=False, compare=False)
+    reference: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"picture {self.id!r}: split must be one of {SPLITS}, got {self.split!r}")
+        if (self.path is None) == (self.array is None):
+            raise ValueError(f"picture {self.id!r}: give either path or array, and only one of them")
+
+    def pixels(self) -> np.ndarray:
+        """The picture as (H, W, 3) uint8 sRGB; reads the file when the record holds a path."""
+        if self.array is not None:
+            return self.array
+        from rali_lab.data.images import read_picture
+
+        return read_picture(self.path)
+
+
+def save_pictures(pictures: Sequence[Picture], folder: Path) -> None:
+    """Write records and pixels of equally sized pictures to `folder` (records.json, pixels.npy)."""
+    rows = [{k: v for k, v in asdict(p).items() if k != "array"} for p in pictures]
+    (Path(folder) / "records.json").write_text(json.dumps(rows))
+    np.save(Path(folder) / "pixels.npy", np.stack([p.pixels() for p in pictures]))
+
+
+def load_pictures(folder: Path) -> list[Picture]:
+    """Read what `save_pictures` wrote; pixels are memory-mapped, so nothing is read before it is used."""
+    rows = json.loads((Path(folder) / "records.json").read_text())
+    pixels = np.load(Path(folder) / "pixels.npy", mmap_mode="r")
+    return [
+        Picture(**{**row, "distortions": tuple(Distortion(**d) for d in row["distortions"]), "path": None}, array=np.asarray(x))
+        for row, x in zip(rows, pixels, strict=True)
+    ]
+
+
+def select(
+    pictures: Iterable[Picture],
+    *,
+    domain: str | Sequence[str] | None = None,
+    split: str | Sequence[str] | None = None,
+) -> list[Picture]:
+    """The pictures of the given domain(s) and split(s), in their order.
+
+    >>> select([], domain="photo")
+    []
+    """
+    domains = (domain,) if isinstance(domain, str) else domain
+    splits = (split,) if isinstance(split, str) else split
+    return [
+        p
+        for p in pictures
+        if (domains is None or p.domain in domains) and (splits is None or p.split in splits)
+    ]
+
+
+def mos_of(pictures: Sequence[Picture]) -> np.ndarray:
+    """Scores of rated pictures as (n,) float64; raises ValueError naming the first picture without one."""
+    unrated = [p.id for p in pictures if p.mos is None]
+    if unrated:
+        raise ValueError(f"{len(unrated)} pictures have no score, the first is {unrated[0]!r}; select rated ones")
+    return np.array([p.mos for p in pictures], dtype=np.float64)

@@ -1,0 +1,211 @@
+"""The claims ledger: sentences and bounds are written down before the run, verdicts follow by one fixed rule.
+
+A claim is a table in a TOML file:
+
+    [[claim]]
+    id = "alignment-keeps-accuracy"
+    sentence = "Aligned pictures score as well as the teacher that reasons."
+    source = "paper, section 4, table 2"
+    notebook = "07"
+    measure = "PLCC of RALI minus PLCC of the teacher, mean over domains"
+    relation = ">="
+    bound = -0.05
+    note = "optional"
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rali_lab.lab.artifacts import write_json
+
+REPRODUCED, PARTLY, CONTRADICTED = "reproduced", "partly", "contradicted"
+NOT_TESTABLE, NOT_RUN = "not testable at this scale", "not run"
+_UNMEASURED = {"value": None, "ci_low": None, "ci_high": None, "n": None, "seeds": None, "detail": ""}
+
+
+class ClaimError(ValueError):
+    """A claim is declared or recorded in a way that has no meaning."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of a paper, where it stands, what is measured for it and the bound fixed beforehand.
+
+    `notebook` is the whole name ("07_evaluate") or its number ("07").
+    """
+
+    id: str
+    sentence: str
+    source: str
+    notebook: str
+    measure: str
+    relation: str
+    bound: float
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.relation not in (">=", "<="):
+            raise ClaimError(f"claim {self.id!r}: relation must be '>=' or '<=', got {self.relation!r}")
+        if (
+            isinstance(self.bound, bool)
+            or not isinstance(self.bound, int | float)
+            or not math.isfinite(self.bound)
+        ):
+            raise ClaimError(f"claim {self.id!r}: bound must be a finite number, got {self.bound!r}")
+
+    def belongs_to(self, notebook: str) -> bool:
+        return notebook == self.notebook or notebook.startswith(f"{self.notebook}_")
+
+    def verdict(self, ci_low: float, ci_high: float) -> str:
+        """All of the interval satisfies the relation: reproduced; none: contradicted; some: partly.
+
+        >>> claim = Claim("a", "It works.", "section 4", "07", "PLCC", ">=", 0.7)
+        >>> claim.verdict(0.7, 0.8), claim.verdict(0.6, 0.8), claim.verdict(0.6, 0.69)
+        ('reproduced', 'partly', 'contradicted')
+        """
+        worst, best = (ci_low, ci_high) if self.relation == ">=" else (-ci_high, -ci_low)
+        bound = self.bound if self.relation == ">=" else -self.bound
+        return REPRODUCED if worst >= bound else CONTRADICTED if best < bound else PARTLY
+
+
+def read_claims(path: str | Path) -> tuple[Claim, ...]:
+    """Claims of a TOML file in their order; missing, unknown or repeated entries are errors."""
+    path = Path(path)
+    claims = tuple(
+        _claim(entry) for entry in tomllib.loads(path.read_text(encoding="utf-8")).get("claim", [])
+    )
+    seen: set[str] = set()
+    for claim in claims:
+        if claim.id in seen:
+            raise ClaimError(f"{path.name}: claim id {claim.id!r} is declared twice; give each its own")
+        seen.add(claim.id)
+    return claims
+
+
+def _claim(entry: dict[str, Any]) -> Claim:
+    known = [field.name for field in fields(Claim)]
+    missing = [name for name in known if name not in entry and name != "note"]
+    unknown = [name for name in entry if name not in known]
+    if missing or unknown:
+        raise ClaimError(
+            f"claim {entry.get('id', '?')!r}: missing {missing}, unknown {unknown}; the fields are {known}"
+        )
+    return Claim(**entry)
+
+
+class Ledger:
+    """The declared claims and what this run found, in a JSON file that the notebooks write one after another.
+
+    A record made under an earlier wording or bound counts as not run.
+    """
+
+    def __init__(self, claims_file: str | Path, out_json: str | Path) -> None:
+        self.claims = {claim.id: claim for claim in read_claims(claims_file)}
+        self.path = Path(out_json)
+
+    def record(
+        self,
+        id: str,
+        value: float,
+        ci_low: float,
+        ci_high: float,
+        n: int,
+        seeds: int | Sequence[int],
+        detail: str = "",
+    ) -> str:
+        """Print, store and return the verdict on a claim.
+
+        Parameters
+        ----------
+        value, ci_low, ci_high : the measure and its interval, in the unit of the claim's bound.
+        n : number of items measured, at least 1.
+        seeds : how many seeds, or which.
+
+        Raises
+        ------
+        ClaimError
+            For an unknown id, a value that is not finite, a NaN or reversed interval, or n below 1.
+        """
+        claim = self._known(id)
+        value, ci_low, ci_high = float(value), float(ci_low), float(ci_high)
+        if not math.isfinite(value) or math.isnan(ci_low) or math.isnan(ci_high):
+            raise ClaimError(
+                f"claim {id!r}: measured {value} [{ci_low}, {ci_high}]; NaN has no verdict: "
+                "find its cause or call not_testable(id, why)"
+            )
+        if ci_low > ci_high or n < 1:
+            raise ClaimError(
+                f"claim {id!r}: needs ci_low <= ci_high and n >= 1, got [{ci_low}, {ci_high}], n={n}"
+            )
+        seeds = int(seeds) if not isinstance(seeds, Sequence) else [int(seed) for seed in seeds]
+        found = {
+            "value": value,
+            "ci_low": _finite(ci_low),
+            "ci_high": _finite(ci_high),
+            "n": int(n),
+            "seeds": seeds,
+        }
+        verdict = claim.verdict(ci_low, ci_high)
+        interval = f"{value:.4g} [{ci_low:.4g}, {ci_high:.4g}]"
+        print(f"{id}: {verdict}; {interval}, asked {claim.relation} {claim.bound:.4g}, n={n}")
+        self._store(id, {"verdict": verdict, **found, "detail": detail})
+        return verdict
+
+    def not_testable(self, id: str, why: str) -> str:
+        """State that this run is too small, or the wrong kind, to judge a claim, and why."""
+        self._known(id)
+        if not why.strip():
+            raise ClaimError(f"claim {id!r}: say why it is not testable here")
+        print(f"{id}: {NOT_TESTABLE}; {why}")
+        self._store(id, {"verdict": NOT_TESTABLE, **_UNMEASURED, "detail": why})
+        return NOT_TESTABLE
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row per declared claim, in the order of the TOML file; the verdict may be "not run"."""
+        return self._rows(self._recorded())
+
+    def rows(self, notebook: str) -> list[dict[str, Any]]:
+        """The rows of `table` whose claims belong to `notebook`."""
+        return [row for row in self.table() if self.claims[row["id"]].belongs_to(notebook)]
+
+    def forget(self, notebook: str) -> None:
+        """Set the claims of one notebook back to "not run"."""
+        kept = {id: row for id, row in self._recorded().items() if not self.claims[id].belongs_to(notebook)}
+        write_json(self.path, self._rows(kept))
+
+    def _known(self, id: str) -> Claim:
+        if id not in self.claims:
+            raise ClaimError(
+                f"claim {id!r} is not declared; declared are {sorted(self.claims)}: add it before the run"
+            )
+        return self.claims[id]
+
+    def _recorded(self) -> dict[str, dict[str, Any]]:
+        """Findings by id, of claims that are still declared just as they were when recorded."""
+        rows = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else []
+        found = {}
+        for row in rows:
+            declared = asdict(self.claims[row["id"]]) if row["id"] in self.claims else None
+            finding = {name: item for name, item in row.items() if name not in (declared or ())}
+            if declared == {name: row[name] for name in row.keys() - finding.keys()}:
+                found[row["id"]] = finding
+        return {id: finding for id, finding in found.items() if finding["verdict"] != NOT_RUN}
+
+    def _rows(self, findings: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+        blank = {"verdict": NOT_RUN, **_UNMEASURED}
+        return [{**asdict(claim), **findings.get(id, blank)} for id, claim in self.claims.items()]
+
+    def _store(self, id: str, finding: dict[str, Any]) -> None:
+        write_json(self.path, self._rows({**self._recorded(), id: finding}))
+
+
+def _finite(bound: float) -> float | str:
+    """An open end of an interval is written as a word, because JSON has no infinity."""
+    return bound if math.isfinite(bound) else str(bound)

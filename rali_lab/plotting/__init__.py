@@ -1,0 +1,33 @@
+"""Every figure of the project, in one style: each function takes data and returns a figure.
+
+Figures are made without pyplot: none stays open, and a notebook shows one when a cell ends with it.
+"""
+
+from .charts import (
+    plot_dot_interval,
+    plot_efficiency,
+    plot_mos_histograms,
+    plot_score_scatter,
+    plot_training_curves,
+)
+from .drawing import plot_basis, plot_pipeline
+from .pictures import plot_distortion_sheet, plot_pictures_grid
+from .style import DOMAINS, METHODS, Look, look, save_figure, use_style
+
+__all__ = [
+    "DOMAINS",
+    "METHODS",
+    "Look",
+    "look",
+    "plot_basis",
+    "plot_distortion_sheet",
+    "plot_dot_interval",
+    "plot_efficiency",
+    "plot_mos_histograms",
+    "plot_pictures_grid",
+    "plot_pipeline",
+    "plot_score_scatter",
+    "plot_training_curves",
+    "save_figure",
+    "use_style",
+]

@@ -1,0 +1,138 @@
+"""The pipeline as a picture, and the basis vectors that RALI scores against."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from .style import INK, MUTED, caption, look, styled
+
+TEACHER, STUDENT = look("teacher").color, look("rali").color
+SMALL = {"fontsize": 9, "ha": "center", "va": "center"}
+
+
+@styled
+def plot_pipeline() -> Figure:
+    """From pictures to scores: the teacher learns to reason by RL, RALI learns from what it writes."""
+    fig = Figure(figsize=(11, 4.9))
+    ax = fig.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, 110), ylim=(0, 49))
+    ax.axis("off")
+    _lane(ax, 17, 31, "TRAINING", "once; the teacher's text is needed here only")
+    _lane(ax, 1, 14, "SCORING", "no language model, no text")
+    _box(ax, 3, 21.5, 17, 14, "Pictures", "with opinion scores,\nof one domain", MUTED)
+    _box(
+        ax, 28, 21.5, 21, 14, "1  Teacher", "vision-language model;\nGRPO rewards score\nand format", TEACHER
+    )
+    _box(
+        ax,
+        57,
+        21.5,
+        21,
+        14,
+        "2  Alignment",
+        "small image encoder learns\nthe teacher's text,\ncontrastively",
+        STUDENT,
+    )
+    _box(
+        ax,
+        86,
+        21.5,
+        21,
+        14,
+        "3  Basis",
+        "PCA, k-means in score bins:\nvectors $\\mu_i$, scores $f_i$",
+        STUDENT,
+    )
+    ax.text(38.5, 19.3, "“serious noise, slight blur … 2.10”", **SMALL, style="italic", color=TEACHER)
+    ax.plot([11.5, 11.5, 96.5], [35.8, 40.5, 40.5], color=MUTED, lw=1.8, solid_joinstyle="round")
+    for x in (67.5, 96.5):
+        _arrow(ax, (x, 40.7), (x, 35.5), MUTED)
+    ax.text(82, 41.7, "the same pictures, and their scores", **SMALL, color=MUTED)
+    _arrow(ax, (20, 28.5), (28, 28.5), MUTED)
+    _arrow(ax, (49, 28.5), (57, 28.5), TEACHER, "reasoning")
+    _arrow(ax, (78, 28.5), (86, 28.5), STUDENT, "encoder")
+    _box(ax, 3, 2.5, 17, 8.5, "New picture", "any domain", MUTED)
+    _box(ax, 57, 2.5, 21, 8.5, "Image encoder", "and PCA", STUDENT)
+    _box(
+        ax,
+        86,
+        2.5,
+        21,
+        8.5,
+        "Score, 1-5",
+        r"$\Sigma_i\;\mathrm{softmax}_i(\cos(z,\mu_i)/\tau)\;f_i$",
+        STUDENT,
+    )
+    _arrow(ax, (20, 6.75), (57, 6.75), MUTED)
+    _arrow(ax, (78, 6.75), (86, 6.75), STUDENT, "$z$")
+    for x in (67.5, 96.5):
+        _arrow(ax, (x, 21.5), (x, 11), STUDENT)
+    return fig
+
+
+@styled
+def plot_basis(
+    vectors: np.ndarray,
+    scores: np.ndarray,
+    *,
+    pictures: np.ndarray | None = None,
+    label: str = "basis score",
+    note: str = "",
+) -> Figure:
+    """Basis vectors in two dimensions, coloured by the score they stand for.
+
+    Parameters
+    ----------
+    vectors : (k, 2) array, any projection (say which in ``note``, with its quality)
+    scores : (k,) array, 1-5
+    pictures : (n, 2) array of training embeddings in the same projection, drawn behind
+    """
+    vectors, scores = np.asarray(vectors), np.asarray(scores)
+    if vectors.shape != (len(scores), 2):
+        raise ValueError(
+            f"vectors have shape {vectors.shape}, expected ({len(scores)}, 2); project them first"
+        )
+    fig = Figure(figsize=(5.6, 4.3), layout="constrained")
+    ax = fig.subplots()
+    if pictures is not None:
+        ax.scatter(
+            *np.asarray(pictures).T,
+            s=7,
+            color="#c9ced6",
+            lw=0,
+            label=f"training pictures, n = {len(pictures)}",
+        )
+    dots = ax.scatter(*vectors.T, c=scores, cmap="viridis", vmin=1, vmax=5, s=42, edgecolor="white", lw=0.7,
+                      label=f"basis vectors, K = {len(scores)}")  # fmt: skip
+    fig.colorbar(dots, ax=ax, label=f"{label} (1-5, higher is better)", ticks=range(1, 6))
+    ax.set(xlabel="first axis", ylabel="second axis")
+    fig.legend(loc="outside upper left", ncols=2)
+    if note:
+        caption(fig, note)
+    return fig
+
+
+def _lane(ax, y: float, height: float, title: str, text: str) -> None:
+    ax.add_patch(
+        FancyBboxPatch((1, y), 108, height, "round,pad=0,rounding_size=1.2", fc="#f6f7f9", ec="none")
+    )
+    ax.text(3, y + height - 2.2, title, fontsize=9, fontweight="bold", color=MUTED, va="center")
+    ax.text(14, y + height - 2.2, text, fontsize=9, color=MUTED, va="center")
+
+
+def _box(ax, x: float, y: float, width: float, height: float, title: str, text: str, color: str) -> None:
+    shape = "round,pad=0,rounding_size=1"
+    ax.add_patch(FancyBboxPatch((x, y), width, height, shape, fc="white", ec=color, lw=1.8))
+    middle = {"ha": "center", "va": "center"}
+    ax.text(x + width / 2, y + height - 2.4, title, fontsize=12, fontweight="bold", color=color, **middle)
+    ax.text(x + width / 2, y + (height - 3) / 2, text, fontsize=9.5, color=INK, linespacing=1.4, **middle)
+
+
+def _arrow(ax, start: tuple[float, float], end: tuple[float, float], color: str, text: str = "") -> None:
+    ends = {"shrinkA": 2, "shrinkB": 2}
+    ax.add_patch(
+        FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=15, lw=1.8, color=color, **ends)
+    )
+    ax.text((start[0] + end[0]) / 2, start[1] + 1, text, ha="center", va="bottom", fontsize=8.5, color=color)

@@ -1,0 +1,152 @@
+"""One look: colours, markers and names that mean the same in every figure, and files that can be checked."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from rali_lab import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INK, MUTED, GRID = "#22272e", "#6b7280", "#e5e7eb"
+
+
+class Look(NamedTuple):
+    """Colour, marker and printed name of a method or domain."""
+
+    color: str
+    marker: str
+    label: str
+
+
+# Methods: seaborn's "colorblind" (Okabe-Ito); domains: Paul Tol's "muted". Markers do without colour.
+METHODS = {
+    "base": Look("#8c8c8c", "o", "base VLM"),
+    "teacher": Look("#0173b2", "s", "teacher"),
+    "teacher_no_reasoning": Look("#56b4e9", "v", "teacher, no reasoning"),
+    "ridge_visual": Look("#029e73", "D", "ridge, visual features"),
+    "ridge_clip": Look("#cc78bc", "P", "ridge, aligned features"),
+    "rali": Look("#d55e00", "^", "RALI"),
+}
+DOMAINS = {
+    "photo": Look("#332288", "o", "photo"),
+    "authentic": Look("#44aa99", "s", "authentic"),
+    "procedural": Look("#b8952b", "D", "procedural"),
+    "novel": Look("#cc6677", "^", "novel"),
+    "generated": Look("#aa4499", "v", "generated"),
+    "livec": Look("#117733", "P", "LIVE Challenge"),
+}
+STYLE = {
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 10,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "figure.dpi": 100,
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
+    "grid.color": GRID,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "savefig.dpi": 150,
+    "svg.hashsalt": "rali_lab",
+    "text.color": INK,
+    "xtick.color": INK,
+    "xtick.labelsize": 9,
+    "ytick.color": INK,
+    "ytick.labelsize": 9,
+}
+
+
+def look(name: str) -> Look:
+    """Fixed look of a method or domain; an unknown name is an error, so that no colour changes meaning.
+
+    >>> look("rali").label
+    'RALI'
+    """
+    known = METHODS | DOMAINS
+    if name not in known:
+        raise ValueError(
+            f"no look for {name!r}, known: {', '.join(known)}; add one to rali_lab/plotting/style.py"
+        )
+    return known[name]
+
+
+def use_style() -> None:
+    """Make the style the default for a notebook's own plots; the figure functions here carry it anyway."""
+    sns.set_theme(style="whitegrid", rc=STYLE)
+
+
+def styled(function: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw with the style whatever the global settings are, and leave those alone."""
+
+    @functools.wraps(function)
+    def draw(*args, **kwargs) -> Figure:
+        with sns.axes_style("whitegrid"), mpl.rc_context(STYLE):
+            return function(*args, **kwargs)
+
+    return draw
+
+
+def caption(fig: Figure, text: str) -> None:
+    """A line of small print under the figure: n, what the bars are, how they were made."""
+    fig.supxlabel(text, fontsize=8.5, color=MUTED)
+
+
+def save_figure(
+    fig: Figure, name: str, folder: str | Path, data: pd.DataFrame | None = None, *, provenance: str = ""
+) -> Figure:
+    """Write ``name.png`` (150 dpi), ``name.svg`` and, with ``data``, ``name.csv`` with the plotted values.
+
+    The same figure gives the same bytes: no dates, fixed SVG ids, numbers to 6 digits. The CSV starts with a
+    comment line (read with ``comment="#"``) naming the figure, the version and ``provenance``.
+
+    Parameters
+    ----------
+    fig : any matplotlib figure
+    name : file name without ending
+    folder : made if missing
+    data : the plotted values
+    provenance : where they come from, such as "profile tiny, seed 0, results.json sha256 12ab"
+
+    Returns
+    -------
+    Figure
+        ``fig``, so that the last line of a cell saves and shows it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(STYLE):
+        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            fig.savefig(
+                folder / f"{name}.{ending}", bbox_inches="tight", facecolor="white", metadata=metadata
+            )
+    if data is not None:
+        comment = ", ".join(
+            part for part in (f"figure {name}", f"rali_lab {__version__}", provenance) if part
+        )
+        text = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        (folder / f"{name}.csv").write_text("# " + comment.replace("\n", " ") + "\n" + text, encoding="utf-8")
+    return fig
+
+
+def panels(n: int, *, columns: int = 3, size: tuple[float, float] = (3.2, 2.8), **options):
+    """A figure with ``n`` axes in rows of at most ``columns``, each of ``size`` (width, height) inches."""
+    if n < 1:
+        raise ValueError("nothing to plot: the data hold no panel; check the filter that made them")
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    fig = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False, **options).ravel()
+    for ax in axes[n:]:
+        ax.set_visible(False)
+    return fig, axes[:n]

@@ -1,0 +1,220 @@
+"""Contrastive alignment of the image tower with the reasoner's texts: step 1 of RALI."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from open_clip.loss import ClipLoss
+from torch import Tensor, nn
+
+from rali_lab.rali.clip import build_clip, check_text_tower, embed_texts, text_tower_folder
+from rali_lab.rali.tower import check_pictures, embed_pictures, encode
+from rali_lab.vision import StatTower
+
+__all__ = [
+    "SharedTextClipLoss",
+    "align",
+    "build_clip",
+    "check_text_tower",
+    "embed_pictures",
+    "embed_texts",
+    "text_tower_folder",
+]
+
+MAX_LOGIT_SCALE = math.log(100)
+"""Upper bound of the learned log inverse temperature, as in CLIP."""
+
+Texts = Sequence[str] | Sequence[Sequence[str]]
+
+
+class SharedTextClipLoss(ClipLoss):
+    """open_clip's `ClipLoss` for texts that repeat: pictures with one text share its target evenly.
+
+    Rationales come from a small vocabulary, so a batch holds equal ones, and plain in-batch negatives would push a picture
+    away from its own words. Distinct-text batches would avoid this, but must shrink to the size of the vocabulary and drop
+    the frequent texts. Only the targets change: without repeats this is `ClipLoss` exactly.
+
+    >>> x, y = F.normalize(torch.eye(4, 8) + 0.1, dim=-1), F.normalize(torch.eye(4, 8), dim=-1)
+    >>> bool(torch.isclose(SharedTextClipLoss()(x, y, 10.0, torch.arange(4)), ClipLoss()(x, y, 10.0)))
+    True
+    """
+
+    def forward(self, image_features: Tensor, text_features: Tensor, logit_scale, text_ids: Tensor) -> Tensor:
+        """(b, d) embeddings of length 1, the scale of their cosines, and (b,) integers that are equal for equal texts."""
+        same = (text_ids[:, None] == text_ids[None, :]).float()
+        self.targets = same / same.sum(dim=1, keepdim=True)
+        return super().forward(image_features, text_features, logit_scale)
+
+    def get_ground_truth(self, device, num_logits) -> Tensor:
+        return self.targets.to(device)
+
+
+def align(
+    model: nn.Module,
+    pictures: Sequence[np.ndarray],
+    texts: Texts,
+    *,
+    epochs: int = 60,
+    lr: float = 1e-3,
+    batch_size: int = 256,
+    weight_decay: float = 1e-2,
+    temperature: float | None = None,
+    train: str = "head",
+    anchor: float = 0.0,
+    jitter: float = 0.0,
+    seed: int = 0,
+    holdout: tuple[Sequence[np.ndarray], Texts] | None = None,
+) -> pd.DataFrame:
+    """Train the image side so that a picture's embedding lies near the text the reasoner wrote about it.
+
+    AdamW with a cosine learning rate on `SharedTextClipLoss` against frozen text embeddings. Trunk features are computed
+    once when only the head is trained. The trunk of a `StatTower` that was never standardised is standardised on these
+    pictures first. Batch norms keep their statistics.
+
+    Parameters
+    ----------
+    model : from `build_clip`; changed in place, left in eval mode.
+    pictures : n arrays (H, W, 3) uint8 of at least 32 px, of any sizes.
+    texts : one string per picture, or a sequence of strings per picture, of which each epoch draws one ("seed
+        augmentation" in the paper).
+    epochs, lr, batch_size, weight_decay : of the training; 60 epochs on 2000 pictures take about 10 s when cached.
+    temperature : start of the learned temperature, ``exp(-logit_scale)``; None goes on from the model's (0.07 at first).
+    train : "head" or "all" (trunk too: slow on a CPU, pictures of one batch are held in memory).
+    anchor : weight of the squared distance of all trained weights to where they start. Above 0 keeps a pretrained trunk
+        near its start.
+    jitter : standard deviation of the noise added to standardised trunk features (train="head" only).
+    seed : of the shuffling, drawing and noise. Multi-threaded sums may differ in the last digits between machines.
+    holdout : (pictures, texts) measured after every epoch, never trained on.
+
+    Returns
+    -------
+    One row per epoch: epoch, loss, temperature, lr, seconds, and with a holdout its loss and top1, the share of pictures
+    whose nearest text among the different holdout texts is one of their own.
+
+    Raises
+    ------
+    ValueError
+        On lists of different lengths, a picture without text, or an unknown `train`.
+
+    >>> model, _ = build_clip()
+    >>> dark, light = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
+    >>> history = align(model, [dark, light], ["a dark picture", "a bright picture"], epochs=5)
+    >>> bool(history.loss.iloc[-1] < history.loss.iloc[0])
+    True
+    """
+    pairs = _Pairs(model, pictures, texts)
+    held = None if holdout is None else _Pairs(model, *holdout)
+    steps = math.ceil(len(pictures) / batch_size)
+    descent = _Descent(model, train, lr=lr, steps=epochs * steps, weight_decay=weight_decay, anchor=anchor)
+    if temperature is not None:
+        model.logit_scale.data.fill_(-math.log(temperature))
+    _prepare(model.visual.trunk, [p for p in (pairs, held) if p is not None], keep=train == "head")
+    rng, noise = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    rows, contrast, began = [], SharedTextClipLoss(), time.perf_counter()
+    for epoch in range(1, epochs + 1):
+        total, drawn, rate = 0.0, pairs.draw(rng), descent.lr
+        for batch in np.array_split(rng.permutation(len(pictures)), steps):
+            z = F.normalize(pairs.embed(model, batch, jitter, noise), dim=-1)
+            loss = contrast(z, pairs.z[drawn[batch]], model.logit_scale.exp(), drawn[batch])
+            descent.step(loss)
+            total += loss.item() * len(batch)
+        row = {"epoch": epoch, "loss": total / len(pictures), "temperature": (-model.logit_scale).exp().item()}
+        row |= {"lr": rate, "seconds": time.perf_counter() - began}
+        rows.append(row | (held.measure(model) if held is not None else {}))
+    return pd.DataFrame(rows)
+
+
+class _Descent:
+    """AdamW with a cosine rate on the chosen part of the image side and the temperature; all else is frozen."""
+
+    def __init__(
+        self, model: nn.Module, train: str, *, lr: float, steps: int, weight_decay: float, anchor: float
+    ) -> None:
+        if train not in ("head", "all"):
+            raise ValueError(f'train must be "head" or "all", got {train!r}')
+        model.eval().requires_grad_(False)
+        part = model.visual.head if train == "head" else model.visual
+        self.trained = list(part.requires_grad_(True).parameters())
+        self.scale = model.logit_scale.requires_grad_(True)
+        self.anchor, self.start = anchor, [p.detach().clone() for p in self.trained]
+        groups = [{"params": self.trained}, {"params": [self.scale], "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, steps)
+
+    @property
+    def lr(self) -> float:
+        return self.schedule.get_last_lr()[0]
+
+    def step(self, loss: Tensor) -> None:
+        if self.anchor:
+            moved = (((p - p0) ** 2).sum() for p, p0 in zip(self.trained, self.start, strict=True))
+            loss = loss + self.anchor * sum(moved)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        self.schedule.step()
+        self.scale.data.clamp_(0, MAX_LOGIT_SCALE)
+
+
+class _Pairs:
+    """Pictures with their possible texts: embedded texts `z`, once each, and the texts' indices per picture."""
+
+    def __init__(self, model: nn.Module, pictures: Sequence[np.ndarray], texts: Texts) -> None:
+        check_pictures(pictures)
+        if len(pictures) != len(texts) or not len(pictures):
+            raise ValueError(f"expected one text (or list) per picture, got {len(texts)} for {len(pictures)} pictures")
+        own = [[t] if isinstance(t, str) else list(t) for t in texts]
+        if not all(own):
+            raise ValueError(f"picture {[bool(o) for o in own].index(False)} has no text; leave it out of the alignment")
+        vocabulary = list(dict.fromkeys(t for o in own for t in o))
+        place = {t: i for i, t in enumerate(vocabulary)}
+        self.pictures, self.features = pictures, None
+        self.choices = [[place[t] for t in o] for o in own]
+        self.z = torch.from_numpy(embed_texts(model, vocabulary)).to(model.logit_scale.device)
+
+    def draw(self, rng: np.random.Generator) -> Tensor:
+        return torch.tensor([c[rng.integers(len(c))] for c in self.choices], device=self.z.device)
+
+    def embed(self, model: nn.Module, rows: np.ndarray, jitter: float, noise: torch.Generator) -> Tensor:
+        if self.features is None:
+            return encode(model.visual, [self.pictures[i] for i in rows])
+        x = self.features[torch.from_numpy(rows).to(self.z.device)]
+        return model.visual.head(x + jitter * torch.randn(x.shape, generator=noise).to(x.device) if jitter else x)
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        """Loss on every picture's first text, and the share of pictures whose nearest text is one of their own."""
+        if self.features is None:
+            z = torch.from_numpy(embed_pictures(model, self.pictures)).to(self.z.device)
+        else:
+            z = F.normalize(model.visual.head(self.features), dim=-1)
+        first = torch.tensor([c[0] for c in self.choices], device=z.device)
+        loss = SharedTextClipLoss()(z, self.z[first], model.logit_scale.exp(), first).item()
+        nearest = (z @ self.z.T).argmax(dim=1).tolist()
+        return {
+            "holdout_loss": loss,
+            "holdout_top1": float(np.mean([n in c for n, c in zip(nearest, self.choices, strict=True)])),
+        }
+
+
+@torch.no_grad()
+def _prepare(trunk: nn.Module, sets: list[_Pairs], *, keep: bool) -> None:
+    """Standardise a fresh `StatTower` on the first set; with `keep`, leave the trunk's features with every set."""
+    fresh = isinstance(trunk, StatTower) and bool((trunk.stat_std == 1).all())
+    if fresh:
+        raw = _features(trunk, sets[0].pictures)
+        trunk.stat_mean.copy_(raw.mean(dim=0))
+        trunk.stat_std.copy_(raw.std(dim=0, correction=0).clamp_min(1e-3))
+    for i, pairs in enumerate(sets if keep else ()):
+        known = fresh and i == 0
+        pairs.features = (raw - trunk.stat_mean) / trunk.stat_std if known else _features(trunk, pairs.pictures)
+
+
+def _features(trunk: nn.Module, pictures: Sequence[np.ndarray]) -> Tensor:
+    return torch.cat([encode(trunk, [p]) for p in pictures])

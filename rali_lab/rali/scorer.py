@@ -1,0 +1,216 @@
+"""The RALI scorer: fitted on scored pictures, asked for scores, saved and loaded without any language model."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from rali_lab.rali.basis import TAU, Compressor, binned_kmeans, softmax_score, softmax_weights
+from rali_lab.rali.tower import embed_pictures, fold_batch_norm
+
+LOWEST, HIGHEST = 1.0, 5.0
+
+
+class RaliScorer(BaseEstimator):
+    """Scores pictures from an aligned image tower, PCA and basis vectors, in the manner of scikit-learn.
+
+    Basis scores stay in 1..5 while they are fine-tuned and a prediction is a weighted mean of them, so predictions lie in
+    1..5 without being cut.
+
+    Parameters
+    ----------
+    n_components : dimensions kept by PCA (paper: 512 of 768).
+    n_bins, n_basis : N and K of the binned k-means (paper: 240, 250). tau : temperature of the softmax.
+    fine_tune_epochs, fine_tune_lr : of fitting basis vectors and scores end to end by the squared error; 0 epochs: none.
+    random_state : seed of k-means and of the shuffling.
+
+    Attributes
+    ----------
+    compressor_ : fitted `Compressor`. vectors_ : (n_basis, n_components). scores_ : (n_basis,) in 1..5.
+    visual_ : the image tower with batch norms folded, or None when fitted on embeddings alone.
+    history_ : one row per fine-tuning epoch from 0: epoch, train_mse, validation_mse (NaN without validation).
+    trained_ids_ : sha256 of the ids of the training pictures, if they were given.
+
+    >>> rng = np.random.default_rng(0)
+    >>> z = rng.normal(size=(300, 8)); mos = 3 + np.tanh(z[:, 0])
+    >>> scorer = RaliScorer(n_components=8, n_bins=20, n_basis=40).fit(z, mos)
+    >>> bool(np.corrcoef(scorer.predict_embeddings(z), mos)[0, 1] > 0.9)
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        n_components: int = 64,
+        n_bins: int = 240,
+        n_basis: int = 250,
+        tau: float = TAU,
+        fine_tune_epochs: int = 30,
+        fine_tune_lr: float = 3e-3,
+        random_state: int = 0,
+    ) -> None:
+        self.n_components, self.n_bins, self.n_basis, self.tau = n_components, n_bins, n_basis, tau
+        self.fine_tune_epochs, self.fine_tune_lr, self.random_state = fine_tune_epochs, fine_tune_lr, random_state
+
+    def fit(
+        self,
+        X: Sequence[np.ndarray] | np.ndarray,
+        mos: np.ndarray,
+        *,
+        model: nn.Module | None = None,
+        ids: Sequence[str] | None = None,
+        validation: tuple[Sequence[np.ndarray] | np.ndarray, np.ndarray] | None = None,
+    ) -> RaliScorer:
+        """Learn PCA, basis vectors and basis scores, then fine-tune the basis.
+
+        Parameters
+        ----------
+        X : pictures, n arrays (H, W, 3) uint8, or their embeddings, one (n, d) array. mos : (n,) scores in 1..5.
+        model : the aligned open_clip model (or its `.visual`), copied; needed for pictures, and to save or to predict.
+        ids : of the training pictures; `predict` then refuses them.
+        validation : (X, mos) held out of the fit; the epoch with the smallest squared error on it is kept (early stopping).
+
+        Raises
+        ------
+        ValueError
+            On scores outside 1..5, lists of different lengths, pictures without a model, or a basis too large for the data.
+        """
+        mos = _scores(mos, len(X))
+        visual = getattr(model, "visual", model)
+        self.visual_ = None if visual is None else fold_batch_norm(copy.deepcopy(visual).eval()).requires_grad_(False)
+        self.trained_ids_ = frozenset(map(_sha, ids or ()))
+        z = self._embed(X)
+        self.compressor_ = Compressor(self.n_components).fit(z)
+        z = self.compressor_.transform(z)
+        self.vectors_, self.scores_ = binned_kmeans(
+            z, mos, n_bins=self.n_bins, n_basis=self.n_basis, seed=self.random_state
+        )
+        held = None
+        if validation is not None:
+            held = self.compressor_.transform(self._embed(validation[0])), _scores(validation[1], len(validation[0]))
+        self.history_ = self._fine_tune(z, mos, held)
+        return self
+
+    def predict(
+        self, pictures: Sequence[np.ndarray], *, ids: Sequence[str] | None = None, batch: int = 4
+    ) -> np.ndarray:
+        """Scores in 1..5, higher is better.
+
+        Parameters
+        ----------
+        pictures : n arrays (H, W, 3) uint8 of at least 32 px, of any sizes. ids : theirs, to guard against leaks.
+        batch : pictures in memory at a time.
+
+        Returns
+        -------
+        (n,) float64. The score of a picture does not depend on the others.
+
+        Raises
+        ------
+        ValueError
+            On a picture that is too small or no RGB array, or an id the scorer was fitted on.
+        """
+        seen = [i for i in ids or () if _sha(i) in self.trained_ids_]
+        if seen:
+            raise ValueError(f"{len(seen)} of these pictures were trained on, the first is {seen[0]!r}; score held-out ones")
+        return self.predict_embeddings(self._embed(pictures, batch))
+
+    def predict_embeddings(self, z: np.ndarray) -> np.ndarray:
+        """Scores (n,) float64 in 1..5 of (n, d) embeddings as `embed_pictures` makes them."""
+        if len(z) == 0:
+            return np.zeros(0)
+        return softmax_score(self.compressor_.transform(z), self.vectors_, self.scores_, tau=self.tau)
+
+    def explain(self, picture: np.ndarray, *, k: int = 3) -> pd.DataFrame:
+        """The `k` basis vectors that weigh most in the score of one (H, W, 3) uint8 picture, heaviest first.
+
+        Returns
+        -------
+        Columns basis (row of `vectors_`), weight (0..1), score (1..5); weight times score, over all rows, sums to the score.
+        """
+        z = self.compressor_.transform(self._embed([picture]))
+        weights = softmax_weights(z, self.vectors_, tau=self.tau)[0]
+        order = np.argsort(-weights, kind="stable")[:k]
+        return pd.DataFrame({"basis": order, "weight": weights[order], "score": self.scores_[order]})
+
+    def parameters(self) -> int:
+        """Numbers needed to score a picture: image tower, PCA (mean, scale, components), basis vectors and scores.
+
+        >>> rng = np.random.default_rng(0)
+        >>> RaliScorer(n_components=2, n_bins=2, n_basis=3).fit(rng.normal(size=(9, 4)), np.linspace(1, 5, 9)).parameters()
+        25
+        """
+        pca = self.compressor_
+        arrays = (pca.mean_, pca.scale_, pca.components_, self.vectors_, self.scores_)
+        tower = 0 if self.visual_ is None else sum(t.numel() for t in self.visual_.state_dict().values())
+        return int(sum(a.size for a in arrays) + tower)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `model.safetensors` and `config.json` to `folder`; see `rali_lab.rali.checkpoint`."""
+        from rali_lab.rali.checkpoint import save
+
+        return save(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> RaliScorer:
+        """Read a scorer that `save` wrote, after checking hash and shapes; see `rali_lab.rali.checkpoint`."""
+        from rali_lab.rali.checkpoint import load
+
+        return load(cls(), folder)
+
+    def _embed(self, X: Sequence[np.ndarray] | np.ndarray, batch: int = 4) -> np.ndarray:
+        if isinstance(X, np.ndarray) and X.ndim == 2:
+            return X
+        if self.visual_ is None:
+            raise ValueError("the scorer has no image tower; fit(..., model=...) to score pictures, or give embeddings")
+        return embed_pictures(self.visual_, X, batch=batch)
+
+    def _fine_tune(self, z: np.ndarray, mos: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None) -> pd.DataFrame:
+        """Adam on basis vectors and scores, squared error, batches of 128; keeps the best epoch when something is held."""
+        basis = [torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (self.vectors_, self.scores_)]
+        optimiser = torch.optim.Adam(basis, lr=self.fine_tune_lr)
+        rng = np.random.default_rng(self.random_state)
+        z_all, mos_all = torch.as_tensor(z, dtype=torch.float64), torch.as_tensor(mos)
+        rows, best = [self._errors(0, z, mos, held)], (self.vectors_, self.scores_)
+        for epoch in range(1, self.fine_tune_epochs + 1):
+            for batch in torch.from_numpy(rng.permutation(len(z))).split(128):
+                optimiser.zero_grad()
+                F.mse_loss(softmax_score(z_all[batch], *basis, tau=self.tau), mos_all[batch]).backward()
+                optimiser.step()
+                basis[1].data.clamp_(LOWEST, HIGHEST)
+            self.vectors_, self.scores_ = (b.detach().numpy().copy() for b in basis)
+            rows.append(self._errors(epoch, z, mos, held))
+            if held is None or rows[-1]["validation_mse"] <= min(r["validation_mse"] for r in rows):
+                best = self.vectors_, self.scores_
+        self.vectors_, self.scores_ = best
+        return pd.DataFrame(rows)
+
+    def _errors(self, epoch: int, z: np.ndarray, mos: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None) -> dict:
+        def mse(z: np.ndarray, mos: np.ndarray) -> float:
+            return float(np.mean((softmax_score(z, self.vectors_, self.scores_, tau=self.tau) - mos) ** 2))
+
+        return {"epoch": epoch, "train_mse": mse(z, mos), "validation_mse": mse(*held) if held else np.nan}
+
+
+def _scores(mos: np.ndarray, n: int) -> np.ndarray:
+    mos = np.asarray(mos, dtype=np.float64)
+    if mos.shape != (n,):
+        raise ValueError(f"expected {n} scores, one per picture, got shape {mos.shape}")
+    bad = ~((mos >= LOWEST) & (mos <= HIGHEST))
+    if bad.any():
+        i = int(bad.argmax())
+        raise ValueError(f"score {i} is {mos[i]}, expected {LOWEST:g}..{HIGHEST:g}; rescale the scores, drop unrated pictures")
+    return mos
+
+
+def _sha(picture_id: str) -> str:
+    return hashlib.sha256(picture_id.encode()).hexdigest()[:16]

@@ -1,0 +1,193 @@
+"""The policy: build, load and question a vision-language model through transformers' own classes.
+
+The tiny model is `FastVlmForConditionalGeneration` around our timm tower with a small Qwen2 decoder and a byte-level BPE
+tokenizer; larger ones (`Qwen2.5-VL`) load through the same `load_policy`. Weights are read from safetensors only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    FastVlmConfig,
+    FastVlmForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+from transformers.models.timm_wrapper import TimmWrapperConfig
+
+import rali_lab.vision  # noqa: F401  (registers the towers with timm)
+from rali_lab.reasoner import prompts
+
+PICTURE_SIZE, PATCH = 128, 32
+SPECIAL = {"pad_token": "<|pad|>", "bos_token": "<|user|>", "eos_token": "<|end|>"}
+IMAGE, ASSISTANT = "<image>", "<|assistant|>"
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<|user|>' if m['role'] != 'assistant' else '<|assistant|>' }}"
+    "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<image>{% elif c['type'] == 'text' %}{{ c['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 640) -> PreTrainedTokenizerFast:
+    """A lossless byte-level BPE with single digits, trained on `texts`; the tags of an answer are one token each."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = [*SPECIAL.values(), ASSISTANT, IMAGE]
+    bpe.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet)
+    )
+    bpe.add_tokens([AddedToken(t, normalized=False) for t in ("<think>", "</think>", "<answer>", "</answer>", '{"rating": ')])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, **SPECIAL, extra_special_tokens={"image_token": IMAGE}, padding_side="left"
+    )
+
+
+def tiny_config(vocab_size: int, image_token_id: int, *, hidden: int = 192, layers: int = 4) -> FastVlmConfig:
+    """Configuration of the tiny VLM: our stride-16 tower and a Qwen2 decoder of `layers` x `hidden`."""
+    return FastVlmConfig(
+        vision_config=TimmWrapperConfig(architecture="lite0_stats_s16", hidden_size=256, do_pooling=False),
+        text_config=Qwen2Config(
+            vocab_size=vocab_size, hidden_size=hidden, intermediate_size=3 * hidden, num_hidden_layers=layers,
+            num_attention_heads=hidden // 48, num_key_value_heads=hidden // 48, max_position_embeddings=512,
+            tie_word_embeddings=True, bos_token_id=None, eos_token_id=None,
+        ),
+        image_token_index=image_token_id, image_seq_length=(PICTURE_SIZE // PATCH) ** 2, tie_word_embeddings=True,
+    )  # fmt: skip
+
+
+def tiny_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    """Pictures of 128 x 128 (others are resized), normalised as lite0 was, 16 image tokens each."""
+    from transformers import CLIPImageProcessor
+
+    image = CLIPImageProcessor(
+        size={"height": PICTURE_SIZE, "width": PICTURE_SIZE}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    return LlavaProcessor(
+        image_processor=image, tokenizer=tokenizer, patch_size=PATCH, vision_feature_select_strategy="full",
+        chat_template=CHAT_TEMPLATE, image_token=IMAGE,
+    )  # fmt: skip
+
+
+def build_tiny(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> FastVlmForConditionalGeneration:
+    """The tiny VLM with random weights (the tower's trunk too); the generation settings know the end token."""
+    model = FastVlmForConditionalGeneration(tiny_config(len(tokenizer), tokenizer.convert_tokens_to_ids(IMAGE), **sizes))
+    for config in (model.generation_config, model.config.text_config):
+        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+        config.bos_token_id = tokenizer.bos_token_id
+    return model
+
+
+def load_policy(folder: str | Path) -> tuple[PreTrainedModel, LlavaProcessor]:
+    """A VLM and its processor from a folder (safetensors only, no remote code), in eval mode.
+
+    If the folder holds `SHA256SUMS.json`, every file named there is checked first.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        Naming the folder or file, what was found, and the way out.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"no model in {folder}: config.json is missing; run `make reproduce` or give another folder")
+    check_hashes(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    processor.tokenizer.padding_side = "left"
+    model = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    return model.eval(), processor
+
+
+def write_hashes(folder: Path) -> None:
+    """Write SHA256SUMS.json for the safetensors files of a folder."""
+    sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.glob("*.safetensors"))}
+    (folder / "SHA256SUMS.json").write_text(json.dumps(sums, indent=2) + "\n")
+
+
+def check_hashes(folder: Path) -> None:
+    """Compare a folder's safetensors with its SHA256SUMS.json, if it has one."""
+    sums = folder / "SHA256SUMS.json"
+    for name, expected in (json.loads(sums.read_text()) if sums.exists() else {}).items():
+        found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        if found != expected:
+            raise ValueError(f"{folder / name}: sha256 is {found[:12]}..., expected {expected[:12]}...; fetch or build it again")
+
+
+def base_folder() -> Path:
+    """Folder of the committed tiny base model (see docs/BASE_MODEL.md)."""
+    return Path(str(resources.files("rali_lab.base"))) / "vlm"
+
+
+def freeze_tower(model: PreTrainedModel, *, memoise: bool = True) -> None:
+    """Freeze the vision tower; with `memoise` a picture seen before is not encoded again (exact, keyed by its bytes)."""
+    tower = model.model.vision_tower
+    tower.requires_grad_(False)
+    if memoise and hasattr(tower, "timm_model") and hasattr(tower.timm_model, "memo"):
+        tower.timm_model.memo = {}
+
+
+def conversation(question: str, *, system: str | None = None) -> list[dict]:
+    """One user turn with a picture, in the form of transformers' chat templates."""
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+    return ([{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []) + [turn]
+
+
+@torch.inference_mode()
+def ask(
+    model: PreTrainedModel,
+    processor: LlavaProcessor,
+    pictures: Sequence[np.ndarray],
+    *,
+    question: str = prompts.SCORE_QUESTION,
+    system: str | None = None,
+    prefix: str = "",
+    samples: int = 1,
+    temperature: float = 1.0,
+    max_new_tokens: int = 64,
+    batch: int = 128,
+) -> list[list[str]]:
+    """Question the model about pictures.
+
+    Parameters
+    ----------
+    pictures : (H, W, 3) uint8 arrays; the processor resizes them.
+    prefix : beginning of the answer put into the model's mouth; it is part of the returned completions.
+    samples : completions per picture. temperature : 0 for greedy decoding (then `samples` must be 1).
+    batch : completions generated together.
+
+    Returns
+    -------
+    For every picture a list of `samples` completions. Sampling follows torch's global seed.
+    """
+    if temperature == 0 and samples != 1:
+        raise ValueError(f"greedy decoding gives one completion, got samples={samples}; set temperature above 0")
+    text = processor.apply_chat_template(conversation(question, system=system), add_generation_prompt=True, tokenize=False)
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+    out: list[list[str]] = []
+    step = max(1, batch // samples)
+    for i in range(0, len(pictures), step):
+        chunk = [Image.fromarray(np.asarray(x)) for x in pictures[i : i + step]]
+        inputs = processor(images=chunk, text=[text + prefix] * len(chunk), return_tensors="pt").to(model.device)
+        ids = model.generate(**inputs, max_new_tokens=max_new_tokens, num_return_sequences=samples, **sampling)
+        texts = processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        out += [[prefix + t for t in texts[j * samples : (j + 1) * samples]] for j in range(len(chunk))]
+    return out

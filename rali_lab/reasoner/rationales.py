@@ -1,0 +1,113 @@
+"""The reasoning that a model writes about pictures, as a table, and what the table says about the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rali_lab.data.records import Picture, mos_of
+from rali_lab.reasoner import prompts
+
+COLUMNS = ("picture", "sample", "text", "reasoning", "rating", "status")
+
+
+def write_rationales(
+    model,
+    processor,
+    pictures: Sequence[Picture],
+    *,
+    samples: int = 1,
+    path: str | Path | None = None,
+    chunk: int = 64,
+    progress: bool = False,
+    **options: object,
+) -> pd.DataFrame:
+    """Let a model reason about pictures.
+
+    Parameters
+    ----------
+    samples : answers per picture (the paper samples one at temperature 1).
+    path : parquet file to keep the table in. It is written after every `chunk` pictures, and a rerun asks only about pictures it
+        does not hold yet, so an interrupted run loses at most one chunk.
+    options : passed to `rali_lab.reasoner.policy.ask` (question, prefix, temperature, ...).
+
+    Returns
+    -------
+    One row per answer: picture id, sample, text (the raw completion), reasoning, rating (NaN if there is none), status
+    ("ok" or what is wrong with the form). Nothing is dropped or repaired.
+    """
+    from tqdm import tqdm
+
+    from rali_lab.reasoner.policy import ask
+
+    done = pd.read_parquet(path) if path is not None and Path(path).exists() else pd.DataFrame(columns=list(COLUMNS))
+    known = set(done["picture"])
+    parts, todo = [done] if len(done) else [], [p for p in pictures if p.id not in known]
+    for i in tqdm(range(0, len(todo), chunk), disable=not progress, desc="rationales", unit="chunk"):
+        batch = todo[i : i + chunk]
+        completions = ask(model, processor, [p.pixels() for p in batch], samples=samples, **options)
+        parts.append(to_table([p.id for p in batch], completions))
+        if path is not None:
+            _write(pd.concat(parts, ignore_index=True), Path(path))
+    return pd.concat(parts, ignore_index=True) if parts else done
+
+
+def to_table(ids: Sequence[str], completions: Sequence[Sequence[str]]) -> pd.DataFrame:
+    """Completions as rows; see `write_rationales`.
+
+    >>> to_table(["a"], [["3.2"]])[["picture", "rating", "status"]].values.tolist()
+    [['a', nan, 'not <think>...</think><answer>{...}</answer>']]
+    """
+    rows = []
+    for picture, texts in zip(ids, completions, strict=True):
+        for sample, text in enumerate(texts):
+            answer = prompts.parse(text)
+            rows.append((picture, sample, text, answer.reasoning, answer.rating, answer.status))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    table.to_parquet(partial, index=False)
+    partial.replace(path)
+
+
+def ratings(table: pd.DataFrame, ids: Sequence[str]) -> np.ndarray:
+    """Mean rating of each picture over its parsable answers, (n,) float64, NaN where no answer could be used."""
+    return table.groupby("picture")["rating"].mean().reindex(list(ids)).to_numpy(dtype=np.float64)
+
+
+def format_share(table: pd.DataFrame) -> float:
+    """Share of answers with the exact form and a rating within 1..5."""
+    return float(((table["status"] == "ok") & table["rating"].notna()).mean())
+
+
+def naming_accuracy(table: pd.DataFrame, pictures: Sequence[Picture]) -> float:
+    """Share of answers that name exactly the degradations of their picture (words only, whatever the severity)."""
+    truth = {p.id: {f.word for f in prompts.findings(p.distortions)} for p in pictures}
+    mine = table[table["picture"].isin(truth)]
+    right = [
+        status == "ok" and {f.word for f in prompts.named(text)} == truth[picture]
+        for picture, text, status in zip(mine["picture"], mine["reasoning"], mine["status"], strict=True)
+    ]
+    return float(np.mean(right))
+
+
+def summarise(table: pd.DataFrame, pictures: Sequence[Picture]) -> dict[str, float]:
+    """PLCC, SRCC, format share, naming accuracy, spread of the ratings relative to the MOS, and unrated pictures."""
+    from scipy.stats import pearsonr, spearmanr
+
+    mos, score = mos_of(pictures), ratings(table, [p.id for p in pictures])
+    ok = np.isfinite(score)
+    flat = ok.sum() < 3 or np.ptp(score[ok]) == 0
+    return {
+        "plcc": 0.0 if flat else float(pearsonr(score[ok], mos[ok])[0]),
+        "srcc": 0.0 if flat else float(spearmanr(score[ok], mos[ok])[0]),
+        "format_share": format_share(table),
+        "naming_accuracy": naming_accuracy(table, pictures),
+        "spread": 0.0 if flat else float(score[ok].std() / mos.std()),
+        "n_missing": int((~ok).sum()),
+    }

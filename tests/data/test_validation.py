@@ -1,0 +1,105 @@
+"""The validator: silent on good pictures, and one finding for each thing that makes a score table lie."""
+
+import math
+from dataclasses import FrozenInstanceError, replace
+
+import numpy as np
+import pytest
+
+from rali_lab.data.records import Picture
+from rali_lab.data.validation import validate
+
+
+@pytest.fixture
+def pictures():
+    rng = np.random.default_rng(0)
+    return [
+        Picture(
+            id=f"d/{i}",
+            domain="d",
+            source=f"s{i}",
+            split=("train", "train", "val", "test")[i],
+            mos=1.5 + i / 2,
+            std=0.5,
+            array=rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8),
+        )
+        for i in range(4)
+    ]
+
+
+def kinds(pictures):
+    return [(problem.kind, problem.ids) for problem in validate(pictures).problems]
+
+
+def test_good_pictures_pass_and_are_counted(pictures):
+    report = validate(pictures)
+    assert report.ok and report.raise_if_bad() is None
+    (summary,) = report.domains
+    assert (summary.counts, summary.unrated, summary.mos) == ((2, 1, 1), 0, (1.5, 3.0))
+    assert (summary.smallest, summary.largest) == ((30, 20), (30, 23))
+    assert "1.50..3.00  30x20..30x23" in str(report) and str(report).endswith("no problems found")
+    with pytest.raises(FrozenInstanceError):
+        report.problems = ()
+
+
+def test_an_empty_list_has_nothing_wrong():
+    assert validate([]).ok and str(validate([])).startswith("domain")
+
+
+def test_duplicate_ids(pictures):
+    assert kinds([*pictures, replace(pictures[0], source="new", array=pictures[0].array[:-1])]) == [
+        ("duplicate id", ("d/0",))
+    ]
+
+
+def test_a_source_in_two_splits_even_over_domains(pictures):
+    other = replace(pictures[0], id="e/0", domain="e", split="test", array=pictures[0].array[:-1])
+    assert kinds([*pictures, other]) == [("divided source", ("d/0", "e/0"))]
+
+
+def test_equal_pixels_across_splits(pictures):
+    copy = replace(pictures[0], id="d/copy", source="new", split="test")
+    assert kinds([*pictures, copy]) == [("equal pixels", ("d/0", "d/copy"))]
+
+
+def test_equal_pixels_with_differing_scores_count_within_a_domain(pictures):
+    copy = replace(pictures[0], id="d/copy", mos=4.0)
+    assert kinds([*pictures, copy]) == [("equal pixels", ("d/0", "d/copy"))]
+    assert kinds([*pictures, replace(copy, mos=pictures[0].mos)]) == []
+    assert kinds([*pictures, replace(copy, domain="e")]) == [], "another domain may rate it differently"
+
+
+def test_equal_bytes_in_another_shape_are_not_equal_pixels(pictures):
+    turned = replace(
+        pictures[0], id="d/turned", split="test", source="new", array=pictures[0].array.reshape(30, 20, 3)
+    )
+    assert kinds([*pictures, turned]) == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"mos": math.nan}, {"mos": 0.99}, {"mos": 60.0}, {"std": math.nan}, {"std": -1.0}]
+)
+def test_impossible_scores(pictures, change):
+    pictures[1] = replace(pictures[1], **change)
+    assert kinds(pictures) == [("bad score", ("d/1",))]
+
+
+def test_unrated_pictures_are_counted_not_blamed(pictures):
+    report = validate([replace(p, mos=None, std=None) for p in pictures])
+    assert report.ok and report.domains[0].unrated == 4 and report.domains[0].mos is None
+
+
+def test_an_unreadable_file_does_not_stop_the_others(pictures, tmp_path):
+    (tmp_path / "bad.png").write_text("no picture")
+    pictures.insert(0, replace(pictures[0], id="d/bad", array=None, path=str(tmp_path / "bad.png")))
+    report = validate(pictures)
+    assert [(p.kind, p.ids) for p in report.problems] == [("unreadable", ("d/bad",))]
+    assert "bad.png" in str(report) and report.domains[0].smallest == (30, 20)
+
+
+def test_all_problems_are_raised_together(pictures):
+    report = validate([replace(pictures[0], mos=9.0), replace(pictures[0], split="test")])
+    with pytest.raises(
+        ValueError, match=r"(?s)5 problems.*duplicate id.*divided source.*equal pixels.*bad score"
+    ):
+        report.raise_if_bad()

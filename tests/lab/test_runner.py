@@ -1,0 +1,273 @@
+"""The runner: strict before, resumable during, honest after; few of these tests start a kernel."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from rali_lab.lab import provenance, runner
+from rali_lab.lab.checks import Checks
+from rali_lab.lab.claims import Ledger
+from rali_lab.lab.execute import NotebookError, execute
+from rali_lab.lab.parameters import ParameterError
+from rali_lab.lab.runner import main, run, stale
+
+HEAD = """# %% [markdown]
+# # Measure something
+
+# %% tags=["parameters"]
+profile = "tiny"
+seed = 0
+out_dir = "runs/tiny"
+
+# %%
+from pathlib import Path
+from rali_lab.lab.checks import Checks
+checks = Checks(f"{out_dir}/checks.json")
+Path(out_dir, f"{NAME}.txt").write_text(f"{profile} {seed}")
+"""
+
+CLAIM = """
+[[claim]]
+id = "a"
+sentence = "It works."
+source = "paper, section 4"
+notebook = "02"
+measure = "PLCC"
+relation = ">="
+bound = 0.7
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with two notebooks; `execute` is replaced by a stand-in that leaves the same traces."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for name in ("01_first", "02_second"):
+        (folder / f"{name}.py").write_text(HEAD.replace("{NAME}", name))
+    monkeypatch.setattr(provenance, "device", lambda: "cpu: test, 1 cores")
+    monkeypatch.setattr(runner, "execute", StandIn(tmp_path))
+    return tmp_path
+
+
+class StandIn:
+    """Executes nothing: writes the notebook back, one file, and the check and claim it is told to."""
+
+    def __init__(self, root):
+        self.root, self.ran, self.value, self.fail, self.claim = root, [], 1.0, None, None
+
+    def __call__(self, notebook, path, *, name, parameters, root):
+        nbformat.write(notebook, path)
+        if name == self.fail:
+            raise NotebookError(
+                f"{name} failed in this cell:\n\n1 / 0\n\nZeroDivisionError: division by zero"
+            )
+        self.ran.append(name)
+        out = root / parameters["out_dir"]
+        (out / f"{name}.txt").write_text("result")
+        Checks(out / "checks.json", name).expect("it holds", self.value, low=1, if_missed="it broke")
+        if self.claim is not None and name == "02_second":
+            Ledger(root / "notebooks" / "claims.toml", out / "claims.json").record("a", *self.claim)
+        return 2**20
+
+
+def go(project, **options):
+    return run("tiny", project / "notebooks", project / "runs" / "tiny", **options)
+
+
+def summary(project):
+    return json.loads((project / "runs" / "tiny" / "summary.json").read_text())
+
+
+def ran(project, **options):
+    runner.execute.ran.clear()
+    go(project, **options)
+    return list(runner.execute.ran)
+
+
+def test_a_green_run_is_reused_and_still_tells_its_story(project, capsys):
+    assert go(project) == 0
+    assert ran(project) == []
+    assert "reused 01_first (made in " in capsys.readouterr().out
+    assert [row["status"] for row in summary(project)["notebooks"]] == ["reused", "reused"]
+    assert [row["checks_passed"] for row in summary(project)["notebooks"]] == [1, 1]
+    assert ran(project, force=True) == ["01_first", "02_second"]
+
+
+def test_every_cause_of_a_rerun(project):
+    both, out = ["01_first", "02_second"], project / "runs" / "tiny"
+    assert ran(project) == both
+    assert ran(project, seed=1) == both
+    second = project / "notebooks" / "02_second.py"
+    second.write_text(second.read_text() + "# more\n")
+    assert ran(project, seed=1) == both[1:]
+    first = project / "notebooks" / "01_first.py"
+    first.write_text(first.read_text() + "# more\n")
+    assert ran(project, seed=1) == both
+    (out / "01_first.txt").unlink()
+    assert ran(project, seed=1) == both[:1]
+    (out / "notebooks" / "02_second.ipynb").unlink()
+    assert ran(project, seed=1) == both[1:]
+    (out / "checks.json").write_text("{}")
+    assert ran(project, seed=1) == both
+
+
+def test_a_changed_library_reruns_everything(project, monkeypatch):
+    go(project)
+    monkeypatch.setattr(runner, "code_digest", lambda modules: {"rali_lab": "changed"})
+    assert ran(project) == ["01_first", "02_second"]
+
+
+def test_running_one_alone_does_not_vouch_for_a_stale_upstream(project):
+    go(project)
+    first = project / "notebooks" / "01_first.py"
+    first.write_text(first.read_text() + "# more\n")
+    assert ran(project, only="02") == []  # made from the first notebook as it was executed
+    assert ran(project) == ["01_first", "02_second"]
+
+
+def test_a_failure_stops_and_a_second_run_resumes_there(project, capsys):
+    runner.execute.fail = "02_second"
+    assert go(project) == 1
+    captured = capsys.readouterr()
+    assert "1 / 0\n\nZeroDivisionError" in captured.err and "02_second" in captured.out
+    notebooks = project / "runs" / "tiny" / "notebooks"
+    assert (notebooks / "failed" / "02_second.ipynb").exists() and not (
+        notebooks / "02_second.ipynb"
+    ).exists()
+    runner.execute.fail = None
+    assert ran(project) == ["02_second"]
+    assert not list(notebooks.glob("**/*partial*")) and not list(notebooks.glob("failed/*"))
+
+
+def test_a_kill_leaves_no_finished_looking_output(project, monkeypatch):
+    go(project)
+    whole = runner.execute
+
+    def killed(notebook, path, **options):
+        nbformat.write(notebook, path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "execute", killed)
+    with pytest.raises(KeyboardInterrupt):
+        go(project, force=True)
+    monkeypatch.setattr(runner, "execute", whole)
+    assert ran(project) == [
+        "01_first"
+    ]  # its records were dropped before the kill; the second was not touched
+
+
+def test_a_missed_check_fails_the_run_also_when_reused(project, capsys):
+    runner.execute.value = 0.0
+    assert go(project) == 1
+    assert summary(project)["checks_missed"] == ["01_first: it holds", "02_second: it holds"]
+    assert go(project) == 1
+    assert "checks missed:\n  01_first: it holds" in capsys.readouterr().out
+
+
+def test_a_claim_without_a_verdict_fails_the_run(project):
+    (project / "notebooks" / "claims.toml").write_text(CLAIM)
+    assert go(project) == 1 and summary(project)["claims_not_run"] == ["a"]
+    assert go(project, only="01") == 0
+    runner.execute.claim = (0.1, 0.0, 0.2, 9, 1)
+    assert go(project, only="02", force=True) == 0  # a contradiction is a result
+
+
+def test_moving_a_bound_reruns_its_notebook(project):
+    claims = project / "notebooks" / "claims.toml"
+    claims.write_text(CLAIM)
+    runner.execute.claim = (0.8, 0.75, 0.9, 9, 1)
+    assert go(project) == 0
+    claims.write_text(CLAIM.replace("0.7", "0.6"))
+    assert ran(project) == ["02_second"]
+
+
+def test_wrong_input_is_refused_before_anything_runs(project, capsys):
+    second = project / "notebooks" / "02_second.py"
+    second.write_text(second.read_text().replace("{profile} {seed}", "{profile}"))
+    with pytest.raises(ParameterError, match="02_second: parameter 'seed' is never read"):
+        go(project)
+    with pytest.raises(FileNotFoundError, match="no notebook begins with '09'"):
+        go(project, only=["01", "09"])
+    (project / "notebooks" / "claims.toml").write_text(CLAIM.replace('"02"', '"12"'))
+    arguments = [
+        "--profile",
+        "tiny",
+        "--notebooks",
+        str(project / "notebooks"),
+        "--out",
+        str(project / "runs"),
+    ]
+    assert main(arguments) == 1
+    assert "claim 'a' names the notebook '12'" in capsys.readouterr().err
+    assert runner.execute.ran == []
+
+
+def test_stale_names_missing_changed_and_orphaned_notebooks(project):
+    go(project)
+    notebooks = project / "notebooks"
+    assert stale(notebooks) == ["01_first.ipynb", "02_second.ipynb"]
+    for name in ("01_first", "02_second"):
+        (notebooks / f"{name}.ipynb").write_bytes(
+            (project / "runs/tiny/notebooks" / f"{name}.ipynb").read_bytes()
+        )
+    assert stale(notebooks) == []
+    (notebooks / "01_first.py").write_text("# changed")
+    (notebooks / "02_second.py").unlink()
+    assert stale(notebooks) == ["01_first.ipynb", "02_second.ipynb"]
+
+
+REAL = """# %% tags=["parameters"]
+profile = "none"
+out_dir = "nowhere"
+
+# %%
+import os, sys
+from pathlib import Path
+from rali_lab.lab.checks import Checks
+checks = Checks(f"{out_dir}/checks.json")
+checks.expect("the kernel is this Python", sys.executable == EXECUTABLE, low=1, if_missed="another ran")
+checks.expect("the kernel stays offline", int(os.environ["HF_HUB_OFFLINE"]), low=1, if_missed="it asks")
+checks.expect("this one can fail", 0, low=1, if_missed="as it should")
+print(profile, Path.cwd(), "\\x1b[31mred\\x1b[0m")
+"""
+
+
+def test_a_real_notebook_through_papermill(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(provenance, "device", lambda: "cpu: test, 1 cores")
+    monkeypatch.setenv("PYTHONPATH", str(Path(runner.__file__).parents[2]))
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    (folder / "00_real.py").write_text(REAL.replace("EXECUTABLE", repr(sys.executable)))
+    assert run("tiny", folder, tmp_path / "runs") == 1
+    found = json.loads((tmp_path / "runs" / "summary.json").read_text())
+    assert found["checks_missed"] == ["00_real: this one can fail"]
+    assert found["notebooks"][0]["peak_memory_bytes"] > 2**20
+
+    text = (tmp_path / "runs" / "notebooks" / "00_real.ipynb").read_text()
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    assert "tiny . red\n" in notebook.cells[-1].outputs[0].text
+    assert str(tmp_path) not in text and "\\u001b" not in text
+    stamped = notebook.metadata["rali_lab"]
+    assert stamped["parameters"] == {"profile": "tiny", "out_dir": "runs"} and stamped["files"] == [
+        "checks.json"
+    ]
+    assert re.fullmatch("[0-9a-f]{64}", stamped["key"]) and notebook.metadata.kernelspec.name == "python3"
+    assert run("tiny", folder, tmp_path / "runs") == 1 and "reused 00_real" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"), [("1 / 0", "1 / 0\n\nZeroDivisionError"), ("raise SystemExit(0)", "never reached")]
+)
+def test_a_notebook_that_does_not_reach_its_end_is_an_error(tmp_path, line, complaint):
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell(line), nbformat.v4.new_code_cell("2")]
+    with pytest.raises(NotebookError, match=re.escape(complaint)):
+        execute(notebook, tmp_path / "a.ipynb", name="00_real", parameters={}, root=tmp_path)

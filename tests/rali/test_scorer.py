@@ -1,0 +1,102 @@
+"""The scorer: fitting, predicting, explaining, guarding against leaks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.base import clone
+
+from rali_lab.rali.scorer import RaliScorer
+
+
+def synthetic(n=600, seed=0):
+    """Embeddings on a curve in 12 dimensions: a monotone score, another factor, noise."""
+    rng = np.random.default_rng(seed)
+    t, other = rng.uniform(-1, 1, n), rng.normal(size=n)
+    z = np.stack([np.sin(t), np.cos(t), t, t**2, other, other * t], 1)
+    z = np.hstack([z, rng.normal(size=(n, 6))]) + 0.05 * rng.normal(size=(n, 12))
+    return z, 3 + 1.9 * np.sin(t * 1.4)
+
+
+@pytest.fixture
+def small():
+    return RaliScorer(n_components=6, n_bins=4, n_basis=8, fine_tune_epochs=5)
+
+
+@pytest.fixture
+def fitted(small, clip, pictures):
+    return small.fit(pictures, np.linspace(1, 5, len(pictures)), model=clip, ids=[f"p{i}" for i in range(24)])
+
+
+def test_a_monotone_score_is_recovered():
+    (z, mos), (z_new, mos_new) = synthetic(), synthetic(seed=1)
+    scorer = RaliScorer(n_components=8, n_bins=40, n_basis=60).fit(z, mos)
+    assert spearmanr(scorer.predict_embeddings(z_new), mos_new)[0] > 0.95
+    assert spearmanr(RaliScorer(n_components=8, n_bins=40, n_basis=60).fit(z, np.roll(mos, 99)).predict_embeddings(z_new),
+                     mos_new)[0] < 0.3  # fmt: skip
+
+
+def test_fine_tuning_lowers_the_error_and_validation_keeps_the_best_epoch():
+    (z, mos), held = synthetic(), synthetic(200, seed=1)
+    scorer = RaliScorer(n_components=8, n_bins=40, n_basis=60).fit(z, mos, validation=held)
+    h = scorer.history_
+    assert h.train_mse.iloc[-1] < h.train_mse.iloc[0] and list(h.epoch) == list(range(31))
+    assert np.isclose(np.mean((scorer.predict_embeddings(held[0]) - held[1]) ** 2), h.validation_mse.min())
+    assert scorer.scores_.min() >= 1 and scorer.scores_.max() <= 5
+
+
+def test_sklearn_manners(small):
+    assert clone(small).get_params() == small.get_params()
+    z, mos = synthetic(60)
+    first = clone(small).fit(z, mos).predict_embeddings(z)
+    np.testing.assert_array_equal(first, clone(small).fit(z, mos).predict_embeddings(z))
+
+
+def test_predictions_lie_in_range_and_do_not_depend_on_the_batch(fitted, pictures):
+    scores = fitted.predict(pictures)
+    assert scores.shape == (24,) and scores.dtype == np.float64 and ((scores >= 1) & (scores <= 5)).all()
+    np.testing.assert_allclose([fitted.predict([p])[0] for p in pictures], scores, atol=1e-4)
+    np.testing.assert_allclose(fitted.predict(pictures, batch=24), scores, atol=1e-4)
+    assert fitted.predict([]).shape == (0,)
+
+
+def test_the_fitted_tower_is_a_copy(fitted, clip, pictures):
+    before = fitted.predict(pictures)
+    clip.visual.head[-1].weight.data.zero_()
+    np.testing.assert_array_equal(fitted.predict(pictures), before)
+
+
+def test_explanation_adds_up_to_the_score(fitted, pictures):
+    every = fitted.explain(pictures[0], k=8)
+    assert np.isclose((every.weight * every.score).sum(), fitted.predict(pictures[:1])[0])
+    assert every.weight.is_monotonic_decreasing and np.isclose(every.weight.sum(), 1)
+    assert fitted.explain(pictures[0]).equals(every.head(3))
+
+
+def test_parameters_are_tower_pca_and_basis(fitted):
+    pca, basis = 2 * 384 + 6 * 384, 8 * 6 + 8
+    assert 130_000 < fitted.parameters() - pca - basis <= 160_000
+
+
+def test_trained_pictures_are_refused(fitted, pictures):
+    assert len(fitted.predict(pictures[:2], ids=["new", "newer"])) == 2
+    with pytest.raises(ValueError, match="1 of these pictures were trained on, the first is 'p3'"):
+        fitted.predict(pictures[:2], ids=["new", "p3"])
+
+
+def test_bad_input_is_named(small, pictures):
+    z, mos = synthetic(30)
+    with pytest.raises(ValueError, match="score 2 is 7.0, expected 1..5"):
+        small.fit(z, np.where(np.arange(30) == 2, 7.0, mos))
+    with pytest.raises(ValueError, match="score 0 is nan"):
+        small.fit(z, np.full(30, np.nan))
+    with pytest.raises(ValueError, match="expected 30 scores"):
+        small.fit(z, mos[:5])
+    with pytest.raises(ValueError, match="fit\\(..., model=...\\)"):
+        small.fit(pictures, mos[:24])
+
+
+def test_small_pictures_are_refused(fitted):
+    with pytest.raises(ValueError, match="picture 0 is 8 x 8 pixels, at least 32 x 32 are needed"):
+        fitted.predict([np.zeros((8, 8, 3), np.uint8)])

@@ -1,0 +1,255 @@
+"""The command line: one line per picture, bad ones named on stderr, and exit codes that scripts can trust."""
+
+import json
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rali_lab import __version__, cli
+from rali_lab.evaluate.results import Record, write_records
+
+ROOT = Path(__file__).parents[1]
+
+
+class MeanScorer:
+    """Scores a picture by its mean: black 1, white 5."""
+
+    def predict(self, pictures):
+        return np.array([1 + 4 * picture.mean() / 255 for picture in pictures])
+
+
+@pytest.fixture
+def scorer(monkeypatch):
+    """Puts a scorer (or an error) in the place of the trained one; returns the asked-for folders."""
+    asked = []
+
+    def install(answer=None):
+        def default_scorer(model_dir=None):
+            asked.append(model_dir)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer or MeanScorer()
+
+        fake = types.ModuleType("rali_lab.pipeline")
+        fake.default_scorer = default_scorer
+        monkeypatch.setitem(sys.modules, "rali_lab.pipeline", fake)
+        monkeypatch.setattr("rali_lab.pipeline", fake, raising=False)
+        return asked
+
+    return install
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, grey in (("a.png", 0), ("b.png", 255)):
+        Image.new("L", (20, 20), grey).save(tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+def test_scores_are_one_line_per_picture(scorer, folder, capsys):
+    asked = scorer()
+    assert cli.main(["score", str(folder)]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [f"1.00\t{folder / 'a.png'}", f"5.00\t{folder / 'b.png'}"]
+    assert err == "" and asked == [None]
+
+
+def test_json_lines_and_a_chosen_model(scorer, folder, capsys):
+    asked = scorer()
+    assert cli.main(["score", str(folder / "b.png"), str(folder), "--json", "--model", "m"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        {"path": str(folder / "b.png"), "score": 5.0},
+        {"path": str(folder / "a.png"), "score": 1.0},
+    ]
+    assert asked == ["m"]
+
+
+def test_bad_pictures_are_named_and_the_others_still_scored(scorer, folder, capsys):
+    scorer()
+    (folder / "a2.jpg").write_bytes(b"")
+    (folder / "empty").mkdir()
+    assert cli.main(["score", str(folder), str(folder / "none.png"), str(folder / "empty")]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2
+    assert [line.split(": ")[1] for line in err.splitlines()] == [
+        str(folder / name) for name in ("none.png", "empty", "a2.jpg")
+    ]
+
+
+def test_nothing_to_score_does_not_load_the_model(scorer, tmp_path, capsys):
+    asked = scorer()
+    assert cli.main(["score", str(tmp_path)]) == 1
+    assert asked == [] and "folder without pictures" in capsys.readouterr().err
+
+
+def test_file_names_that_are_no_text_are_printed_as_their_bytes(scorer, folder, capfdbinary):
+    scorer()
+    name = os.fsencode(folder) + b"/\xff.png"
+    os.rename(folder / "a.png", name)
+    assert cli.main(["score", os.fsdecode(name)]) == 0
+    assert capfdbinary.readouterr().out == b"1.00\t" + name + b"\n"
+
+
+def test_a_score_that_is_no_number_is_not_printed(scorer, folder, capsys):
+    scorer(types.SimpleNamespace(predict=lambda pictures: np.array([np.nan, 3.0])))
+    assert cli.main(["score", str(folder)]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"3.00\t{folder / 'b.png'}\n" and "a.png: the model gave nan" in err
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("no model;\nrun `make reproduce`"), ValueError("wrong hash; rebuild")]
+)
+def test_no_usable_model_is_one_line_and_exit_2(scorer, folder, capsys, error):
+    scorer(error)
+    assert cli.main(["score", str(folder)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err == f"rali-lab: {' '.join(str(error).split())}\n"
+
+
+@pytest.mark.parametrize(("quiet", "shown"), [([], True), (["--quiet"], False)])
+def test_progress_is_shown_on_long_work_only(scorer, folder, capsys, quiet, shown):
+    scorer()
+    for i in range(cli.PROGRESS_FROM):
+        Image.new("L", (20, 20)).save(folder / f"{i}.png")
+    assert cli.main(["score", str(folder), *quiet]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == cli.PROGRESS_FROM + 2
+    assert ("picture" in err) == shown
+
+
+def test_an_interrupted_run_has_printed_what_it_did(scorer, folder, capsys):
+    class Tired:
+        def __init__(self):
+            self.calls = 0
+
+        def predict(self, pictures):
+            self.calls += 1
+            if self.calls == 2:
+                raise KeyboardInterrupt
+            return np.ones(len(pictures))
+
+    scorer(Tired())
+    for i in range(cli.CHUNK):
+        Image.new("L", (20, 20)).save(folder / f"{i}.png")
+    assert cli.main(["score", str(folder)]) == 130
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == cli.CHUNK
+    assert err == "rali-lab: interrupted; every line printed so far is complete\n"
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Two runs below the current folder, `small` newer than `tiny`."""
+    monkeypatch.chdir(tmp_path)
+    for age, profile in ((100, "tiny"), (0, "small")):
+        fields = {"profile": profile, "domain": "photo", "role": "in", "metric": "plcc"}
+        path = tmp_path / "runs" / profile / "results.json"
+        write_records(
+            path, [Record(method="rali", value=0.9, ci_low=0.8, ci_high=0.95, n=120, seeds=3, **fields)]
+        )
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("options", "profile"),
+    [([], "small"), (["--profile", "tiny"], "tiny"), (["--run-dir", "runs/tiny"], "tiny")],
+)
+def test_results_as_a_table_and_as_records(runs, capsys, options, profile):
+    assert cli.main(["results", *options]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.startswith("profile") and row.split()[:5] == [profile, "in", "photo", "plcc", "rali"]
+    assert cli.main(["results", "--json", *options]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    assert record["id"] == f"{profile}/rali/photo/plcc"
+    assert (record["value"], record["ci_low"], record["n"], record["seeds"]) == (0.9, 0.8, 120, 3)
+
+
+def test_missing_and_damaged_results_say_the_way_out(runs, capsys):
+    assert cli.main(["results", "--profile", "huge"]) == 2
+    assert "make reproduce" in capsys.readouterr().err
+    (runs / "tiny" / "results.json").write_text("{")
+    assert cli.main(["results", "--profile", "tiny"]) == 2
+    assert "results.json" in capsys.readouterr().err
+
+
+def test_no_run_at_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["results"]) == 2
+    assert "no results yet; run `make reproduce`" in capsys.readouterr().err
+
+
+def test_validate_prints_the_report(folder, capsys):
+    table = folder.parent / "set.csv"
+    table.write_text("image,mos\na.png,0\nb.png,1\n")
+    assert cli.main(["validate", str(table), str(folder), "--mos-range", "-1", "1", "--dmos"]) == 0
+    assert "set" in (out := capsys.readouterr().out) and "1.00..3.00" in out and "no problems" in out
+
+
+def test_validate_fails_on_problems_and_on_tables_it_cannot_read(folder, capsys):
+    table = folder.parent / "set.csv"
+    Image.new("L", (20, 20), 255).save(folder / "c.png")
+    table.write_text("image,mos\nb.png,1\nc.png,2\n")
+    arguments = ["validate", str(table), str(folder), "--mos-range", "1", "5"]
+    assert cli.main(arguments) == 1
+    assert "equal pixels" in capsys.readouterr().out
+    table.write_text("image,mos\nb.png,bad\n")
+    assert cli.main(arguments) == 1
+    assert "line 2: mos is 'bad'" in capsys.readouterr().err
+
+
+def test_reproduce_passes_everything_on(monkeypatch):
+    seen = []
+    fake = types.ModuleType("rali_lab.lab.runner")
+    fake.main = lambda argv: seen.append(argv)
+    monkeypatch.setitem(sys.modules, "rali_lab.lab.runner", fake)
+    monkeypatch.setattr("rali_lab.lab.runner", fake, raising=False)
+    assert cli.main(["reproduce", "--profile", "tiny", "--only", "02", "--help"]) == 0
+    assert seen == [["--profile", "tiny", "--only", "02", "--help"]]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["nonsense"], ["score"], ["score", "a.png", "--colour"], ["validate", "a.csv", "images"],
+     ["results", "--profile", "tiny", "--run-dir", "x"]],
+)  # fmt: skip
+def test_wrong_usage_exits_with_2(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv)
+    assert stop.value.code == 2 and "usage: rali-lab" in capsys.readouterr().err
+
+
+def run(code, **options):
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, **options
+    )
+
+
+def test_version_and_help_stay_light():
+    code = (
+        "import sys; from rali_lab import cli\n"
+        "try: cli.main(['--version'])\n"
+        "finally: print(sorted({'torch', 'numpy', 'PIL', 'transformers'} & set(sys.modules)))"
+    )
+    assert run(code).stdout == f"rali-lab {__version__}\n[]\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    """The pipe is closed by hand, as `head` would do."""
+    code = (
+        "import os, sys; from rali_lab import cli\n"
+        "read, write = os.pipe(); os.close(read); os.dup2(write, 1)\n"
+        "cli._results = lambda args: print('x' * 100_000) or 0\n"
+        "sys.exit(cli.main(['results']))"
+    )
+    done = run(code)
+    assert (done.returncode, done.stderr) == (141, "")
