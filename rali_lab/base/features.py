@@ -13,7 +13,7 @@ from rali_lab.data.records import Distortion
 
 @dataclass(frozen=True)
 class Features:
-    """Statistics of n corpus pictures: `s16` (n, 512, 4, 4) and `s8` (n, 160), float16, with what was done to each picture."""
+    """Statistics of n corpus pictures: `s16` (n, 580, 4, 4) and `s8` (n, 196), float16, with what was done to each picture."""
 
     s16: np.ndarray
     s8: np.ndarray

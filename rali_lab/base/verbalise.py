@@ -81,8 +81,8 @@ def train_decoder(
     distortions: Sequence[Sequence[Distortion]],
     *,
     steps: int,
-    batch: int = 96,
-    lr: float = 2e-3,
+    batch: int = 64,
+    lr: float = 3e-3,
     noise: float = 0.1,
     seed: int = 0,
     report=print,
@@ -114,5 +114,5 @@ def train_decoder(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        if step % 100 == 99 or step == steps - 1:
+        if step % 50 == 49 or step == steps - 1:
             report(f"step {step + 1}/{steps}: loss {loss.item():.3f}")

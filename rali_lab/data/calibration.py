@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-TARGETS = (4.25, 3.65, 3.0, 2.4, 1.85)
+TARGETS = (4.3, 3.65, 3.0, 2.4, 1.8)
 """Mean quality (1..5) that levels 1 to 5 aim at."""
 
 
@@ -24,7 +24,7 @@ def solve(quality: Callable[[float], float], span: tuple[float, float], targets:
     found, low = [], span[0]
     for target in targets:
         a, b = low, span[1]
-        for _ in range(8):
+        for _ in range(9):
             middle = np.sqrt(a * b)
             a, b = (middle, b) if quality(middle) > target else (a, middle)
         found.append(float(np.sqrt(a * b)))
@@ -37,7 +37,7 @@ def main() -> None:
     from rali_lab.data.distortions import TYPES, to_image
     from rali_lab.data.labels import full_reference_quality
 
-    crops = np.stack([c for s in sources()[::2] for c in photographs(s, count=1, size=128, seed=1)])
+    crops = np.stack([c for s in sources() for c in photographs(s, count=2, size=128, seed=1)])
     print("STRENGTHS: dict[str, tuple[float, ...]] = {")
     for name, kind in TYPES.items():
 

@@ -148,7 +148,7 @@ def _repeat(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
 TYPES: dict[str, DistortionType] = {
     "gaussian_blur": DistortionType(_blur, "blur", "blur", (0.3, 8)),
     "defocus_blur": DistortionType(_defocus, "blur", "blur", (0.5, 12)),
-    "motion_blur": DistortionType(_motion, "motion", "blur", (1.2, 32)),
+    "motion_blur": DistortionType(_motion, "blur", "blur", (1.2, 32)),
     "gaussian_noise": DistortionType(_gaussian_noise, "noise", "noise", (0.01, 0.6)),
     "shot_noise": DistortionType(_shot_noise, "noise", "noise", (0.01, 1.0)),
     "impulse_noise": DistortionType(_impulse, "specks", "noise", (0.002, 0.5)),

@@ -2,7 +2,7 @@
 
 An embedding is standardised and projected by PCA; k-means inside bins of equal score width gives K basis vectors, each
 with the mean score of its pictures; a picture's score is the softmax-weighted mean of the basis scores. This file needs
-numpy and scikit-learn only.
+numpy and scikit-learn only, and the latter's heavy parts for fitting only.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from importlib import import_module
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from sklearn.preprocessing import StandardScaler
 
 TAU = 0.07
 """Temperature of the released code; the paper's Eq. (3) prints none (see `softmax_weights`)."""
@@ -49,6 +46,9 @@ class Compressor(TransformerMixin, BaseEstimator):
 
     def fit(self, z: np.ndarray, y: object = None) -> Compressor:
         """Learn from (n, d) embeddings. Cost: O(n d min(n, d))."""
+        from sklearn.decomposition import PCA
+        from sklearn.preprocessing import StandardScaler
+
         z = _matrix(z)
         if not 1 <= self.n_components <= min(z.shape):
             raise ValueError(
@@ -96,6 +96,8 @@ def binned_kmeans(
     >>> vectors.ravel().round(2).tolist(), scores.round(2).tolist()
     ([0.1, 5.1, 9.0], [1.0, 2.85, 5.0])
     """
+    from sklearn.cluster import KMeans
+
     z, mos = _matrix(z), np.asarray(mos, dtype=np.float64)
     if mos.shape != (len(z),) or not np.isfinite(mos).all():
         raise ValueError(f"expected {len(z)} finite scores, one per embedding, got shape {mos.shape}; drop unrated pictures")

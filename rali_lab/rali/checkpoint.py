@@ -51,7 +51,7 @@ def save(scorer: RaliScorer, folder: str | Path) -> Path:
         "versions": {name: version(name) for name in ("torch", "timm", "safetensors", "numpy")},
     }
     _replace(folder / TENSORS, data)
-    _replace(folder / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+    _replace(folder / CONFIG, (json.dumps(config, indent=1, default=lambda number: number.item()) + "\n").encode())
     return folder
 
 

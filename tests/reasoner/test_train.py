@@ -1,0 +1,216 @@
+"""GRPO through TRL: what should move moves, what is frozen stays, a run gone wrong stops; a tiny Qwen2.5-VL does it too."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rali_lab.data.records import Distortion
+from rali_lab.reasoner import train
+from rali_lab.reasoner.policy import ask, load_policy
+from rali_lab.reasoner.train import GrpoSettings, RunStopped, paper_settings, prompts_of, train_reasoner, trl_config
+
+SETTINGS = GrpoSettings(
+    steps=2, pictures_per_step=2, generations=4, learning_rate=1e-3, max_completion_length=10,
+    eval_every=2, eval_samples=1, patience=99,
+)  # fmt: skip
+
+
+@pytest.fixture
+def lottery(monkeypatch):
+    """A reward that no group agrees on, so that every step has something to learn."""
+
+    def odd_lengths(completions, **columns):
+        return [float(sum(map(ord, c[-1]["content"])) % 7) for c in completions]
+
+    monkeypatch.setattr(train, "reward_functions", lambda settings: ([odd_lengths], [1.0]))
+
+
+def run(base, pictures, folder, **changes):
+    return train_reasoner(base, pictures[:4], pictures[4:], replace(SETTINGS, **changes), folder, report=lambda line: None)
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def moved(base, folder):
+    """Names of the tensors that training changed, and of those it did not."""
+    before, after = weights(base), weights(folder)
+    assert before.keys() == after.keys()
+    changed = {k for k in before if not torch.equal(before[k], after[k])}
+    return changed, before.keys() - changed
+
+
+def farthest(a, b):
+    return max((a[k] - b[k]).abs().max().item() for k in a if a[k].is_floating_point())
+
+
+def test_everything_but_the_tower_moves(tiny_base, pictures, tmp_path, lottery):
+    curve = run(tiny_base, pictures, tmp_path / "t")
+    changed, kept = moved(tiny_base, tmp_path / "t")
+    assert kept and all("vision_tower" in k for k in kept)
+    assert changed and not any("vision_tower" in k for k in changed)
+    assert curve["step"].tolist() == [0, 2] and (curve["n_missing"] == 2).all()
+
+
+def test_a_run_leaves_a_model_that_loads_its_curves_and_its_settings(tiny_base, pictures, tmp_path, lottery):
+    curve = run(tiny_base, pictures, tmp_path)
+    assert ask(*load_policy(tmp_path), [pictures[0].pixels()], max_new_tokens=2)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "validation.csv"), curve, check_dtype=False)
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert {"reward", "frac_reward_zero_std", "kl", "rewards/odd_lengths/mean"} <= set(log.columns)
+    assert log["kl"].iloc[1] > 0  # the reference stayed where it was
+    assert json.loads((tmp_path / "settings.json").read_text())["generations"] == 4
+
+
+def test_a_seed_repeats_and_neither_watching_nor_accumulation_changes_a_run(tiny_base, pictures, tmp_path, lottery):
+    split = {"trl_options": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}}
+    for name, changes in {"a": {}, "watched": {"eval_every": 1}, "split": split, "seed": {"seed": 1}}.items():
+        run(tiny_base, pictures, tmp_path / name, **{"eval_every": 0, "degradation_share": 0, **changes})
+    a, watched, split, seed = (weights(tmp_path / name) for name in ("a", "watched", "split", "seed"))
+    assert farthest(a, watched) == 0
+    assert farthest(a, split) < 2e-5 < 1e-4 < farthest(a, seed)
+
+
+def test_equal_rewards_teach_nothing_but_the_penalty(tiny_base, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "reward_functions", lambda s: ([lambda completions, **c: [1.0] * len(completions)], [1.0]))
+    run(tiny_base, pictures, tmp_path, eval_every=0, beta=0.0)
+    assert not moved(tiny_base, tmp_path)[0]
+
+
+def test_the_real_rewards_reach_the_log_by_name(tiny_base, pictures, tmp_path):
+    run(tiny_base, pictures, tmp_path, eval_every=0, steps=1)
+    columns = pd.read_csv(tmp_path / "log.csv").columns
+    parts = {"format_reward", "score", "closeness", "degradation_reward"}
+    assert {f"rewards/{part}/mean" for part in parts} <= set(columns)
+
+
+def test_a_run_without_format_stops_and_keeps_what_it_has(tiny_base, pictures, tmp_path, lottery):
+    with pytest.raises(RunStopped, match=r"only 0% of the answers have the required form after 1 steps \(needed: 90%\)"):
+        run(tiny_base, pictures, tmp_path, steps=3, eval_every=1, patience=1)
+    assert pd.read_csv(tmp_path / "validation.csv")["step"].tolist() == [0, 1]
+    assert load_policy(tmp_path)
+
+
+def test_a_run_whose_ratings_collapse_stops(tiny_base, pictures, tmp_path, lottery, monkeypatch):
+    healthy = {"plcc": 0.5, "srcc": 0.5, "format_share": 1.0, "naming_accuracy": 0.5, "spread": 0.9, "n_missing": 0}
+    spreads = iter([0.9, 0.1, 0.4, 0.1])
+    monkeypatch.setattr(train, "summarise", lambda table, pictures: {**healthy, "spread": next(spreads)})
+    with pytest.raises(RunStopped, match=r"the ratings have collapsed: their spread is 0.10 of .* after 3 steps"):
+        run(tiny_base, pictures, tmp_path, steps=4, eval_every=1, patience=2)
+
+
+def test_fewer_pictures_than_a_step_needs_is_an_error_not_an_untrained_model(tiny_base, pictures, tmp_path, lottery):
+    with pytest.raises(ValueError, match=r"\b5\b.*\b4\b|\b4\b.*\b5\b"):
+        run(tiny_base, pictures, tmp_path, pictures_per_step=5)
+
+
+def test_unrated_pictures_are_refused_by_name(pictures):
+    with pytest.raises(ValueError, match="have no score, the first is 'p0'"):
+        prompts_of([replace(pictures[0], mos=None)], SETTINGS)
+
+
+def test_prompts_ask_for_both_tasks_in_the_right_share(pictures):
+    rows = prompts_of(pictures * 100, replace(SETTINGS, degradation_share=0.3, system="Look."))
+    share = np.mean([r["task"] == "degradation" for r in rows])
+    assert share == pytest.approx(0.3, abs=0.06)
+    asked = {r["task"]: r["prompt"] for r in rows}
+    assert [m["role"] for m in asked["score"]] == ["system", "user"] and asked["score"][0]["content"] == "Look."
+    assert asked["score"][1]["content"] == SETTINGS.score_question
+    assert asked["degradation"][1]["content"] == SETTINGS.degradation_question
+    assert {r["task"] for r in prompts_of(pictures, replace(SETTINGS, degradation_share=0))} == {"score"}
+
+
+def test_prompts_carry_what_the_rewards_need(pictures):
+    clean = replace(pictures[0], distortions=())
+    stacked = replace(pictures[0], distortions=(Distortion("defocus_blur", 2), Distortion("shot_noise", 4)))
+    rows = prompts_of([clean, stacked], SETTINGS)
+    assert [(r["word"], r["level"], r["mos"]) for r in rows] == [("null", 0, 1.5), ("noise", 4, 1.5)]
+    np.testing.assert_array_equal(np.asarray(rows[0]["image"]), clean.pixels())
+
+
+def test_the_paper_preset_is_the_papers_algorithm(tmp_path):
+    config = trl_config(paper_settings(7), tmp_path)
+    assert (config.beta, config.learning_rate, config.epsilon) == (1e-3, 1e-6, 0.2)
+    assert (config.num_generations, config.max_completion_length, config.temperature) == (8, 256, 1.0)
+    assert (config.loss_type, config.scale_rewards, config.max_steps) == ("grpo", "group", 7)
+    rewards, shares = train.reward_functions(paper_settings(7))
+    assert [r.__name__ for r in rewards] == ["format_reward", "score", "degradation_reward"]
+    assert shares == config.reward_weights
+    assert rewards[1].threshold == 0.35 and paper_settings(7, seed=3).seed == 3
+
+
+def qwen_processor():
+    """A word-level tokenizer with Qwen's special tokens in Qwen2.5-VL's own processor."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+    names = ("endoftext", "im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")
+    special = [f"<|{name}|>" for name in names]
+    words = ["[UNK]", *'<>/{}":.0123456789', "think", "answer", "rating", "system", "user", "assistant", "blur", "noise"]
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(special + words)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token=special[0], eos_token=special[2], unk_token="[UNK]", extra_special_tokens={
+            "vision_bos_token": special[3], "vision_eos_token": special[4],
+            "image_token": special[5], "video_token": special[6],
+        }
+    )  # fmt: skip
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }} {% if m['content'] is string %}{{ m['content'] }}{% else %}"
+        "{% for c in m['content'] %}{% if c['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+        "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant {% endif %}"
+    )
+    image = Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=112 * 112)
+    return Qwen2_5_VLProcessor(image, tokenizer, Qwen2VLVideoProcessor(), chat_template=template)
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory):
+    """Folder of a randomly initialised Qwen2.5-VL of 0.3 million parameters: the class of the paper's teacher."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    processor = qwen_processor()
+    number = processor.tokenizer.convert_tokens_to_ids
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(processor.tokenizer), "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": None,
+            "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+            "eos_token_id": number("<|im_end|>"), "pad_token_id": number("<|endoftext|>"),
+        },
+        vision_config={
+            "depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 4, "out_hidden_size": 64,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=number("<|image_pad|>"), video_token_id=number("<|video_pad|>"),
+        vision_start_token_id=number("<|vision_start|>"), vision_end_token_id=number("<|vision_end|>"),
+    ))  # fmt: skip
+    model.generation_config.eos_token_id = number("<|im_end|>")
+    model.generation_config.pad_token_id = number("<|endoftext|>")
+    folder = tmp_path_factory.mktemp("qwen")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def test_a_qwen_answers_about_pictures_of_any_size(qwen, pictures):
+    wide = np.ascontiguousarray(pictures[1].pixels()[:64])
+    answers = ask(*load_policy(qwen), [pictures[0].pixels(), wide], samples=2, max_new_tokens=6, system="Look.")
+    assert [len(a) for a in answers] == [2, 2] and all(isinstance(t, str) for a in answers for t in a)
+
+
+def test_a_qwen_learns_with_the_papers_settings_shrunk(qwen, pictures, tmp_path, lottery):
+    sizes = {"pictures_per_step": 2, "max_completion_length": 8, "eval_every": 2, "eval_samples": 1}
+    shrunk = paper_settings(2, learning_rate=1e-3, **sizes)
+    curve = train_reasoner(qwen, pictures[:4], pictures[4:], shrunk, tmp_path, report=lambda line: None)
+    changed, kept = moved(qwen, tmp_path)
+    assert curve["step"].tolist() == [0, 2]
+    assert {"visual" in k for k in kept} == {True} and {"visual" in k for k in changed} == {False}
