@@ -16,7 +16,7 @@
 #
 # **What you'll do**
 # - turn a handful of votes into a mean opinion score with its interval, by hand and with the library;
-# - look at five domains, seventeen distortions, five levels of each;
+# - look at five domains, and at every distortion of the library in its five levels;
 # - see how an annotation bias moves the scores of a whole data set;
 # - catch two ways of fooling yourself: splitting versions of one scene, and fitting a curve to the test labels.
 #
@@ -47,8 +47,8 @@ from rali_lab.profiles import get_profile
 
 nb = open_notebook("01", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
-made = pipeline.make_pictures(sizes, seed=seed)
-pictures = pipeline.pictures(sizes, seed=seed)
+made = pipeline.make_pictures(sizes)
+pictures = pipeline.pictures(sizes)
 print(f"{made}; {len(pictures)} pictures")
 
 # %% [markdown]
@@ -131,7 +131,7 @@ from rali_lab.reasoner.prompts import findings
 
 
 def what_was_done(picture) -> str:
-    found = [f"{f.word} {f.level}" for f in findings(picture.distortions)] or ["nothing"]
+    found = [f"{f.word}\N{NO-BREAK SPACE}{f.level}" for f in findings(picture.distortions)] or ["nothing"]
     return textwrap.fill(", ".join(found), 22)
 
 
@@ -150,7 +150,7 @@ nb.figure(fig, "01_domains", table)
 # ## 3 · The distortion library
 #
 # Each distortion has five levels, and the strengths were searched so that a level costs about the same full-reference quality
-# whatever the distortion is. First the eight of the RL domain, then those that it never holds.
+# whatever the distortion is. First those of the RL domain, then those that it never holds.
 
 # %%
 from rali_lab.data.content import photographs

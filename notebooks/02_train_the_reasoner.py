@@ -47,7 +47,7 @@ from rali_lab.profiles import get_profile
 
 nb = open_notebook("02", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
-pictures = pipeline.pictures(sizes, seed=seed)
+pictures = pipeline.pictures(sizes)
 train, val = (select(pictures, domain="photo", split=s) for s in ("train", "val"))
 print(len(train), "pictures to learn from,", len(val), "to watch")
 

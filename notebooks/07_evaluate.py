@@ -56,7 +56,7 @@ sizes = get_profile(profile)
 from rali_lab.data.records import select
 from rali_lab.evaluate.protocol import Protocol, assert_disjoint
 
-pictures = pipeline.pictures(sizes, seed=seed)
+pictures = pipeline.pictures(sizes)
 train, test = select(pictures, split=("train", "val")), select(pictures, split="test")
 assert_disjoint(train, test)
 print(Protocol(split="test", label="pseudo-MOS", fit="none", clustered_by="source", n_boot=sizes.n_boot))

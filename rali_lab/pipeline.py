@@ -23,19 +23,19 @@ NO_REASONING = '<think></think><answer>{"rating": '
 """The beginning of an answer that leaves the model no room to reason."""
 
 
-def make_pictures(profile: Profile, *, seed: int = 0) -> Artifact:
-    """All generated domains of a profile, made and rated."""
+def make_pictures(profile: Profile) -> Artifact:
+    """All generated domains of a profile, made and rated; the same for every training seed."""
     from rali_lab.data.domains import build
 
     def make(folder: Path) -> None:
-        save_pictures(build(profile.pictures, seed=seed), folder)
+        save_pictures(build(profile.pictures, seed=profile.data_seed), folder)
 
-    return ArtifactStore().make("pictures", make, params={"pictures": profile.pictures, "seed": seed}, code=DATA)
+    return ArtifactStore().make("pictures", make, params={"pictures": profile.pictures, "seed": profile.data_seed}, code=DATA)
 
 
-def pictures(profile: Profile, *, seed: int = 0) -> list[Picture]:
+def pictures(profile: Profile) -> list[Picture]:
     """The pictures of all generated domains of a profile; see `rali_lab.data.domains`."""
-    return load_pictures(make_pictures(profile, seed=seed).path)
+    return load_pictures(make_pictures(profile).path)
 
 
 def base_path(profile: Profile) -> Path:
@@ -59,7 +59,7 @@ def train_teacher(profile: Profile, *, seed: int = 0, name: str = "teacher", rep
     """
     from rali_lab.reasoner.train import RunStopped, train_reasoner
 
-    data, settings, base = make_pictures(profile, seed=seed), grpo_settings(profile, seed=seed, **changes), base_path(profile)
+    data, settings, base = make_pictures(profile), grpo_settings(profile, seed=seed, **changes), base_path(profile)
 
     def make(folder: Path) -> None:
         photo = select(load_pictures(data.path), domain="photo")
@@ -82,7 +82,7 @@ def write_reasoning(profile: Profile, *, seed: int = 0) -> Artifact:
     from rali_lab.reasoner.policy import load_policy
     from rali_lab.reasoner.rationales import write_rationales
 
-    data, teacher = make_pictures(profile, seed=seed), train_teacher(profile, seed=seed)
+    data, teacher = make_pictures(profile), train_teacher(profile, seed=seed)
 
     def make(folder: Path) -> None:
         rated = select(load_pictures(data.path), domain="photo", split=("train", "val"))
@@ -100,7 +100,7 @@ def fit_rali(profile: Profile, *, seed: int = 0) -> Artifact:
     from rali_lab.rali.clip import load_base_clip
     from rali_lab.rali.scorer import RaliScorer
 
-    data, reasoning = make_pictures(profile, seed=seed), write_reasoning(profile, seed=seed)
+    data, reasoning = make_pictures(profile), write_reasoning(profile, seed=seed)
 
     def make(folder: Path) -> None:
         photo = select(load_pictures(data.path), domain="photo")
@@ -127,7 +127,8 @@ def fit_rali(profile: Profile, *, seed: int = 0) -> Artifact:
 
 def score_everything(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
     """Scores of every method on every test picture: scores.parquet (method, picture, domain, source, mos, score), answers.parquet."""
-    data, teacher, rali = (f(profile, seed=seed) for f in (make_pictures, train_teacher, fit_rali))
+    data = make_pictures(profile)
+    teacher, rali = train_teacher(profile, seed=seed), fit_rali(profile, seed=seed)
 
     def make(folder: Path) -> None:
         everything = load_pictures(data.path)

@@ -18,9 +18,9 @@ class Profile:
 
     Attributes
     ----------
-    pictures : pictures per generated domain and split.
+    pictures : pictures per generated domain and split. data_seed : of their content, distortions and raters.
     base : folder of the base model; "" is the one in the package.
-    grpo : changes to `rali_lab.reasoner.train.GrpoSettings`.
+    grpo : changes to `rali_lab.reasoner.train.GrpoSettings`; collapse : further changes, for the run that goes wrong.
     rationale_samples : rationales the teacher writes per training picture. score_samples : ratings averaged for a score.
     align, rali : options of `rali_lab.rali.align.align` and `rali_lab.rali.scorer.RaliScorer`.
     real_limit : pictures taken from a folder of human-rated ones, where present.
@@ -29,10 +29,12 @@ class Profile:
 
     name: str
     pictures: Counts
+    data_seed: int = 0
     base: str = ""
     grpo: dict[str, Any] = field(default_factory=dict)
+    collapse: dict[str, Any] = field(default_factory=dict)
     rationale_samples: int = 4
-    score_samples: int = 8
+    score_samples: int = 4
     align: dict[str, Any] = field(default_factory=dict)
     rali: dict[str, Any] = field(default_factory=dict)
     real_limit: int = 600
@@ -44,11 +46,21 @@ def _counts(train: int, val: int, test: int, out: int) -> Counts:
     return {"photo": {"train": train, "val": val, "test": test}, **{d: {"test": out} for d in others}}
 
 
+GRPO = {"steps": 100, "pictures_per_step": 12, "learning_rate": 4e-4, "beta": 0.03, "closeness_width": 1.5, "closeness_weight": 2.0,
+        "degradation_share": 0.3}  # fmt: skip
+COLLAPSE = {"steps": 40, "pictures_per_step": 8, "learning_rate": 2e-3, "beta": 0.0, "degradation_share": 0.0, "eval_every": 5,
+            "min_format": 0.0, "min_spread": 0.0}  # fmt: skip
+"""The run without leash: no KL, a hot learning rate, only the rating rewarded, the guard switched off."""
+ALIGN = {"epochs": 20, "lr": 2e-4, "jitter": 0.3}
+RALI = {"n_components": 32, "n_bins": 40, "n_basis": 60}
+"""Far fewer bins and vectors than the paper's 240 and 250, which would be one vector for every picture or two."""
+
 PROFILES: dict[str, Profile] = {
     p.name: p
     for p in (
-        Profile("tiny", _counts(360, 60, 100, 96)),
-        Profile("small", _counts(2400, 200, 400, 400), grpo={"steps": 600, "pictures_per_step": 32}, n_boot=2000),
+        Profile("tiny", _counts(360, 60, 100, 96), grpo=GRPO, collapse=COLLAPSE, align=ALIGN, rali=RALI),
+        Profile("small", _counts(2400, 200, 400, 400), grpo={**GRPO, "steps": 400, "pictures_per_step": 32}, collapse=COLLAPSE,
+                align=ALIGN, rali={**RALI, "n_bins": 120, "n_basis": 160}, n_boot=2000),
     )
 }
 

@@ -119,7 +119,7 @@ class StatTower(nn.Module):
     def forward_features(self, pixels: Tensor) -> Tensor:
         if self.memo is None:
             return self.neck(self.standardise(self.statistics(pixels)))
-        keys = [hashlib.blake2b(x.detach().cpu().numpy().tobytes(), digest_size=16).digest() for x in pixels]
+        keys = [hashlib.blake2b(x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes(), digest_size=16).digest() for x in pixels]
         new = {k: i for i, k in enumerate(keys) if k not in self.memo}
         if new:
             with torch.no_grad():

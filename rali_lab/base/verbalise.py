@@ -26,7 +26,7 @@ from rali_lab.reasoner.prompts import (
     score_answer,
 )
 
-RATING_MEAN, RATING_SLOPE, RATING_NOISE = 3.1, 0.08, 0.9
+RATING_MEAN, RATING_SLOPE, RATING_NOISE = 3.1, 0.18, 0.85
 
 
 def weak_rating(distortions: Sequence[Distortion], rng: np.random.Generator) -> float:

@@ -60,6 +60,9 @@ def random_crop(
     The most detailed of a few random windows is not taken, only the first whose detail is not negligible: skies stay
     in, black borders do not.
     """
+    small = [x.shape[:2] for x in originals if min(x.shape[:2]) < size]
+    if small:
+        raise ValueError(f"a crop of {size} px does not fit into an original of {small[0]} (height, width); use a smaller size")
     for _ in range(tries):
         x = originals[rng.integers(len(originals))]
         room = min(max_shrink, min(x.shape[:2]) / size)

@@ -15,7 +15,7 @@ import numpy as np
 from rali_lab.data.content import PROCEDURAL, photographs, procedural
 from rali_lab.data.distortions import ORDER, TYPES, VEILS, apply
 from rali_lab.data.labels import RaterPanel, full_reference_quality
-from rali_lab.data.records import Distortion, Picture
+from rali_lab.data.records import SPLITS, Distortion, Picture
 
 TRAIN = ("astronaut", "brick", "coins", "grass", "rocket", "china", "dragonfly", "kleiber", "friends", "picture1a",
          "wine")  # fmt: skip
@@ -82,7 +82,8 @@ def _clean(domain: Domain, split: str, count: int, size: int, seed: int) -> list
     """`count` pairs of source and pristine picture, spread evenly over the domain's sources of that split."""
     if domain.sources is None:
         each = -(-count // len(PROCEDURAL))
-        pictures = [(f"{k}-{i}", x) for k in PROCEDURAL for i, x in enumerate(procedural(k, count=each, size=size, seed=seed))]
+        seed = seed + 100 * SPLITS.index(split)  # every split has scenes of its own
+        pictures = [(f"{k}-{split}-{i}", x) for k in PROCEDURAL for i, x in enumerate(procedural(k, count=each, size=size, seed=seed))]
     else:
         names = domain.sources[split]
         each = -(-count // len(names))

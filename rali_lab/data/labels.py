@@ -35,7 +35,7 @@ def full_reference_quality(references: np.ndarray, pictures: np.ndarray, *, batc
     with torch.inference_mode():
         for i in range(0, len(pictures), batch):
             a, b = (
-                torch.from_numpy(np.ascontiguousarray(x[i : i + batch])).permute(0, 3, 1, 2).float() / 255
+                torch.from_numpy(np.array(x[i : i + batch])).permute(0, 3, 1, 2).float() / 255
                 for x in (references, pictures)
             )
             h = haarpsi(b, a, data_range=1.0, reduction="none").numpy()

@@ -27,8 +27,8 @@ class Distortion:
     level: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.level <= len(LEVEL_WORDS):
-            raise ValueError(f"distortion {self.name!r}: level must be 1..{len(LEVEL_WORDS)}, got {self.level}")
+        if self.level not in range(1, len(LEVEL_WORDS) + 1):
+            raise ValueError(f"distortion {self.name!r}: level must be a whole number 1..{len(LEVEL_WORDS)}, got {self.level}")
 
     @property
     def level_word(self) -> str:

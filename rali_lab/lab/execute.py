@@ -19,6 +19,8 @@ KERNEL_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # idle threads that spin make a busy machine twenty times slower (docs/LOG.md)
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # silences a remark of the debugger about frozen modules
 }
 """What every kernel gets: notebooks never reach for the network by themselves."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -113,7 +114,14 @@ def load_policy(folder: str | Path) -> tuple[PreTrainedModel, LlavaProcessor]:
     check_hashes(folder)
     processor = AutoProcessor.from_pretrained(folder)
     processor.tokenizer.padding_side = "left"
-    model = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    try:
+        model, found = AutoModelForImageTextToText.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: the weights cannot be read ({str(error)[:100]}); fetch or build it again") from error
+    if found["missing_keys"]:
+        raise ValueError(f"{folder}: the weights lack {sorted(found['missing_keys'])[:3]}; fetch or build it again")
     return model.eval(), processor
 
 
@@ -139,7 +147,10 @@ def base_folder() -> Path:
 
 def freeze_tower(model: PreTrainedModel, *, memoise: bool = True) -> None:
     """Freeze the vision tower; with `memoise` a picture seen before is not encoded again (exact, keyed by its bytes)."""
-    tower = model.model.vision_tower
+    parts = dict(model.named_modules())
+    tower = next((m for n, m in parts.items() if n.split(".")[-1] in ("vision_tower", "visual")), None)
+    if tower is None:
+        raise ValueError(f"{type(model).__name__} has neither `vision_tower` nor `visual`; freeze its vision part yourself")
     tower.requires_grad_(False)
     if memoise and hasattr(tower, "timm_model") and hasattr(tower.timm_model, "memo"):
         tower.timm_model.memo = {}
@@ -181,13 +192,13 @@ def ask(
     if temperature == 0 and samples != 1:
         raise ValueError(f"greedy decoding gives one completion, got samples={samples}; set temperature above 0")
     text = processor.apply_chat_template(conversation(question, system=system), add_generation_prompt=True, tokenize=False)
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
     out: list[list[str]] = []
     step = max(1, batch // samples)
     for i in range(0, len(pictures), step):
         chunk = [Image.fromarray(np.asarray(x)) for x in pictures[i : i + step]]
-        inputs = processor(images=chunk, text=[text + prefix] * len(chunk), return_tensors="pt").to(model.device)
-        ids = model.generate(**inputs, max_new_tokens=max_new_tokens, num_return_sequences=samples, **sampling)
+        inputs = processor(images=chunk, text=[text + prefix] * len(chunk), padding=True, return_tensors="pt").to(model.device)
+        ids = model.generate(**inputs, max_new_tokens=max_new_tokens, num_return_sequences=samples, repetition_penalty=1.0, **sampling)
         texts = processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         out += [[prefix + t for t in texts[j * samples : (j + 1) * samples]] for j in range(len(chunk))]
     return out

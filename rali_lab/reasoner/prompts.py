@@ -101,6 +101,7 @@ def degradation_answer(reasoning: str, found: Sequence[Finding]) -> str:
 
 
 _FORM = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*<answer>\s*(?P<json>\{[^{}]*\})\s*</answer>\s*", re.DOTALL)
+_TAG = re.compile(r"</?(think|answer)>")
 _NAMED = re.compile(rf"\b({'|'.join(LEVEL_WORDS)}) ({'|'.join(WORDS)})\b")
 
 
@@ -116,8 +117,8 @@ class Answer:
     def rating(self) -> float:
         """The rating, or NaN when there is none that can be used (never a default)."""
         value = self.fields.get("rating")
-        usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        return float(value) if usable and 1 <= value <= 5 else math.nan
+        usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= 5  # false for NaN
+        return float(value) if usable else math.nan
 
 
 def parse(completion: str) -> Answer:
@@ -131,11 +132,11 @@ def parse(completion: str) -> Answer:
     nan
     """
     match = _FORM.fullmatch(completion)
-    if match is None or "<think>" in match["think"] or "<answer>" in match["think"]:
+    if match is None or _TAG.search(match["think"]):
         return Answer("", {}, "not <think>...</think><answer>{...}</answer>")
     try:
         fields = json.loads(match["json"])
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # not JSON, or numbers and nests of a monstrous size
         return Answer(match["think"].strip(), {}, "the answer is not JSON")
     return Answer(match["think"].strip(), fields, "ok")
 

@@ -52,7 +52,8 @@ def write_rationales(
         parts.append(to_table([p.id for p in batch], completions))
         if path is not None:
             _write(pd.concat(parts, ignore_index=True), Path(path))
-    return pd.concat(parts, ignore_index=True) if parts else done
+    table = pd.concat(parts, ignore_index=True) if parts else done
+    return table[table["picture"].isin([p.id for p in pictures])].reset_index(drop=True)
 
 
 def to_table(ids: Sequence[str], completions: Sequence[Sequence[str]]) -> pd.DataFrame:

@@ -49,7 +49,7 @@ class ScoreReward:
 
     def __call__(self, completions: Sequence, task: Sequence[str], mos: Sequence[float], **columns: object):
         rows = zip(answers(completions), task, mos, strict=True)
-        return [float(abs(a.rating - m) < self.threshold) if t == "score" else None for a, t, m in rows]
+        return [float(round(abs(a.rating - m), 9) < self.threshold) if t == "score" else None for a, t, m in rows]
 
 
 @dataclass(frozen=True)

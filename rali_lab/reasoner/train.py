@@ -9,6 +9,7 @@ work for a model of a few million parameters (docs/LOG.md tells how). TRL's own 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,9 +18,10 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
 
-from rali_lab.data.records import Picture
+from rali_lab.data.records import Picture, mos_of
 from rali_lab.reasoner.policy import conversation, freeze_tower, load_policy, write_hashes
 from rali_lab.reasoner.prompts import DEGRADATION_QUESTION, SCORE_QUESTION, findings
 from rali_lab.reasoner.rationales import summarise, write_rationales
@@ -87,6 +89,7 @@ def paper_settings(steps: int, **changes: object) -> GrpoSettings:
 
 def prompts_of(pictures: Sequence[Picture], settings: GrpoSettings) -> list[dict]:
     """Rows for the trainer: prompt, image, and what the rewards need to know."""
+    mos_of(pictures)  # all must be rated
     rng, rows = np.random.default_rng(settings.seed), []
     for p in pictures:
         found = findings(p.distortions)
@@ -112,6 +115,16 @@ class Watch(TrainerCallback):
         self.folder, self.report = folder, report
         self.curve: list[dict] = []
         self.stopped: str | None = None
+
+    def resume(self) -> str | None:
+        """The last checkpoint of a run that was interrupted, with the curve up to there taken up again; None if there is none."""
+        last = get_last_checkpoint(str(self.folder))
+        kept = self.folder / "validation.csv"
+        if last and kept.exists():
+            step = int(last.rsplit("-", 1)[1])
+            self.curve = [row for row in pd.read_csv(kept).to_dict("records") if row["step"] <= step]
+            self.report(f"an interrupted run goes on from step {step}")
+        return last
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         if not self.curve:
@@ -172,6 +185,13 @@ def reward_functions(settings: GrpoSettings) -> tuple[list, list[float]]:
     return [f for f, _ in pairs], [w for _, w in pairs]
 
 
+def fast_bf16() -> bool:
+    """Whether this machine computes in bfloat16 faster than in float32 (a GPU of this decade, or a CPU with AVX512-BF16)."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported()
+
+
 def trl_config(settings: GrpoSettings, folder: Path):
     """The `trl.GRPOConfig` of these settings, with every default that matters written out."""
     from trl import GRPOConfig
@@ -183,8 +203,8 @@ def trl_config(settings: GrpoSettings, folder: Path):
         "temperature": settings.temperature, "max_completion_length": settings.max_completion_length, "loss_type": "grpo",
         "scale_rewards": "group", "per_device_train_batch_size": completions, "reward_weights": reward_functions(settings)[1],
         "lr_scheduler_type": "cosine", "warmup_steps": min(5, settings.steps // 10), "seed": settings.seed, "logging_steps": 1,
-        "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "gradient_checkpointing": False, "bf16": False,
-        "use_cpu": not torch.cuda.is_available(), "max_grad_norm": 1.0, "adam_beta2": 0.98,
+        "save_strategy": "steps", "save_steps": 20, "save_total_limit": 1, "report_to": "none", "disable_tqdm": True,
+        "activation_checkpointing": False, "bf16": fast_bf16(), "use_cpu": not torch.cuda.is_available(), "max_grad_norm": 1.0,
     }  # fmt: skip
     return GRPOConfig(**{**options, **settings.trl_options})
 
@@ -218,6 +238,8 @@ def train_reasoner(
     from datasets import Dataset
     from trl import GRPOTrainer
 
+    if len(pictures) < settings.pictures_per_step:
+        raise ValueError(f"a step needs pictures_per_step={settings.pictures_per_step} pictures, got {len(pictures)}; give more or lower it")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _, processor = load_policy(base)
@@ -233,11 +255,14 @@ def train_reasoner(
     for model in (trainer.model, trainer.ref_model):
         if model is not None:
             freeze_tower(trainer.accelerator.unwrap_model(model))
-    trainer.train()
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=watch.resume())
     pd.DataFrame(trainer.state.log_history).to_csv(folder / "log.csv", index=False)
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
     processor.save_pretrained(folder)
     write_hashes(folder)
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
     (folder / "settings.json").write_text(json.dumps(asdict(settings), indent=2))
     if watch.stopped:
         raise RunStopped(watch.stopped)

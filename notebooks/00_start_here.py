@@ -1,0 +1,373 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 00 · Start here: what is this about, and does it run on my machine?
+#
+# **The question.** A language model that looks at a picture, reasons about what is wrong with it and then says a number judges picture
+# quality well, also on pictures unlike those it was trained on. Why, and can the same be had without the language model?
+#
+# **What you'll do**
+# - read the argument in six sentences and see it as one picture;
+# - check the machine;
+# - score a picture, make it worse step by step, and watch the score;
+# - score your own photographs from the command line;
+# - compare the scores with those of people, where a set of rated photographs is at hand;
+# - look through the figures of the last published run.
+#
+# **What you'll learn**: what a RALI score is and what it is not. **What you need**: nothing but this repository; no GPU, no network.
+#
+# | in | out |
+# |---|---|
+# | the small scorer that comes with the package; rated photographs if you have them | figures `00_*`, two records for `results.json` if you have them |
+#
+# The measured time of the last published run stands in the README's table of notebooks.
+
+# %% tags=["parameters"]
+profile = "tiny"
+seed = 0
+out_dir = "runs/tiny"
+
+# %%
+import numpy as np
+import pandas as pd
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from rali_lab import pipeline
+from rali_lab.lab.notebook import open_notebook
+from rali_lab.profiles import get_profile
+
+nb = open_notebook("00", profile=profile, out_dir=out_dir)
+sizes = get_profile(profile)
+
+# %% [markdown]
+# ## 1 · The argument in six sentences
+#
+# The paper is *Reasoning as Representation: Rethinking Visual Reinforcement Learning in Image Quality Assessment* (arXiv 2510.11369).
+#
+# 1. Reinforcement learning turns a vision-language model into a scorer that first writes down what is wrong with a picture and then rates
+#    it, and this scorer does well on data sets it was not trained on.
+# 2. While it says the number it hardly looks at the picture any more, but at its own words.
+# 3. So the words hold the quality: they turn redundant visual features, which differ from one data set to the next, into a short text,
+#    which does not.
+# 4. Then a small image encoder that learns to land where the text of a picture lies should score just as well.
+# 5. That is **RALI**: align an image encoder with the reasoner's texts, compress, and read the score off a few hundred basis vectors, with
+#    no language model and no text when a picture is scored.
+# 6. And where several data sets disagree about their scale, their texts still agree: **RACT** trains on the texts instead of the scores.
+#
+# This repository runs that argument from end to end in miniature, checks each sentence by a rule fixed beforehand, and reports what held.
+
+# %%
+from rali_lab.plotting import plot_pipeline
+
+nb.figure(plot_pipeline(), "00_pipeline")
+
+# %% [markdown]
+# ## 2 · Check the machine
+#
+# The profile `tiny` wants two processor cores, a few gigabytes of memory and of disk, and some patience.
+
+# %%
+import os
+import platform
+import shutil
+import sys
+
+import psutil
+
+memory, disk = psutil.virtual_memory().available / 2**30, shutil.disk_usage(".").free / 2**30
+print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {memory:.1f} GiB memory free, {disk:.1f} GiB disk free")
+nb.checks.expect("Python version (major + minor / 100)", sys.version_info[0] + sys.version_info[1] / 100, low=3.11,
+                 if_missed="make the environment again with Python 3.11 or newer (`make setup PYTHON=python3.11`)")
+nb.checks.expect("free memory in GiB", memory, low=2, if_missed="close other programs; notebook 02 would be killed half-way")
+nb.checks.expect("free disk in GiB", disk, low=1, if_missed="make room; artefacts and notebooks of a run need it");
+
+# %% [markdown]
+# ## 3 · Score a picture
+#
+# `default_scorer` gives the RALI model that comes with the package (or the one of a folder that you name). It was fitted on the training
+# pictures of the domain *photo*; the cat below is a test scene.
+#
+# **Before you run:** a score runs from 1 (bad) to 5 (excellent). Guess one for this picture.
+
+# %%
+from rali_lab.data.content import photographs
+from rali_lab.plotting import plot_pictures_grid
+
+scorer = pipeline.default_scorer()
+cat = photographs("chelsea", count=1, seed=seed)[0]
+score = float(scorer.predict([cat])[0])
+print(f"{scorer.parameters():,} numbers, picture {cat.shape}")
+nb.figure(plot_pictures_grid([cat], [f"RALI {score:.2f}"]), "00_a_score", pd.DataFrame({"picture": ["chelsea"], "score": [score]}))
+
+# %% [markdown]
+# One number says little. Make the picture worse, and worse again: the number must follow.
+#
+# **Before you run:** which of the three will RALI punish most at level 1?
+
+# %%
+from rali_lab.data.distortions import apply
+from rali_lab.data.records import Distortion
+
+KINDS = ("gaussian_blur", "gaussian_noise", "jpeg")
+
+
+def worse(picture: np.ndarray, kind: str) -> list[np.ndarray]:
+    """The picture itself and its five levels of one distortion."""
+    return [picture] + [apply(picture, (Distortion(kind, level),), np.random.default_rng(0)) for level in range(1, 6)]
+
+
+ladder = {kind: worse(cat, kind) for kind in KINDS}
+scores = {kind: scorer.predict(steps) for kind, steps in ladder.items()}
+fig = plot_pictures_grid(
+    [x for kind in KINDS for x in ladder[kind]],
+    [f"{kind.replace('_', ' ')}, level {level}\nRALI {s:.2f}" if level else f"as it is\nRALI {s:.2f}" for kind in KINDS for level, s in enumerate(scores[kind])],
+    columns=6, note="a scene that RALI was not trained on; levels as in notebook 01",
+)
+rows = [{"distortion": kind, "level": level, "score": s} for kind in KINDS for level, s in enumerate(scores[kind])]
+nb.figure(fig, "00_levels", pd.DataFrame(rows))
+
+# %% [markdown]
+# The same for several crops of every test scene, and the mean.
+
+# %%
+from rali_lab.data.domains import TEST
+
+rows = []
+for scene in TEST:
+    for crop, picture in enumerate(photographs(scene, count=3, seed=seed)):
+        for kind in KINDS:
+            for level, s in enumerate(scorer.predict(worse(picture, kind))):
+                rows.append({"scene": scene, "crop": crop, "distortion": kind, "level": level, "score": s})
+ladders = pd.DataFrame(rows)
+n = ladders.groupby(["scene", "crop"]).ngroups
+fig = Figure(figsize=(5.6, 3.6), layout="constrained")
+ax = fig.subplots()
+for (kind, part), marker, color, shift in zip(ladders.groupby("distortion", sort=False), "osD", ("#0173b2", "#d55e00", "#029e73"), (-0.06, 0, 0.06)):
+    by_level = part.groupby("level")["score"].agg(["mean", "std"])
+    ax.errorbar(by_level.index + shift, by_level["mean"], 1.96 * by_level["std"] / np.sqrt(n), marker=marker, color=color, capsize=3, label=kind.replace("_", " "))
+ax.set(xlabel="level (0: as it is)", ylabel="RALI score (1-5, higher is better)", ylim=(1, 5))
+ax.legend()
+from rali_lab.plotting.style import caption
+
+caption(fig, f"mean over n = {n} crops of {len(TEST)} test scenes, bars: 95 % intervals")
+nb.figure(fig, "00_score_falls", ladders)
+
+# %%
+mean = ladders.groupby(["distortion", "level"])["score"].mean().unstack()
+nb.checks.expect("points lost from the picture as it is to level 5, the least of the three", (mean[0] - mean[5]).min(), low=0.8,
+                 if_missed="the scorer does not see this distortion; was it saved from a run whose checks failed?")
+falls = float((mean.diff(axis=1).iloc[:, 1:] < 0).mean(axis=None))
+nb.checks.expect("share of the steps at which the mean score falls", falls, low=0.8,
+                 if_missed="scores go up and down; compare with the validation error in notebook 06")
+mean.round(2)
+
+# %% [markdown]
+# ## 4 · Score your own photographs
+#
+# On the command line, with files or folders, in any common format and size:
+#
+# ```
+# rali-lab score photo.jpg holiday/
+# rali-lab score --json holiday/ > scores.jsonl
+# ```
+#
+# Every line is one picture. What cannot be read is named on the error stream, the others are still scored, and the exit code says that
+# something was wrong. Here are a few awkward files, made on the spot; in your own shell the command is `rali-lab score .`.
+
+# %%
+import contextlib
+import tempfile
+
+from PIL import Image
+
+from rali_lab import cli
+
+with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    picture = Image.fromarray(cat)
+    picture.save("photo.jpg", quality=92)
+    picture.convert("CMYK").save("for_print.jpg", quality=92)
+    picture.convert("L").save("grey.png")
+    exif = Image.Exif()
+    exif[274] = 6  # "turn me by a quarter before you show me", as telephones write it
+    picture.rotate(90).save("from_a_phone.jpg", quality=92, exif=exif)
+    Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save("sixteen_bits.png")
+    Image.merge("RGBA", (*picture.split(), Image.new("L", picture.size, 200))).save("half_transparent.webp")
+    open("broken.jpg", "wb").write(open("photo.jpg", "rb").read()[:1500])
+    code = cli.main(["score", "."])
+print("exit code", code)
+nb.checks.expect("exit code with one broken file among good ones", code, low=1, high=1,
+                 if_missed="a damaged picture went unnoticed, or the good ones were not scored");
+
+# %% [markdown]
+# ## 5 · Against people
+#
+# Everything so far was judged by a formula. If a folder with photographs rated by people is at hand, the same scorer is asked about them
+# as it is: nothing is trained on them, no picture is resized. The set is a part of the LIVE In the Wild Challenge; it is not in this
+# repository. Put `ratings.csv` (image, mos, std) and `images/` in a folder and name it in the environment variable `RALI_LAB_LIVEC`.
+#
+# **Before you run:** RALI has learned from a few hundred synthetic pictures. What rank correlation with people would you call a success?
+
+# %%
+import hashlib
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rali_lab.data.readers import read_livec
+from rali_lab.lab.artifacts import ArtifactStore
+
+livec = Path(os.environ.get("RALI_LAB_LIVEC", "../shared/data/livec"))
+people = read_livec(livec)[: sizes.real_limit] if (livec / "ratings.csv").is_file() else []
+numbers = [*(t.numpy() for t in scorer.visual_.state_dict().values()), scorer.compressor_.components_, scorer.vectors_, scorer.scores_]
+asked = {
+    "pictures": [p.id for p in people],
+    "mos": [p.mos for p in people],
+    "model": hashlib.sha256(b"".join(x.tobytes() for x in numbers)).hexdigest(),
+}
+
+
+def score_them(folder: Path) -> None:
+    chunks = [people[i : i + 20] for i in range(0, len(people), 20)]
+    found = [scorer.predict([p.pixels() for p in chunk]) for chunk in tqdm(chunks, desc="scoring", unit="chunk", mininterval=10, disable=not people)]
+    out = pd.DataFrame({"picture": asked["pictures"], "mos": asked["mos"], "score": np.concatenate([[], *found])})
+    out.to_parquet(folder / "scores.parquet", index=False)
+
+
+made = ArtifactStore().make("scores-of-people", score_them, params=asked, code=["rali_lab.rali", "rali_lab.vision", "rali_lab.data.images"])
+rated = pd.read_parquet(made.path / "scores.parquet")
+print(f"{made}: {len(rated)} photographs rated by people")
+if not people:
+    print(f"{livec / 'ratings.csv'} does not exist; set RALI_LAB_LIVEC to the folder that holds it, and run again")
+
+# %%
+from rali_lab.evaluate import Record, correlate
+from rali_lab.plotting import plot_score_scatter
+
+if len(rated):
+    measured = {kind: correlate(rated["score"], rated["mos"], kind=kind, n_boot=sizes.n_boot) for kind in ("plcc", "srcc")}
+    nb.results(Record.of(m, profile=profile, method="rali", domain="livec", role="real") for m in measured.values())
+    print("zero-shot, native size:", *measured.values(), sep="\n  ")
+    nb.checks.expect("SRCC with human scores", measured["srcc"].value, low=0.1,
+                     if_missed="on real photographs the scorer is blind; are colours and sizes read as in data/images.py?")
+    drawn = rated.assign(domain="livec")
+    fig = plot_score_scatter(drawn, correlations={"livec": measured["srcc"]}, label="MOS of people", note="zero-shot")
+    fig.set_size_inches(4, 4)
+    display(nb.figure(fig, "00_livec", drawn))
+
+# %% [markdown]
+# Read the number with care: our pictures are small and wronged by formula, theirs are large and taken by people with telephones, out of
+# focus, in bad light, and people also judge the subject. What is tested is whether anything of the learned quality carries over.
+#
+# ## 6 · The story in figures
+#
+# These come from the last published run and were drawn by the notebooks named in front.
+
+# %%
+from IPython.display import Image as Show
+from IPython.display import Markdown
+
+story = {
+    "02_training": "**Notebook 02.** Reinforcement learning: do the ratings get better, and do the words stay true?",
+    "02_what_went_wrong": "**Notebook 02.** A run that failed while its reward was rising.",
+    "06_temperature": "**Notebook 06.** The score as a softmax over basis vectors, with and without a temperature.",
+    "07_accuracy": "**Notebook 07.** Five methods on five domains, with intervals.",
+    "07_efficiency": "**Notebook 07.** What teacher and RALI cost.",
+}
+for name, text in story.items():
+    file = Path("figures") / f"{name}.png"
+    display(Markdown(text))
+    display(Show(filename=str(file), width=720) if file.is_file() else Markdown(f"*`{file}` is not there yet: run notebook {name[:2]}, or `make reproduce` and `make publish`.*"))
+
+# %% [markdown]
+# ## 7 · Where to go next
+#
+# | notebook | question |
+# |---|---|
+# | `01_pictures_and_opinion_scores` | What is an opinion score, and how does one fool oneself with it? |
+# | `02_train_the_reasoner` | How does reinforcement learning turn a model that names defects into one that rates? |
+# | `06_build_rali` | Can a small encoder score pictures with what the reasoner wrote? |
+# | `07_evaluate` | Does it hold: accuracy, intervals, cost, and the verdict on each claim? |
+#
+# `make reproduce` runs them all, `make lab` opens them. Reading order is number order; each can be read alone once the artefacts exist.
+#
+# ## If it went differently
+#
+# | symptom | cause | fix |
+# |---|---|---|
+# | `FileNotFoundError: no RALI model in ...` | the package came without its scorer | `make reproduce`, then give the folder to `default_scorer(...)` or `--model` |
+# | `sha256 is ..., config.json says ...` | the model file was damaged on its way | check it out or copy it again |
+# | a score hardly moves under a distortion | a kind that neither base model nor teacher ever named | look at naming accuracy in notebook 07 |
+# | a large sharp photograph scores low | noise or JPEG blocks at full size, which scaling down would hide | scale it as it will be seen, then score again |
+#
+# ## Exercises
+#
+# **1 (easy, 5 minutes).** RALI has seen the picture once. Does it mind if the picture is mirrored? Score the cat and its mirror image and
+# call `check_1(score, score_of_mirror)`.
+#
+# <details><summary>Hint</summary>`cat[:, ::-1]` mirrors; `np.ascontiguousarray` makes a proper array of it.</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# check_1(*scorer.predict([cat, np.ascontiguousarray(cat[:, ::-1])]))
+# ```
+# </details>
+#
+# **2 (medium, 10 minutes).** Find a change that makes the cat *better* in the eyes of RALI, without making a new picture: sharpen it,
+# denoise it, change its contrast. Call `check_2(your_picture)`.
+#
+# <details><summary>Hint</summary>`PIL.ImageFilter.UnsharpMask` is a beginning. What does a higher score prove, and what not?</details>
+# <details><summary>Solution</summary>
+#
+# ```python
+# from PIL import ImageFilter
+# blurred = worse(cat, "gaussian_blur")[1]
+# check_2(np.asarray(Image.fromarray(blurred).filter(ImageFilter.UnsharpMask(2, 150, 0))), before=blurred)
+# ```
+# </details>
+
+# %%
+def check_1(score: float, mirrored: float) -> str:
+    close = abs(score - mirrored) < 0.5 and score != mirrored
+    return f"{'right' if close else 'not yet'}: {score:.3f} and {mirrored:.3f}; a mirror image is another picture to a convolution, but no worse one"
+
+
+def check_2(picture: np.ndarray, before: np.ndarray = cat) -> str:
+    old, new = scorer.predict([before, picture])
+    return f"{'right' if new > old else 'not yet'}: from {old:.2f} to {new:.2f}; only people could tell whether it is better"
+
+# %% [markdown]
+# ## What to take away
+#
+# - A RALI score is a weighted mean of known scores: no language model speaks when a picture is scored.
+# - A scorer must be seen to fall when a picture gets worse, before any correlation is worth reporting.
+# - A score without people behind it is a pseudo-score; say so.
+#
+# ## Reuse this in your own study
+
+# %%
+from rali_lab.data.images import find_pictures, read_picture
+from rali_lab.pipeline import default_scorer
+
+rali = default_scorer()  # or default_scorer("folder of your own model")
+with tempfile.TemporaryDirectory() as folder:
+    Image.fromarray(cat).save(Path(folder) / "photo.png")
+    for file in find_pictures(folder):  # files and folders, searched recursively
+        print(f"{rali.predict([read_picture(file)])[0]:.2f}  {file.name}")
+
+# %% [markdown]
+# ## References
+#
+# - The paper: *Reasoning as Representation*, ICLR 2026, arXiv 2510.11369. Its teacher: Q-Insight, arXiv 2503.22679.
+# - D. Ghadiyaram and A. C. Bovik, *Massive online crowdsourced study of subjective and objective picture quality*, IEEE TIP 2016, and the
+#   *LIVE In the Wild Image Quality Challenge Database*, 2015 (section 5).
+#
+# Next: `01_pictures_and_opinion_scores.ipynb`.

@@ -1,0 +1,70 @@
+"""The line from a profile to artefacts, and the scorer that comes with the package."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rali_lab import pipeline
+from rali_lab.cli import main
+from rali_lab.data.content import photographs
+from rali_lab.data.distortions import apply
+from rali_lab.data.records import Distortion, select
+from rali_lab.evaluate.protocol import assert_disjoint
+from rali_lab.profiles import Profile, get_profile
+
+LIVEC = Path(__file__).parent.parent.parent / "shared" / "data" / "livec"
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return pipeline.default_scorer()
+
+
+def test_pictures_are_made_once_and_splits_share_no_source(tmp_path, monkeypatch):
+    monkeypatch.setenv("RALI_LAB_ARTIFACTS", str(tmp_path))
+    small = Profile("mini", {"photo": {"train": 11, "val": 3, "test": 5}})
+    first, again = pipeline.make_pictures(small), pipeline.make_pictures(small)
+    assert not first.reused and again.reused and first.key == again.key
+    photo = pipeline.pictures(small)
+    assert_disjoint(select(photo, split=("train", "val")), select(photo, split="test"))
+
+
+@pytest.mark.parametrize("name", ["gaussian_blur", "gaussian_noise", "jpeg"])
+def test_the_packaged_scorer_falls_with_the_level_of_a_distortion(scorer, name):
+    clean = [photographs(s, count=1)[0] for s in ("chelsea", "flower", "motorcycle_left", "life")]
+    rng = np.random.default_rng(0)
+    means = [scorer.predict([apply(x, (Distortion(name, v),), rng) for x in clean]).mean() for v in (1, 3, 5)]
+    assert means[0] > means[1] > means[2]
+
+
+def test_the_packaged_scorer_is_small(scorer):
+    assert scorer.parameters() < 0.05 * 3_671_008  # the committed base, docs/BASE_MODEL.md
+
+
+def test_score_from_the_command_line(tmp_path, capsys):
+    Image.fromarray(photographs("coffee", count=1)[0]).save(tmp_path / "a.png")
+    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+    assert main(["score", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1 and out.rstrip().endswith("a.png") and 1 <= float(out.split("\t")[0]) <= 5
+    assert "broken.jpg" in err
+
+
+def test_a_missing_model_names_the_way_out(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make reproduce"):
+        pipeline.default_scorer(str(tmp_path))
+
+
+@pytest.mark.skipif(not LIVEC.exists(), reason="LIVE In the Wild is not beside the project (../shared/data/livec)")
+def test_real_photographs_are_scored_at_native_resolution(scorer):
+    from rali_lab.data.readers import read_livec
+
+    pictures = read_livec(LIVEC)[:6]
+    score = scorer.predict([p.pixels() for p in pictures])
+    assert score.shape == (6,) and ((score >= 1) & (score <= 5)).all()
+
+
+def test_profiles_know_what_goes_wrong():
+    assert get_profile("tiny").collapse["beta"] == 0

@@ -1,0 +1,81 @@
+"""What a stranger sees: nothing stale, no heavy import, notebooks in the house form, nothing from outside the repository."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import pytest
+
+from rali_lab.lab.claims import read_claims
+from rali_lab.lab.runner import stale
+from rali_lab.profiles import PROFILES, get_profile
+from rali_lab.publish import problems
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / f for f in listed.splitlines()]
+
+
+def test_committed_notebooks_belong_to_their_sources():
+    assert stale(ROOT / "notebooks") == []
+
+
+def test_generated_tables_belong_to_the_committed_results():
+    assert problems(ROOT) == []
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, rali_lab, rali_lab.evaluate; print([m for m in ('torch', 'transformers', 'umap') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]" and out.stderr == ""
+
+
+def test_unknown_profile_names_the_known_ones():
+    with pytest.raises(ValueError, match="tiny"):
+        get_profile("huge")
+    assert set(PROFILES) >= {"tiny", "small"}
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_notebook_has_the_house_form(source):
+    book = jupytext.read(source)
+    code = [c for c in book.cells if c.cell_type == "code"]
+    text = "\n".join(c.source for c in book.cells if c.cell_type == "markdown")
+    assert len(code) <= 25
+    assert [c for c in code if "parameters" in c.metadata.get("tags", [])] == [code[0]]
+    assert re.match(r"# \d\d · ", book.cells[0].source), "the title carries number and verb"
+    for part in ("What you'll do", "What you'll learn", "What you need", "Exercises", "Takeaways", "Reuse this", "References"):
+        assert part.lower() in text.lower(), f"{source.name} lacks {part!r}"
+    assert "expect(" in "\n".join(c.source for c in code), "a notebook without a check cannot fail"
+
+
+def test_claims_name_notebooks_that_exist():
+    numbers = {s.name[:2] for s in SOURCES}
+    assert {c.notebook[:2] for c in read_claims(ROOT / "notebooks" / "claims.toml")} <= numbers
+
+
+def test_no_absolute_paths_and_no_large_files():
+    for file in tracked():
+        assert file.stat().st_size < 10_000_000, f"{file} is over 10 MB"
+        if file.suffix in {".py", ".md", ".toml", ".ipynb", ".json", ".yml"}:
+            found = re.search(r"/(root|home/[a-z]+|work)/", file.read_text())
+            assert found is None or file.name in ALLOWED, f"{file.name} holds an absolute path: {found}"
+
+
+ALLOWED = {Path(__file__).name, "test_provenance.py", "test_runner.py", "test_execute.py"}
+"""Tests that must write such paths down in order to look for them."""
+
+
+@pytest.mark.parametrize("profile", ["tiny"])
+def test_published_results_have_the_promised_fields(profile):
+    rows = json.loads((ROOT / "docs" / "results" / f"{profile}-results.json").read_text())
+    fields = {"id", "profile", "method", "domain", "role", "metric", "value", "ci_low", "ci_high", "n", "seeds"}
+    assert all(set(r) == fields for r in rows)
+    assert {"base", "teacher", "teacher_no_reasoning", "ridge_visual", "rali"} <= {r["method"] for r in rows}
