@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-ALPHAS = np.logspace(-1, 6, 29)
+ALPHAS = np.logspace(0, 5, 9)
 
 
 @torch.inference_mode()

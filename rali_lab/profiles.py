@@ -46,7 +46,7 @@ def _counts(train: int, val: int, test: int, out: int) -> Counts:
     return {"photo": {"train": train, "val": val, "test": test}, **{d: {"test": out} for d in others}}
 
 
-GRPO = {"steps": 100, "pictures_per_step": 12, "learning_rate": 4e-4, "beta": 0.03, "closeness_width": 1.5, "closeness_weight": 2.0,
+GRPO = {"steps": 120, "pictures_per_step": 12, "learning_rate": 4e-4, "beta": 0.03, "closeness_width": 1.5, "closeness_weight": 2.0,
         "degradation_share": 0.3}  # fmt: skip
 COLLAPSE = {"steps": 40, "pictures_per_step": 8, "learning_rate": 2e-3, "beta": 0.0, "degradation_share": 0.0, "eval_every": 5,
             "min_format": 0.0, "min_spread": 0.0}  # fmt: skip
