@@ -241,7 +241,7 @@ from rali_lab.plotting import plot_efficiency
 costs = pd.DataFrame([{"method": m, "metric": k, "value": v} for m, metrics in cost.items() for k, v in metrics.items()])
 ratio = {k: cost["rali"][k] / cost["teacher"][k] for k in ("parameters", "seconds_per_picture", "peak_memory_bytes")}
 print({k: f"{v:.2%}" for k, v in ratio.items()})
-nb.ledger.record("rali-parameters", ratio["parameters"], ratio["parameters"], ratio["parameters"], None, 1)
+nb.ledger.record("rali-parameters", ratio["parameters"], ratio["parameters"], ratio["parameters"], 1, 1)
 spread = timing.ratio["rali"]
 nb.ledger.record("rali-time", spread.median, spread.low, spread.high, len(some), 1,
                  detail=f"batch of 16, one answer per picture; one picture at a time: {one.ratio['rali'].median:.2%}")

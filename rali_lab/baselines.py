@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-ALPHAS = np.logspace(0, 5, 9)
+ALPHAS = np.logspace(-1, 6, 29)
 
 
 @torch.inference_mode()
@@ -50,12 +50,23 @@ def ridge_scores(X: np.ndarray, mos: np.ndarray, groups: Sequence[str], X_new: n
     >>> bool(np.corrcoef(ridge_scores(X, X[:, 0], list("abcde") * 8, X), X[:, 0])[0, 1] > 0.99)
     True
     """
-    from sklearn.linear_model import Ridge
-    from sklearn.model_selection import GridSearchCV, GroupKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.model_selection import GroupKFold
 
-    folds = GroupKFold(min(5, len(set(groups))))
-    pipe = make_pipeline(StandardScaler(), Ridge())
-    search = GridSearchCV(pipe, {"ridge__alpha": ALPHAS}, scoring="neg_mean_squared_error", cv=folds)
-    return search.fit(X, mos, groups=list(groups)).predict(X_new)
+    groups = list(groups)
+    errors = np.zeros(len(ALPHAS))
+    for fit, held in GroupKFold(min(5, len(set(groups)))).split(X, groups=groups):
+        errors += ((ridge_path(X[fit], mos[fit], X[held]) - mos[held]) ** 2).sum(axis=1)
+    return ridge_path(X, mos, X_new)[errors.argmin()]
+
+
+def ridge_path(X: np.ndarray, y: np.ndarray, X_new: np.ndarray) -> np.ndarray:
+    """Predictions (alphas, m) of ridge regressions with every penalty in `ALPHAS`, features standardised on `X`.
+
+    One singular value decomposition serves all penalties: scikit-learn's `Ridge`, fitted once for each penalty and fold, gives the same
+    numbers (a test holds it to that) in many times the time.
+    """
+    mean, std = X.mean(axis=0), X.std(axis=0)
+    std = np.where(std > 0, std, 1.0)
+    u, s, vt = np.linalg.svd((X - mean) / std, full_matrices=False)
+    shrunk = s / (s**2 + ALPHAS[:, None]) * (u.T @ (y - y.mean()))
+    return y.mean() + shrunk @ (vt @ ((X_new - mean) / std).T)

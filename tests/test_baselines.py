@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rali_lab.baselines import ridge_scores, visual_features
+from rali_lab.baselines import ALPHAS, ridge_path, ridge_scores, visual_features
 
 
 def test_features_do_not_depend_on_the_batch():
@@ -26,3 +26,16 @@ def test_a_feature_that_only_tells_the_source_is_shrunk_away():
     X = np.c_[np.eye(10)[groups], signal]
     new = np.c_[np.zeros((50, 10)), rng.normal(size=50)]
     assert np.corrcoef(ridge_scores(X, signal + offset, groups, new), new[:, -1])[0, 1] > 0.99
+
+
+def test_the_path_is_scikit_learns_ridge():
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(0)
+    X, y, new = rng.normal(size=(30, 50)), rng.normal(size=30), rng.normal(size=(7, 50))
+    found = ridge_path(X, y, new)
+    for i in (0, 14, 28):
+        model = make_pipeline(StandardScaler(), Ridge(ALPHAS[i])).fit(X, y)
+        np.testing.assert_allclose(found[i], model.predict(new), atol=1e-8)

@@ -47,8 +47,18 @@ def open_notebook(name: str, *, profile: str, out_dir: str, claims: str = "noteb
     from rali_lab.plotting import use_style
 
     use_style()
+    _embed_figures()
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     found = versions(SHOWN)
     print(f"notebook {name} | profile {profile} | {device()} | " + " ".join(f"{k} {v}" for k, v in found.items() if v))
     return Notebook(name, profile, folder, Checks(folder / "checks.json"), Ledger(claims, folder / "claims.json"))
+
+
+def _embed_figures() -> None:
+    """Let Jupyter show figures that were made without pyplot, as PNG inside the notebook."""
+    from IPython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+
+    if (shell := get_ipython()) is not None:
+        select_figure_formats(shell, {"png"})

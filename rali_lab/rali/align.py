@@ -36,9 +36,9 @@ Texts = Sequence[str] | Sequence[Sequence[str]]
 class SharedTextClipLoss(ClipLoss):
     """open_clip's `ClipLoss` for texts that repeat: pictures with one text share its target evenly.
 
-    Rationales come from a small vocabulary, so a batch holds equal ones, and plain in-batch negatives would push a picture
-    away from its own words. Distinct-text batches would avoid this, but must shrink to the size of the vocabulary and drop
-    the frequent texts. Only the targets change: without repeats this is `ClipLoss` exactly.
+    Rationales come from a small vocabulary, so a batch holds equal ones. Sharing the target says in the loss what is meant;
+    with a frozen text tower, where equal texts have equal embeddings, value and gradient are those of `ClipLoss` (notebook
+    06 asserts it). They differ once the text tower is trained.
 
     >>> x, y = F.normalize(torch.eye(4, 8) + 0.1, dim=-1), F.normalize(torch.eye(4, 8), dim=-1)
     >>> bool(torch.isclose(SharedTextClipLoss()(x, y, 10.0, torch.arange(4)), ClipLoss()(x, y, 10.0)))

@@ -14,7 +14,7 @@ PICTURE = Picture(id="a", domain="photo", source="s", split="test", array=GREY)
 
 @pytest.mark.parametrize("level", [0, 6, -1, float("nan")])
 def test_levels_outside_1_to_5_are_refused(level):
-    with pytest.raises(ValueError, match=r"distortion 'noise': level must be 1..5, got"):
+    with pytest.raises(ValueError, match=r"distortion 'noise': level must be a whole number 1..5, got"):
         Distortion("noise", level)
 
 
