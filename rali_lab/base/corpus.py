@@ -91,7 +91,7 @@ def make(count: int, *, seed: int, size: int = 128, photos: dict[str, list[np.nd
     """Yield `count` pairs of a distorted (size, size, 3) uint8 picture and its distortions; the same for the same seed."""
     photos = originals() if photos is None else photos
     rng = np.random.default_rng(seed)
-    for i in range(count):
+    for _ in range(count):
         if rng.random() < 0.18:
             kind = PROCEDURAL[rng.integers(len(PROCEDURAL))]
             clean = procedural(kind, count=1, size=size, seed=int(rng.integers(1 << 31)))[0]

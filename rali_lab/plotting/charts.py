@@ -197,7 +197,7 @@ def plot_efficiency(
             ax.axvline(at, color=INK, ls=":", lw=1.3)
             text = f"paper: {_percent(limits[metric])}"
             ax.annotate(text, (at, 1.01), xycoords=BELOW, ha="center", va="bottom", fontsize=8, color=INK)
-        ends = np.fmax(rows["value"], rows["ci_high"] if "ci_high" in rows else np.nan) * factor
+        ends = np.fmax(rows["value"], rows.get("ci_high", np.nan)) * factor
         for y, (method, value) in enumerate(values.items()):
             text = f"{value:.3g}" + ("" if method == reference else f"  ({_percent(value / factor / whole)})")
             place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}

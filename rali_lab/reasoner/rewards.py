@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from rali_lab.data.records import LEVEL_WORDS
 from rali_lab.reasoner.prompts import Answer, parse
 
+
 def answers(completions: Sequence) -> list[Answer]:
     """Parse completions, conversational or plain."""
     return [parse(c if isinstance(c, str) else c[-1]["content"]) for c in completions]

@@ -41,8 +41,8 @@ class GrpoSettings:
     threshold, closeness_width, closeness_weight : score reward (paper) and our shaped addition (weight 0 leaves it out).
     degradation_share : share of prompts that ask for the degradation instead of the score.
     eval_every, eval_samples : how often the validation pictures are rated, and by how many sampled answers.
-    min_format, min_spread, patience : the run stops with a message if, after `patience` steps, the format share on the validation pictures is
-        below `min_format`, or the spread of the ratings is below `min_spread` times that of the MOS.
+    min_format, min_spread, patience : the run stops with a message if, after `patience` steps, the format share on the validation
+        pictures is below `min_format`, or the spread of the ratings is below `min_spread` times that of the MOS.
     trl_options : anything else for `trl.GRPOConfig` (vLLM, DeepSpeed, bf16, PEFT ...).
     """
 
@@ -239,7 +239,7 @@ def train_reasoner(
     from trl import GRPOTrainer
 
     if len(pictures) < settings.pictures_per_step:
-        raise ValueError(f"a step needs pictures_per_step={settings.pictures_per_step} pictures, got {len(pictures)}; give more or lower it")
+        raise ValueError(f"a step needs pictures_per_step={settings.pictures_per_step} pictures, got {len(pictures)}; give more")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _, processor = load_policy(base)
