@@ -35,10 +35,10 @@ publish: setup  ## copy the last run into notebooks/, figures/, docs/results/ an
 lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-base-model: setup  ## rebuild the tiny base model and the small CLIP from Debian's photographs (about 40 minutes)
+base-model: setup  ## rebuild the tiny base model and the small CLIP from Debian's photographs
 	$(BIN)/python -m rali_lab.base.build
 
-bench: setup  ## three seeds of everything, and the efficiency table (about 40 minutes)
+bench: setup  ## three seeds of everything, and the efficiency table
 	$(BIN)/python -m rali_lab.bench
 
 figures: setup  ## redraw the figures from the last run's data without computing anything again
