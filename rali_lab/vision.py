@@ -39,6 +39,11 @@ def cell_statistics(x: Tensor, grid: int) -> Tensor:
     return torch.cat([mean, var.clamp_min(1e-6).sqrt()], dim=1)
 
 
+def squash(x: Tensor) -> Tensor:
+    """``4 tanh(x / 4)``, the identity near 0 and never beyond 4: unseen kinds of pictures lie tens of deviations out."""
+    return 4 * torch.tanh(x / 4)
+
+
 PIXEL_STATS = 36
 """Channels of `pixel_statistics`."""
 
@@ -50,9 +55,7 @@ def pixel_statistics(x: Tensor, grid: int) -> Tensor:
     four directions, the logarithm of the mean absolute difference, whose imbalance betrays motion, and of its spread.
     """
     smooth = F.avg_pool2d(x, 4)
-    mean = F.adaptive_avg_pool2d(x, grid)
-    spread = (F.adaptive_avg_pool2d(x * x, grid) - mean * mean).clamp_min(1e-6).sqrt()
-    parts = [-F.adaptive_max_pool2d(-smooth, grid), F.adaptive_max_pool2d(smooth, grid), mean, spread]
+    parts = [-F.adaptive_max_pool2d(-smooth, grid), F.adaptive_max_pool2d(smooth, grid), cell_statistics(x, grid)]
     luma = x.mean(dim=1, keepdim=True)
     for _ in range(3):
         core = luma[:, :, :-1, 1:-1]
@@ -146,7 +149,7 @@ class Neck(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = 4 * torch.tanh(x / 4)  # unseen kinds of pictures lie tens of deviations out
+        x = squash(x)
         return self.cell(x) + self.whole(x.mean(dim=(2, 3)))[:, :, None, None]
 
 

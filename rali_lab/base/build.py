@@ -21,7 +21,7 @@ from rali_lab.base.perception import read_levels, scores, targets, train_percept
 from rali_lab.base.verbalise import sample_texts, train_decoder
 from rali_lab.rali.clip import build_clip, save_base_clip
 from rali_lab.reasoner.policy import build_tiny, tiny_processor, train_tokenizer, write_hashes
-from rali_lab.vision import load_lite0
+from rali_lab.vision import load_lite0, squash
 
 HERE = Path(__file__).parent
 HELD_OUT = 2000
@@ -36,10 +36,6 @@ class PooledNeck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.neck.cell(x[:, :, None, None])[:, :, 0, 0] + self.neck.whole(x)
-
-
-def squash(x: Tensor) -> Tensor:
-    return 4 * torch.tanh(x / 4)
 
 
 def standardised(raw: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:

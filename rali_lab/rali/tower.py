@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rali_lab.vision import to_pixels  # importing it registers our towers with timm
+from rali_lab.vision import squash, to_pixels  # importing it registers our towers with timm
 
 EMBED_DIM = 384
 """Width of the shared space: MiniLM's."""
@@ -47,10 +47,10 @@ class Head(nn.Sequential):
 
 
 class Squash(nn.Module):
-    """``4 tanh(x / 4)``: the identity near 0, never beyond 4."""
+    """`rali_lab.vision.squash` as a module."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return 4 * torch.tanh(x / 4)
+        return squash(x)
 
 
 def image_tower(name: str = "lite0_stats_s8", *, hidden: int = HIDDEN, embed_dim: int = EMBED_DIM) -> nn.Sequential:
