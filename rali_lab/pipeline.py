@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rali_lab.data.records import Picture, load_pictures, mos_of, save_pictures, select
@@ -168,6 +169,104 @@ def _score_without_language(train: list[Picture], test: list[Picture], model: Pa
     seen, new = ([p.pixels() for p in part] for part in (train, test))
     ridge = ridge_scores(visual_features(seen), mos_of(train), [p.source for p in train], visual_features(new))
     return {"ridge_visual": ridge, "rali": RaliScorer.load(model).predict(new)}
+
+
+def represent(profile: Profile, *, seed: int = 0) -> Artifact:
+    """What every stage makes of the test pictures: representations.npz, tokens.npz, pictures.parquet (rows in one order).
+
+    representations: `visual` (statistics of the frozen tower, standardised, mean over cells); for `base` and `teacher`: `_picture`
+    (projector output, mean over image tokens), `_reasoning` and `_score` (last-layer states over the reasoning and before the rating),
+    `_text` (MiniLM embedding of the reasoning), each the mean over `profile.state_samples` answers; `clip` and `rali` (image
+    embeddings before and after alignment). Rows of NaN where no answer could be read. tokens: all visual tokens of some pictures,
+    before merging (`map`), merged (`cells`), projected (`projected`), (pictures, tokens, channels).
+    """
+    data, scored = make_pictures(profile), score_everything(profile, seed=seed)
+    folders = {"base": base_path(profile), "teacher": train_teacher(profile, seed=seed).path}
+    rali = fit_rali(profile, seed=seed)
+
+    def make(folder: Path) -> None:
+        test = select(load_pictures(data.path), split="test")
+        answers = pd.read_parquet(scored.path / "answers.parquet")
+        two = answers[answers["sample"] < profile.state_samples]
+        found = _stages(test, folders, {who: two[two["method"] == who] for who in folders}, rali.path / "model")
+        np.savez(folder / "representations.npz", **found)
+        np.savez(folder / "tokens.npz", **_visual_tokens(select(test, domain="photo")[:TOKENS_OF], folders["base"]))
+        about = {"picture": [p.id for p in test], "domain": [p.domain for p in test], "source": [p.source for p in test]}
+        pd.DataFrame({**about, "mos": mos_of(test)}).to_parquet(folder / "pictures.parquet", index=False)
+
+    params = {"samples": profile.state_samples, "tokens_of": TOKENS_OF}
+    return ArtifactStore().make("representations", make, params=params, inputs=[data, scored, rali], code=(*REASONER, *RALI))
+
+
+TOKENS_OF = 60
+"""Test pictures of the RL domain whose single visual tokens `represent` keeps."""
+
+
+def read_pictures(profile: Profile, made: list[Picture], *, seed: int = 0) -> dict[str, np.ndarray]:
+    """The stages of `represent` for other pictures, (n, d) each; base and teacher are asked now. Nothing is stored."""
+    from rali_lab.reasoner.policy import load_policy
+    from rali_lab.reasoner.rationales import write_rationales
+
+    folders = {"base": base_path(profile), "teacher": train_teacher(profile, seed=seed).path}
+    _seed(seed)
+    answers = {who: write_rationales(*load_policy(where), made, samples=profile.state_samples) for who, where in folders.items()}
+    return _stages(made, folders, answers, fit_rali(profile, seed=seed).path / "model")
+
+
+def _stages(made: list[Picture], folders: dict[str, Path], answers: dict[str, pd.DataFrame], rali: Path) -> dict[str, np.ndarray]:
+    import torch
+
+    from rali_lab.reasoner.policy import load_policy
+    from rali_lab.vision import to_pixels
+
+    tower = load_policy(folders["base"])[0].model.vision_tower.timm_model
+    with torch.inference_mode():
+        seen = [tower.standardise(tower.statistics(to_pixels([p.pixels() for p in made[i : i + 32]]))) for i in range(0, len(made), 32)]
+    found = {"visual": torch.cat(seen).mean((2, 3)).numpy()}
+    for who, where in folders.items():
+        found |= {f"{who}_{place}": x for place, x in _read_states(where, made, answers[who]).items()}
+    return found | _image_embeddings(made, rali)
+
+
+def _visual_tokens(shown: list[Picture], base: Path) -> dict[str, np.ndarray]:
+    import torch
+
+    from rali_lab.reasoner.policy import load_policy
+    from rali_lab.vision import to_pixels
+
+    vlm = load_policy(base)[0].model
+    tower, pixels = vlm.vision_tower.timm_model, to_pixels([p.pixels() for p in shown])
+    with torch.inference_mode():
+        cells = tower.forward_features(pixels).flatten(2).mT
+        tokens = {"map": tower.feature_map(pixels).flatten(2).mT, "cells": cells, "projected": vlm.multi_modal_projector(cells)}
+    return {k: v.numpy() for k, v in tokens.items()}
+
+
+def _read_states(folder: Path, test: list[Picture], answers: pd.DataFrame) -> dict:
+    """States and text embeddings of one model's answers, (n, d) each, averaged over the answers of a picture."""
+    from rali_lab.rali.clip import embed_texts, load_base_clip
+    from rali_lab.reasoner.policy import load_policy
+    from rali_lab.reasoner.states import hidden_states
+
+    row = {p.id: i for i, p in enumerate(test)}
+    at = answers["picture"].map(row).to_numpy()
+    pixels, texts = [test[i].pixels() for i in at], answers["text"].tolist()
+    model, processor = load_policy(folder)
+    states = hidden_states(model, processor, pixels, texts)
+    states["picture"] = hidden_states(model, processor, pixels, texts, layer=0)["picture"]
+    text = embed_texts(load_base_clip(), answers["reasoning"].tolist())
+    states["text"] = np.where((answers["reasoning"] == "").to_numpy()[:, None], np.nan, text)
+    means = {place: pd.DataFrame(x).groupby(at).mean().reindex(range(len(test))) for place, x in states.items()}  # NaN rows are left out
+    return {place: mean.to_numpy(np.float32) for place, mean in means.items()}
+
+
+def _image_embeddings(test: list[Picture], model: Path) -> dict:
+    from rali_lab.rali.clip import load_base_clip
+    from rali_lab.rali.scorer import RaliScorer
+    from rali_lab.rali.tower import embed_pictures
+
+    pixels = [p.pixels() for p in test]
+    return {"clip": embed_pictures(load_base_clip(), pixels), "rali": embed_pictures(RaliScorer.load(model).visual_, pixels)}
 
 
 def _seed(seed: int) -> None:

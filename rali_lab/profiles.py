@@ -22,6 +22,7 @@ class Profile:
     base : folder of the base model; "" is the one in the package.
     grpo : changes to `rali_lab.reasoner.train.GrpoSettings`; collapse : further changes, for the run that goes wrong.
     rationale_samples : rationales the teacher writes per training picture. score_samples : ratings averaged for a score.
+    state_samples : answers whose hidden states are averaged in `pipeline.represent`.
     align, rali : options of `rali_lab.rali.align.align` and `rali_lab.rali.scorer.RaliScorer`.
     real_limit : pictures taken from a folder of human-rated ones, where present.
     n_boot : bootstrap resamples.
@@ -34,7 +35,8 @@ class Profile:
     grpo: dict[str, Any] = field(default_factory=dict)
     collapse: dict[str, Any] = field(default_factory=dict)
     rationale_samples: int = 4
-    score_samples: int = 4
+    score_samples: int = 8
+    state_samples: int = 2
     align: dict[str, Any] = field(default_factory=dict)
     rali: dict[str, Any] = field(default_factory=dict)
     real_limit: int = 600
@@ -58,7 +60,7 @@ RALI = {"n_components": 32, "n_bins": 40, "n_basis": 60}
 PROFILES: dict[str, Profile] = {
     p.name: p
     for p in (
-        Profile("tiny", _counts(360, 60, 100, 96), grpo=GRPO, collapse=COLLAPSE, align=ALIGN, rali=RALI),
+        Profile("tiny", _counts(360, 60, 100, 130), grpo=GRPO, collapse=COLLAPSE, align=ALIGN, rali=RALI),
         Profile("small", _counts(2400, 200, 400, 400), grpo={**GRPO, "steps": 400, "pictures_per_step": 32}, collapse=COLLAPSE,
                 align=ALIGN, rali={**RALI, "n_bins": 120, "n_basis": 160}, n_boot=2000),
     )

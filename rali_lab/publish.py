@@ -73,8 +73,8 @@ def publish(profile: str, root: Path) -> None:
         raise FileNotFoundError(f"no finished run in {run}; run `make reproduce PROFILE={profile}` first")
     for file in sorted((run / "notebooks").glob("[0-9]*.ipynb")):
         shutil.copy(file, root / "notebooks" / file.name)
-    for file in sorted((run / "figures").iterdir()):
-        shutil.copy(file, root / "figures" / file.name)
+    shutil.rmtree(root / "figures", ignore_errors=True)
+    shutil.copytree(run / "figures", root / "figures")
     kept = root / "docs" / "results"
     kept.mkdir(parents=True, exist_ok=True)
     for name in ("results", "claims"):

@@ -116,6 +116,10 @@ class StatTower(nn.Module):
                 parts.append(cell_statistics(x, self.grid))
         return torch.cat(parts, dim=1)
 
+    def feature_map(self, pixels: Tensor) -> Tensor:
+        """Output of the trunk before any pooling: (B, C, H / stride, W / stride)."""
+        return self.blocks(self.bn1(self.conv_stem(pixels)))
+
     def standardise(self, statistics: Tensor) -> Tensor:
         return (statistics - self.stat_mean[:, None, None]) / self.stat_std[:, None, None]
 

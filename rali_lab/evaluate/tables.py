@@ -119,7 +119,7 @@ def claims_table(rows: Iterable[Mapping]) -> str:
         value = "–" if row["value"] is None else decimal(row["value"])
         if row["ci_low"] is not None:
             value += f" [{decimal(row['ci_low'])}, {decimal(row['ci_high'])}]"
-        size = ", ".join(f"{row[key]} {unit}" for key, unit in _SIZES if row[key]) or "–"
+        size = ", ".join(_counted(row[key], unit) for key, unit in _SIZES if row[key]) or "–"
         verdict, where = f"**{row['verdict']}**", _link(row["notebook"])
         cells.append([row["id"], row["sentence"], row["measure"], value, size, verdict, where])
     header = ["#", "the paper says", "measured", "value [95 % interval]", "from", "verdict", "where"]
@@ -160,7 +160,11 @@ def inject(text: str, marker: str, table: str) -> str:
     return text[: text.index(begin) + len(begin)] + f"\n{table.strip()}\n" + text[text.index(end) :]
 
 
-_SIZES = (("n", "pictures"), ("seeds", "seeds"))
+_SIZES = (("n", "picture"), ("seeds", "seed"))
+
+
+def _counted(n: int, unit: str) -> str:
+    return f"{n} {unit}" if n == 1 else f"{n} {unit}s"
 
 
 def _percent(value: float) -> str:

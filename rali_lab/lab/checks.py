@@ -33,7 +33,6 @@ class Checks:
     >>> checks = Checks(Path(tempfile.mkdtemp()) / "checks.json", "demo")
     >>> checks.expect("the mean score lies in the scale", 3.2, low=1, high=5, if_missed="scores are broken")
     ✓ the mean score lies in the scale: 3.2 (expected 1 to 5)
-    True
     """
 
     def __init__(self, path: str | Path, notebook: str | None = None) -> None:
@@ -52,7 +51,7 @@ class Checks:
         low: float | None = None,
         high: float | None = None,
         if_missed: str,
-    ) -> bool:
+    ) -> None:
         """Print and record whether `value` lies in the closed interval from `low` to `high`.
 
         Parameters
@@ -76,7 +75,6 @@ class Checks:
         )
         record = {"expect": sentence, "value": _plain(value), "low": _plain(low), "high": _plain(high)}
         self._append({**record, "passed": passed, "if_missed": if_missed})
-        return passed
 
     @property
     def records(self) -> list[dict[str, Any]]:

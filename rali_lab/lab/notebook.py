@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,8 @@ def open_notebook(name: str, *, profile: str, out_dir: str, claims: str = "noteb
     """
     from rali_lab.plotting import use_style
 
+    # Progress bars are text here: a widget would be an empty line in the notebook that readers see.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     use_style()
     _embed_figures()
     folder = Path(out_dir)

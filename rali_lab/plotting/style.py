@@ -107,6 +107,8 @@ def save_figure(
 ) -> Figure:
     """Write ``name.png`` (150 dpi), ``name.svg`` and, with ``data``, ``name.csv`` with the plotted values.
 
+    A figure that shows photographs gets no SVG, which could only hold the same pixels once more.
+
     The same figure gives the same bytes: no dates, fixed SVG ids, numbers to 6 digits. The CSV starts with a
     comment line (read with ``comment="#"``) naming the figure, the version and ``provenance``.
 
@@ -127,6 +129,9 @@ def save_figure(
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
         for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            if ending == "svg" and _shows_photographs(fig):
+                (folder / f"{name}.svg").unlink(missing_ok=True)  # of an older run
+                continue
             fig.savefig(
                 folder / f"{name}.{ending}", bbox_inches="tight", facecolor="white", metadata=metadata
             )
@@ -139,11 +144,15 @@ def save_figure(
     return fig
 
 
+def _shows_photographs(fig: Figure) -> bool:
+    return any(image.get_array().ndim == 3 for ax in fig.axes for image in ax.images)
+
+
 def panels(n: int, *, columns: int = 3, size: tuple[float, float] = (3.2, 2.8), **options):
-    """A figure with ``n`` axes in rows of at most ``columns``, each of ``size`` (width, height) inches."""
+    """A figure with ``n`` axes in rows of at most ``columns``, each of ``size`` (width, height) inches; four stand two by two."""
     if n < 1:
         raise ValueError("nothing to plot: the data hold no panel; check the filter that made them")
-    columns = min(columns, n)
+    columns = 2 if n == 4 and columns == 3 else min(columns, n)
     rows = -(-n // columns)
     fig = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
     axes = fig.subplots(rows, columns, squeeze=False, **options).ravel()

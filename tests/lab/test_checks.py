@@ -31,7 +31,8 @@ def path(tmp_path):
 )
 def test_bounds_are_inclusive_and_nan_always_misses(path, value, low, high, passed):
     checks = Checks(path, "02_demo")
-    assert checks.expect("it holds", value, low=low, high=high, if_missed="look there") is passed
+    checks.expect("it holds", value, low=low, high=high, if_missed="look there")
+    assert checks.records[-1]["passed"] is passed
     (record,) = json.loads(path.read_text())["02_demo"]
     assert record["passed"] is passed and record["expect"] == "it holds"
 
