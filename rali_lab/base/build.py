@@ -94,9 +94,9 @@ def build(features: Features, out: Path, *, epochs: int, steps: int, clip_epochs
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=44000)
+    parser.add_argument("--pictures", type=int, default=84000)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=650)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--clip-epochs", type=int, default=12)
     parser.add_argument("--noise", type=float, default=0.25)
     parser.add_argument("--seed", type=int, default=0)

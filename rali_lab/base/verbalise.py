@@ -1,7 +1,7 @@
 """Stage B of the base model: teach a decoder to put into words what the neck sees, and to answer in the right form.
 
 This is the stand-in for instruction tuning. The decoder learns both questions on the base corpus. Its ratings are made weak on purpose:
-they follow the total severity only faintly, with noise of about one point, so that reinforcement learning has something
+they follow the total severity, but under noise of two points, so that reinforcement learning has something
 to teach.
 """
 
@@ -26,7 +26,7 @@ from rali_lab.reasoner.prompts import (
     score_answer,
 )
 
-RATING_MEAN, RATING_SLOPE, RATING_NOISE = 3.1, 0.18, 0.85
+RATING_MEAN, RATING_SLOPE, RATING_NOISE = 3.1, 0.34, 2.0
 
 
 def weak_rating(distortions: Sequence[Distortion], rng: np.random.Generator) -> float:
