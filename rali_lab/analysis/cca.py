@@ -37,9 +37,7 @@ def cca(X, Y, *, n_components: int = 10, ridge: float = 0.1, n_folds: int = 5, g
     >>> round(cca(X, X @ [[1., 2, 0], [0, 1, 3], [1, 0, 1]], ridge=0), 6)
     1.0
     """
-    correlations = cca_correlations(
-        X, Y, n_components=n_components, ridge=ridge, n_folds=n_folds, groups=groups, random_state=random_state
-    )
+    correlations = cca_correlations(X, Y, n_components=n_components, ridge=ridge, n_folds=n_folds, groups=groups, random_state=random_state)
     return float(correlations.mean())
 
 

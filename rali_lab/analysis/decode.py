@@ -53,7 +53,9 @@ def decode_score(
     return Measure("score_plcc", found.value, n=len(X), **ends, **null_fields(found.value, draws[1:]))
 
 
-def decode_domain(X, domains, *, groups=None, n_folds: int = 5, n_permutations: int = 200, n_boot: int = 1000, random_state: int = 0) -> Measure:
+def decode_domain(
+    X, domains, *, groups=None, n_folds: int = 5, n_permutations: int = 200, n_boot: int = 1000, random_state: int = 0
+) -> Measure:
     """Held-out balanced accuracy of a linear classifier of ``domains`` (n,) from ``X`` (n, d).
 
     1: the domain can always be told; 1 / number of domains: chance, which ``notes`` state and the null (shuffled labels of

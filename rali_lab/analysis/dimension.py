@@ -71,7 +71,7 @@ def participation_ratio(X, *, debiased: bool = True) -> float:
     n, total = len(X), np.vdot(X, X) / (len(X) - 1)
     squares = Moments.of(X, X).hsic(True) if n >= X.shape[1] else gram_terms(*[X @ X.T] * 2, True)[0]
     if squares <= 0:
-        raise ValueError(f"{n} rows are all equally far apart: the debiased participation ratio is undefined; add rows or pass debiased=False")
+        raise ValueError(f"the {n} rows are all equally far apart and the debiased ratio is undefined; add rows or pass debiased=False")
     return finite(total**2 / squares, "participation ratio")
 
 
@@ -140,8 +140,9 @@ def two_nn(X, *, discard: float = 0.1, level: float = 0.95) -> Measure:
     Notes
     -----
     Facco et al. (2017). Departure: the maximum-likelihood estimate of their Pareto law (Denti et al. 2022), censored at
-    ``discard``, instead of their line through the origin: the same model, with a standard error. That is 1.3 d / sqrt(n (1 -
-    discard)); the 1.3 is measured, since points share neighbours. It speaks of noise, not of the bias in high dimensions. Rows must be independent: versions of one picture are neighbours for another reason. O(n² d) time, O(n) memory.
+    ``discard``, instead of their line through the origin: the same model, with a standard error, 1.3 d / sqrt(n (1 - discard)).
+    The 1.3 is measured, since points share neighbours; it speaks of noise, not of the bias in high dimensions.
+    Rows must be independent: versions of one picture are neighbours for another reason. O(n² d) time, O(n) memory.
 
     >>> t = np.random.default_rng(0).uniform(0, 6, size=400)
     >>> 0.9 < two_nn(np.stack([np.cos(t), np.sin(t), t], axis=1)).value < 1.1
@@ -155,7 +156,7 @@ def two_nn(X, *, discard: float = 0.1, level: float = 0.95) -> Measure:
     kept = max(2, int(np.ceil(len(ratio) * (1 - discard))))
     total = ratio[:kept].sum() + (len(ratio) - kept) * ratio[kept - 1]
     if not total > 1e-9:
-        raise ValueError("first and second neighbours are equally far (a regular grid?): TwoNN is undefined; use mle_dimension with a larger k")
+        raise ValueError("first and second neighbours are equally far (a regular grid?), TwoNN is undefined; use mle_dimension")
     return _with_error("two_nn", (kept - 1) / total, np.sqrt(kept) / _SHARED, len(Z), level, notes)
 
 

@@ -21,7 +21,7 @@ def grouped_folds(groups, n: int, n_folds: int, rng: np.random.Generator, strata
         Fewer groups (in a stratum) than folds.
 
     >>> [sorted(map(int, f)) for f in grouped_folds(["a", "a", "b", "b"], 4, 2, np.random.default_rng(0))]
-    [[2, 3], [0, 1]]
+    [[0, 1], [2, 3]]
     """
     if n_folds < 2:
         raise ValueError(f"n_folds={n_folds}, expected 2 or more: held-out measures need a part that was not fitted")
@@ -33,8 +33,9 @@ def grouped_folds(groups, n: int, n_folds: int, rng: np.random.Generator, strata
         members = np.flatnonzero(stratum[first] == s)
         if len(members) < n_folds:
             kind = "rows" if groups is None else "groups"
-            where = "" if strata is None else f"one domain has only {len(members)} {kind}: "
-            raise ValueError(f"{where}{n_folds} folds need {n_folds} {kind} or more, got {len(members)}; pass n_folds={max(2, len(members))}")
+            where = "" if strata is None else " in each domain"
+            way_out = f"pass n_folds={len(members)}" if len(members) > 1 else "add sources"
+            raise ValueError(f"{n_folds} folds need {n_folds} {kind} or more{where}, got {len(members)}; {way_out}")
         fold_of[rng.permutation(members)] = np.arange(len(members)) % n_folds
     return [np.flatnonzero(fold_of[group] == f) for f in range(n_folds)]
 

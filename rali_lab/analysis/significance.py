@@ -77,7 +77,7 @@ def significance(
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(60, 8))
     >>> print(significance(cka, X, X + rng.normal(size=(60, 8)), n_permutations=99))  # doctest: +ELLIPSIS
-    cka 0.2..., null ..., z = ..., p = 0.01, n = 60
+    cka 0.5..., null ..., z = ..., p = 0.01, n = 60
     """
     X, Y = pair(X, Y)
     name = getattr(measure, "__name__", str(measure))
@@ -154,7 +154,6 @@ def _neighbours(measure, X, Y, options) -> tuple[float, Draw]:
     settings = {"k": 10, "metric": "cosine", "corrected": True} | options
     corrected = settings.pop("corrected")
     a, b = neighbour_edges(X, Y, **settings, weighted=measure is cknna)
-    a = a._replace(keys=a.keys)
     return agreement(a, b, corrected), lambda order: agreement(a, b, corrected, order)
 
 
@@ -180,5 +179,5 @@ def _warn_if_stuck(group: np.ndarray) -> None:
     sizes = np.bincount(group)
     alone = sizes[np.bincount(sizes)[sizes] == 1].sum()
     if alone >= 0.1 * len(group):
-        text = f"{alone} of {len(group)} rows are in groups of a size that no other group has and keep their place under the null: p is too large"
+        text = f"{alone} of {len(group)} rows are in groups of a size that no other group has: they stay there under the null; p is large"
         warnings.warn(AnalysisWarning(text), stacklevel=3)

@@ -140,7 +140,7 @@ class StreamingCKA:
         if len(X) != len(Y):
             raise ValueError(f"this batch has {len(X)} rows of X and {len(Y)} of Y, expected the same items in the same order")
         if self._moments and (X.shape[1], Y.shape[1]) != self._widths:
-            raise ValueError(f"this batch has {X.shape[1]} and {Y.shape[1]} columns, the batches before had {self._widths}; check the source")
+            raise ValueError(f"this batch has {X.shape[1]} and {Y.shape[1]} columns, expected {self._widths} as before; check the source")
         self.add(X, Y)
         return self
 
@@ -187,9 +187,7 @@ class StreamingCKA:
         by = [(c - own) / unit for c, own, unit in zip(centres, self._centres, self._units, strict=True)]
         times = [own / unit for own, unit in zip(self._units, units, strict=True)]
         sides = (0, 0), (0, 1), (1, 1)
-        moved._moments = tuple(
-            m.moved(by[i], by[j]).scaled(times[i], times[j]) for m, (i, j) in zip(self._moments, sides, strict=True)
-        )
+        moved._moments = tuple(m.moved(by[i], by[j]).scaled(times[i], times[j]) for m, (i, j) in zip(self._moments, sides, strict=True))
         return moved
 
 
