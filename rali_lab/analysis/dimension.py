@@ -39,7 +39,8 @@ def spectrum(X) -> np.ndarray:
     """
     X = matrix(X)
     unit = np.float64(np.abs(X).max())
-    values = _eigenvalues(X / unit) * unit / (len(X) - 1) * unit
+    with np.errstate(over="ignore"):  # refused in the next line
+        values = _eigenvalues(X / unit) / (len(X) - 1) * unit * unit
     finite(values.sum(), "the spectrum")
     return values
 
@@ -93,7 +94,7 @@ def effective_rank(X) -> float:
     >>> round(effective_rank(np.array([[1., 0.], [-1., 0.], [0., 1.], [0., -1.]])), 6)
     2.0
     """
-    share = np.sqrt(_eigenvalues(matrix(X)))
+    share = np.sqrt(_eigenvalues(centred(matrix(X))))
     share = share[share > 0] / share.sum()
     return finite(np.exp(-share @ np.log(share)), "effective rank")
 
@@ -111,7 +112,7 @@ def pca_dimension(X, share: float = 0.9) -> int:
     """
     if not 0 < share <= 1:
         raise ValueError(f"share={share}, expected a share of the variance in (0, 1], such as 0.9")
-    held = np.cumsum(_eigenvalues(matrix(X)))
+    held = np.cumsum(_eigenvalues(centred(matrix(X))))
     return int(np.searchsorted(held / held[-1], share - 1e-12) + 1)
 
 

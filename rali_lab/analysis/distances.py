@@ -67,7 +67,7 @@ def median_distance(X: np.ndarray, *, max_rows: int = 2000) -> float:
     X = X / size
     X -= X.mean(axis=0)
     D = squared_distances(X, X)[np.triu_indices(len(X), 1)]
-    median = float(np.sqrt(np.median(D)))
+    median = float(np.median(np.sqrt(D)))
     if median <= 1e-7:  # what rounding makes of equal rows
         raise ValueError("the median distance between rows is 0 (most rows repeat); drop the duplicates or pass a bandwidth")
     return median * size

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 TITLES = {
     "participation_ratio": "Participation ratio (axes)",
     "effective_rank": "Effective rank (axes)",
-    "pca_dimension_90": "PCA axes for 90 % of variance",
+    "pca_dimension_90": "PCA axes for 90 %",
     "two_nn": "Intrinsic dimension, TwoNN",
     "mle_dimension": "Intrinsic dimension, MLE",
     "score_plcc": "Score decoded, PLCC\n(higher: more quality)",
     "domain_accuracy": "Domain decoded, accuracy\n(higher: more domain)",
     "mmd": "Domain gap, MMD²\n(higher: further apart)",
     "frechet": "Domain gap, Fréchet\n(higher: further apart)",
-    "proxy_a": "Domain gap, proxy A-distance\n(0 to 2, higher: further apart)",
+    "proxy_a": "Proxy A-distance\n(0-2, higher: further apart)",
     "silhouette": "Domain gap, silhouette\n(higher: further apart)",
     "knn_mixing": "k-NN domain mixing\n(1: mixed, lower: further apart)",
 }
@@ -40,14 +40,16 @@ def plot_comparison(table: pd.DataFrame, cka: pd.DataFrame) -> Figure:
     """
     measures = [m for m in TITLES if (table["measure"] == m).any()]
     names = list(dict.fromkeys(table.loc[table["measure"] != "cka", "representation"]))
-    size = (3.4, 1.25 + 0.36 * max(3, len(names)))
+    size = (3.2, 1.25 + 0.36 * max(3, len(names)))
     fig, axes = panels(len(measures) + bool(len(cka)), size=size)
-    for ax, measure in zip(axes, measures, strict=False):
+    for i, (ax, measure) in enumerate(zip(axes, measures, strict=False)):
         _dots(ax, table[table["measure"] == measure], names)
+        ax.tick_params(labelleft=i % 3 == 0)
         ax.set_title(TITLES[measure], fontsize=9.5)
     if len(cka):
         rows = table[table["measure"] == "cka"]
         _heat_map(axes[-1], cka, rows["null_mean"].max())
+        axes[-1].tick_params(labelleft=len(measures) % 3 == 0)  # else the panel to the left names the same rows
     fig.legend(handles=_legend(table), loc="outside upper center", ncols=5)
     n = sorted(table["n"].unique())
     marks = "bars: 95 % intervals over sources; rings: null (shuffled); |: floor (two halves of one domain)"
@@ -78,7 +80,7 @@ def _heat_map(ax, cka: pd.DataFrame, null: float) -> None:
     for (i, j), value in np.ndenumerate(cka.to_numpy()):
         ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if value < 0.6 else INK)
     labels = [_label(name) for name in cka.columns]
-    ax.set_xticks(range(len(cka)), labels, rotation=30, ha="right")
+    ax.set_xticks(range(len(cka)), labels, rotation=20, ha="right")
     ax.set_yticks(range(len(cka)), labels)
     ax.set_title("Debiased CKA (0 to 1)" + (f"\nnull at most {null:.3f}" if np.isfinite(null) else ""), fontsize=9.5)
 
