@@ -68,8 +68,8 @@ def decode_domain(
 
     Notes
     -----
-    Least squares on one-hot labels; the class with the largest prediction relative to its training share wins, which is the best
-    rule for balanced accuracy where least squares estimates the class probabilities.
+    Ridge regression on one-hot labels, then the nearest class mean in the fitted values by their spread within classes: linear
+    discriminant analysis with equal priors (Hastie, Tibshirani & Buja 1994), so a rare domain counts as much as a frequent one.
 
     >>> X = np.random.default_rng(0).normal(size=(60, 2)) + np.repeat([[0.], [9.]], 30, axis=0)
     >>> decode_domain(X, ["a"] * 30 + ["b"] * 30, n_permutations=19, n_boot=50).value
@@ -98,7 +98,31 @@ def held_out(X: np.ndarray, Y: np.ndarray, folds: list[np.ndarray]) -> np.ndarra
 
     The t targets choose a penalty each; the c columns of a target share it.
     """
-    X, out = centred(X), np.empty(Y.shape)
+    out = np.empty(Y.shape)
+    for held, _, new, _ in _fits(X, Y, folds):
+        out[held] = new
+    return out
+
+
+def classified(X: np.ndarray, labels: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
+    """Held-out class (n, t) for each of t labellings (n, t) with integers 0..c-1: discriminant analysis with equal priors."""
+    onehot, found = (labels[:, :, None] == np.arange(labels.max() + 1)).astype(float), np.empty(labels.shape, dtype=int)
+    for held, fit, new, old in _fits(X, onehot, folds):
+        member = onehot[fit]
+        sizes = member.sum(axis=0)
+        centre = np.einsum("mtk,mtc->tkc", member, old) / np.maximum(1, sizes)[:, :, None]
+        apart = old - np.einsum("mtk,tkc->mtc", member, centre)
+        within = np.einsum("mtc,mtd->tcd", apart, apart) / len(fit)
+        within += (1e-6 * old.var(axis=0).sum(axis=1) + 1e-300)[:, None, None] * np.eye(onehot.shape[2])
+        offset = new[:, :, None] - centre
+        distance = np.einsum("htkc,tkch->htk", offset, np.linalg.solve(within[:, None], np.moveaxis(offset, 0, -1)))
+        found[held] = np.where(sizes > 0, distance, np.inf).argmin(axis=2)
+    return found
+
+
+def _fits(X: np.ndarray, Y: np.ndarray, folds: list[np.ndarray]):
+    """For each fold: its rows, the others, and the ridge fit to the others evaluated on both."""
+    X = centred(X)
     for held in folds:
         fit = np.setdiff1d(np.arange(len(X)), held)
         A, B, mean = X[fit] - X[fit].mean(axis=0), X[held] - X[fit].mean(axis=0), Y[fit].mean(axis=0)
@@ -114,18 +138,8 @@ def held_out(X: np.ndarray, Y: np.ndarray, folds: list[np.ndarray]) -> np.ndarra
             now = (left_out**2).sum(axis=0).reshape(Y.shape[1:]).sum(axis=1, keepdims=True)
             shrink = np.broadcast_to(shrink[:, None, None], (len(squares), *Y.shape[1:]))
             best, error = (shrink, now) if best is None else (np.where(now < error, shrink, best), np.minimum(now, error))
-        out[held] = mean + (W @ (best.reshape(len(squares), -1) * within)).reshape(len(held), *Y.shape[1:])
-    return out
-
-
-def classified(X: np.ndarray, labels: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
-    """Held-out class (n, t) for each of t labellings (n, t) with integers 0..c-1."""
-    onehot = (labels[:, :, None] == np.arange(labels.max() + 1)).astype(float)
-    predicted = held_out(X, onehot, folds)
-    for held in folds:
-        prior = np.delete(onehot, held, axis=0).mean(axis=0)
-        predicted[held] /= np.maximum(prior, 1 / len(X))
-    return predicted.argmax(axis=2)
+        weights = best.reshape(len(squares), -1) * within
+        yield held, fit, mean + (W @ weights).reshape(len(held), *Y.shape[1:]), mean + (U @ weights).reshape(len(fit), *Y.shape[1:])
 
 
 def shuffled_labels(label: np.ndarray, unit: np.ndarray, rng: np.random.Generator, stratum: np.ndarray | None = None) -> np.ndarray:

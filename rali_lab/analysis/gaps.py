@@ -217,7 +217,8 @@ GAPS = {"mmd": mmd_gap, "frechet": frechet_gap, "proxy_a": proxy_a_gap, "silhoue
 def _right(K: np.ndarray, label: np.ndarray, folds: list[np.ndarray], ridge: float) -> np.ndarray:
     """Which rows a least-squares classifier fitted on the other folds puts on the right side, (n,).
 
-    Held-out residuals come from one inverse: (I - H)_ff e = (I - H) y on fold f, H the hat matrix of the fit to all rows.
+    The border lies midway between the fitted means of the two classes. The fit without fold f is the fit to all rows with the
+    labels of f replaced by their own predictions, and those come from one inverse: (I - H)_ff e = (I - H) y, H the hat matrix.
     """
     n, mean = len(K), K.mean(axis=0)
     K = K - mean - mean[:, None] + mean.mean()
@@ -226,9 +227,12 @@ def _right(K: np.ndarray, label: np.ndarray, folds: list[np.ndarray], ridge: flo
     rest = penalty * _inverse(K) - 1 / n  # I - H
     residual, right = rest @ label, np.empty(n, dtype=bool)
     for held in folds:
-        predicted = label[held] - np.linalg.solve(rest[np.ix_(held, held)], residual[held])
-        prior = (label.sum() - label[held].sum()) / (n - len(held))
-        right[held] = (predicted > prior) == (label[held] == 1)
+        error = np.linalg.solve(rest[np.ix_(held, held)], residual[held])
+        fitted = label - residual + rest[:, held] @ error
+        fitted[held] -= error
+        inside = np.isin(np.arange(n), held, invert=True)
+        border = sum(fitted[inside & (label == c)].mean() for c in (0, 1)) / 2
+        right[held] = (fitted[held] > border) == (label[held] == 1)
     return right
 
 
