@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 
 from rali_lab.analysis import decode_domain, decode_score
@@ -24,7 +25,9 @@ def test_predictions_equal_sklearn_with_the_penalty_of_the_smallest_left_out_err
         penalties = PENALTIES * np.mean(s**2)
         errors = []
         for penalty in penalties:
-            left_out = [Ridge(alpha=penalty).fit(Z[np.delete(fit, i)], y[np.delete(fit, i)]).predict(Z[fit[i : i + 1]])[0] for i in range(len(fit))]
+            left_out = [
+                Ridge(alpha=penalty).fit(Z[np.delete(fit, i)], y[np.delete(fit, i)]).predict(Z[fit[i : i + 1]])[0] for i in range(len(fit))
+            ]
             errors.append(np.sum((left_out - y[fit]) ** 2))
         best = Ridge(alpha=penalties[np.argmin(errors)]).fit(Z[fit], y[fit])
         np.testing.assert_allclose(ours[held], best.predict(Z[held]), rtol=1e-6)
@@ -91,6 +94,19 @@ def test_classification_of_separate_clouds_is_right():
     label = np.repeat([0, 1, 2], 10)
     folds = grouped_folds(None, 30, 5, np.random.default_rng(0), strata=label)
     assert classified(X, label[:, None], folds)[:, 0].tolist() == label.tolist()
+
+
+def test_classes_equal_sklearn_discriminant_analysis_with_equal_priors():
+    rng = np.random.default_rng(0)
+    label = np.repeat([0, 1, 2], [40, 100, 160])
+    X = rng.normal(size=(300, 6)) * [1, 2, 3, 1, 2, 3] + rng.normal(size=(3, 6))[label]
+    folds = grouped_folds(None, 300, 5, rng, strata=label)
+    ours = classified(X, label[:, None], folds)[:, 0]
+    theirs = np.empty(300)
+    for held in folds:
+        fit = np.setdiff1d(np.arange(300), held)
+        theirs[held] = LinearDiscriminantAnalysis(priors=[1 / 3] * 3).fit(X[fit], label[fit]).predict(X[held])
+    assert np.mean(ours == theirs) > 0.98 > np.mean(ours == label)
 
 
 def test_labels_are_shuffled_by_unit_and_inside_strata():

@@ -23,7 +23,9 @@ def test_folds_depend_on_the_generator_only():
     assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize(("groups", "message"), [(None, "9 folds need 9 rows or more, got 4"), (["a"] * 4, "9 groups or more, got 1; add sources")])
+@pytest.mark.parametrize(
+    ("groups", "message"), [(None, "9 folds need 9 rows or more, got 4"), (["a"] * 4, "9 groups or more, got 1; add sources")]
+)
 def test_too_few_groups_for_the_folds(groups, message):
     with pytest.raises(ValueError, match=message):
         grouped_folds(groups, 4, 9, np.random.default_rng(0))

@@ -66,7 +66,9 @@ def test_different_n_and_the_hint_for_transposed_arrays(X):
         inputs.pair(X[:20].T, X[:20, :3].T)
 
 
-@pytest.mark.parametrize(("shape", "warned"), [((50, 768), False), ((10, 768), True), ((64, 1000), True), ((64, 128), False), ((100, 90), False)])
+@pytest.mark.parametrize(
+    ("shape", "warned"), [((50, 768), False), ((10, 768), True), ((64, 1000), True), ((64, 128), False), ((100, 90), False)]
+)
 def test_transposed_looking_arrays_are_warned_about(shape, warned):
     X = np.random.default_rng(0).normal(size=shape)
     with warnings.catch_warnings(record=True) as caught:
@@ -88,7 +90,8 @@ def test_labels_become_integers_and_missing_ones_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("scores", "message"), [([1.0, 2.0], "one number per row"), ([1.0, np.nan, 2.0], "1 of 3 scores are NaN"), ([2.0] * 3, "all 3 scores are 2")]
+    ("scores", "message"),
+    [([1.0, 2.0], "one number per row"), ([1.0, np.nan, 2.0], "1 of 3 scores are NaN"), ([2.0] * 3, "all 3 scores are 2")],
 )
 def test_scores_are_checked(scores, message):
     with pytest.raises(ValueError, match=message):

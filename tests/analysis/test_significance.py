@@ -47,7 +47,9 @@ def test_shared_work_gives_the_measure_of_the_permuted_arrays(measure, options, 
     assert draw(order) == pytest.approx(measure(X, Y[order], **options), abs=1e-10)
 
 
-@pytest.mark.parametrize("measure", [cka, procrustes, rsa, mutual_knn, cknna, cca, svcca, lambda X, Y: abs(np.corrcoef(X[:, 0], Y[:, 0])[0, 1])])
+@pytest.mark.parametrize(
+    "measure", [cka, procrustes, rsa, mutual_knn, cknna, cca, svcca, lambda X, Y: abs(np.corrcoef(X[:, 0], Y[:, 0])[0, 1])]
+)
 def test_relation_is_found_and_noise_is_not(measure, data):
     X, Y = data
     found = significance(measure, X, Y, n_permutations=49, n_boot=20)
