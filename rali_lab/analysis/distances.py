@@ -69,7 +69,7 @@ def median_distance(X: np.ndarray, *, max_rows: int = 2000) -> float:
     D = squared_distances(X, X)[np.triu_indices(len(X), 1)]
     median = float(np.median(np.sqrt(D)))
     if median <= 1e-7:  # what rounding makes of equal rows
-        raise ValueError("the median distance between rows is 0 (most rows repeat); drop the duplicates or pass a bandwidth")
+        raise ValueError("the median distance between rows is 0 (most rows repeat); drop the repeats")
     return median * size
 
 
@@ -77,7 +77,8 @@ def nearest(X: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The ``k`` nearest other rows of each row: distances and indices, both (n, k), nearest first.
 
     Candidates come from the matrix product of `squared_distances`; the distances that are returned are computed again
-    from differences, so near-duplicates keep their digits. Equal distances are ordered by index.
+    from differences, so near-duplicates keep their digits. Equal distances are ordered by index,
+    as far as all of them are among the k.
     Time O(n² d), memory O(n k) beside one block.
 
     >>> nearest(np.array([[0.], [1.], [3.]]), 1)[1].ravel()
