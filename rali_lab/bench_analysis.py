@@ -159,11 +159,13 @@ def measure(sizes: Sizes) -> dict:
         "python": platform.python_version(), "versions": versions(["numpy", "scipy", "torch", "torch-cka"]), "commit": commit(),
     }  # fmt: skip
     arguments = [str(x) for x in (sizes.stream_n, sizes.d, sizes.batch, sizes.seed)]
+    # First, while this process is small: on Linux a child's peak starts at what its parent held when it was made.
+    streamed = json.loads(_python("-m", "rali_lab.bench_analysis", "--stream", *arguments))
     return {
         "sizes": asdict(sizes),
         "machine": machine,
         "gram": against_gram(sizes),
-        "stream": json.loads(_python("-m", "rali_lab.bench_analysis", "--stream", *arguments)),
+        "stream": streamed,
         "null": null(sizes),
         "torch_cka": against_torch_cka(sizes),
         "import": import_seconds(),

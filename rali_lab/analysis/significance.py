@@ -17,7 +17,7 @@ from .inputs import AnalysisWarning, centred, codes, pair
 from .neighbours import agreement, cknna, mutual_knn, neighbour_edges
 from .result import Measure, null_fields
 from .similarity import cka, gram_terms, in_medians, linear_gram, procrustes, rbf_gram, rdm_vector, rsa
-from .streaming import hsic, least
+from .streaming import hsic
 
 _DENSE = 8000  # rows above which no n x n matrix is held for the null of linear CKA (two of them: 1 GB)
 _BOUNDS = {cka: (-1, 1), procrustes: (0, 1), rsa: (-1, 1), mutual_knn: (-1, 1), cknna: (-np.inf, 1), cca: (-1, 1), svcca: (-1, 1)}
@@ -112,26 +112,20 @@ def _evaluate(measure, X, Y, options) -> tuple[float, Draw]:
     return float(measure(X, Y, **options)), lambda order: float(measure(X, Y[order], **options))
 
 
-def _cka(measure, X, Y, options, kernel="linear", debiased=True, bandwidth=1.0) -> tuple[float, Draw]:
-    n, (d1, d2) = len(X), (X.shape[1], Y.shape[1])
-    options = {"kernel": kernel, "debiased": debiased, "bandwidth": bandwidth} | options
-    if set(options) - {"kernel", "debiased", "bandwidth"} or options["kernel"] not in ("linear", "rbf"):
-        return _evaluate(measure, X, Y, options)  # raises, with the right message
-    pair(X, Y, **least(options["debiased"]))
-    debiased, linear = options["debiased"], options["kernel"] == "linear"
-    if linear and (n > _DENSE or d1 * d2 < 36 * n):
-        return _cka_factors(X, Y, debiased)
-    if linear:
-        K, L = linear_gram(X), linear_gram(Y)
-    else:
-        K, L = (rbf_gram(in_medians(A), slice(None), options["bandwidth"]) for A in (X, Y))
-    xy, xx, yy = gram_terms(K, L, debiased)
-    value, k, l, size = measure(X, Y, **options), K.sum(axis=1), L.sum(axis=1), np.sqrt(xx) * np.sqrt(yy)  # noqa: E741
+def _cka(measure, X, Y, options) -> tuple[float, Draw]:
+    value, n = measure(X, Y, **options), len(X)
+    settings = {"kernel": "linear", "debiased": True, "bandwidth": 1.0} | options
+    debiased, linear = settings["debiased"], settings["kernel"] == "linear"
+    if linear and (n > _DENSE or X.shape[1] * Y.shape[1] < 36 * n):  # where a product becomes cheaper than look-ups, measured
+        return value, _cka_by_products(X, Y, debiased)
+    K, L = (linear_gram(A) if linear else rbf_gram(in_medians(A), slice(None), settings["bandwidth"]) for A in (X, Y))
+    _, xx, yy = gram_terms(K, L, debiased)
+    k, l, size = K.sum(axis=1), L.sum(axis=1), np.sqrt(xx) * np.sqrt(yy)  # noqa: E741
     return value, lambda order: hsic(n, symmetric_dot(K, L, order), k, l[order], debiased) / size
 
 
-def _cka_factors(X, Y, debiased) -> tuple[float, Draw]:
-    value, n = cka(X, Y, debiased=debiased), len(X)
+def _cka_by_products(X, Y, debiased) -> Draw:
+    n = len(X)
     X, Y = centred(X), centred(Y)
     d, e = (np.einsum("ij,ij->i", A, A) if debiased else np.zeros(n) for A in (X, Y))
 
@@ -141,7 +135,7 @@ def _cka_factors(X, Y, debiased) -> tuple[float, Draw]:
 
     same = np.arange(n)
     size = np.sqrt(draw(same, X, d, X, d)) * np.sqrt(draw(same, Y, e, Y, e))
-    return value, lambda order: draw(order) / size
+    return lambda order: draw(order) / size
 
 
 def _rsa(measure, X, Y, options) -> tuple[float, Draw]:
