@@ -11,8 +11,7 @@ import numpy as np
 
 from .decode import decode_domain, decode_score
 from .dimension import effective_rank, mle_dimension, participation_ratio, pca_dimension, two_nn
-from .domain_gap import domain_gap
-from .gaps import GAPS
+from .domain_gap import GAPS, domain_gap
 from .inputs import codes, matrix, vector
 from .result import Measure
 from .significance import significance
@@ -168,6 +167,8 @@ class _Report:
 def _checked(representations: Mapping[str, object]) -> dict[str, np.ndarray]:
     if not representations:
         raise ValueError("no representation given, expected {name: (n, d) array}")
+    if ambiguous := [name for name in representations if "~" in name]:
+        raise ValueError(f"names {ambiguous} hold a ~, which joins the names of a pair; choose others")
     arrays = {name: matrix(X, f"representation {name!r}", min_n=8) for name, X in representations.items()}
     sizes = {name: len(X) for name, X in arrays.items()}
     if len(set(sizes.values())) > 1:

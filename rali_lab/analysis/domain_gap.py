@@ -12,10 +12,12 @@ import numpy as np
 
 from .decode import shuffled_labels
 from .folds import half, interval
-from .gaps import GAPS, Gap
+from .gaps import Gap, frechet_gap, knn_mixing_gap, mmd_gap, silhouette_gap
 from .inputs import codes, matrix, vector
+from .proxy_a import proxy_a_gap
 from .result import Measure, null_fields
 
+GAPS = {"mmd": mmd_gap, "frechet": frechet_gap, "proxy_a": proxy_a_gap, "silhouette": silhouette_gap, "knn_mixing": knn_mixing_gap}
 _MIN_ROWS = 20  # matched rows that a domain needs for a pair to count; a third of it inside a half-sample
 _MATCHES = 10  # random matchings averaged for the value
 

@@ -78,7 +78,9 @@ def _heat_map(ax, cka: pd.DataFrame, null: float) -> None:
     ax.imshow(np.clip(cka, 0, 1), vmin=0, vmax=1, cmap="viridis", aspect="auto")
     ax.grid(visible=False)
     for (i, j), value in np.ndenumerate(cka.to_numpy()):
-        ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color="white" if value < 0.6 else INK)
+        ax.text(
+            j, i, f"{value:.2f}" if np.isfinite(value) else "-", ha="center", va="center", fontsize=8, color="white" if value < 0.6 else INK
+        )
     labels = [_label(name) for name in cka.columns]
     ax.set_xticks(range(len(cka)), labels, rotation=20, ha="right")
     ax.set_yticks(range(len(cka)), labels)

@@ -100,6 +100,7 @@ def test_what_cannot_be_computed_is_named_and_the_rest_stays():
         ({}, {}, "no representation given"),
         ({"a": np.eye(9), "b": np.eye(10)}, {}, "different numbers of rows, {'a': 9, 'b': 10}; join them"),
         ({"a": np.full((9, 2), np.nan)}, {}, "representation 'a' holds NaN"),
+        ({"a ~ b": np.eye(9)}, {}, "hold a ~, which joins"),
         ({"a": np.eye(9)}, {"gaps": ["tsne"]}, r"gaps=\['tsne'\] not known"),
         ({"a": np.eye(9)}, {"scores": [1.0]}, "one number per row"),
         ({"a": np.eye(9)}, {"domains": ["x"]}, "domains has shape"),

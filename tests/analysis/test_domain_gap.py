@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from rali_lab.analysis import domain_gap, mmd, pairwise_domain_gaps
-from rali_lab.analysis.domain_gap import matched, score_bins
-from rali_lab.analysis.gaps import GAPS
+from rali_lab.analysis.domain_gap import GAPS, matched, score_bins
 
 SIGN = {name: -1 if name == "knn_mixing" else 1 for name in GAPS}
 

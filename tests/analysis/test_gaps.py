@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from rali_lab.analysis import frechet_distance, knn_mixing, mmd, proxy_a_distance, silhouette
 from rali_lab.analysis.folds import grouped_folds
-from rali_lab.analysis.gaps import _right
+from rali_lab.analysis.proxy_a import _right
 
 ALL = [mmd, frechet_distance, proxy_a_distance, silhouette, knn_mixing]
 
