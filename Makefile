@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce publish test check lab base-model bench figures clean
+.PHONY: help setup reproduce publish test check lab base-model bench bench-analysis figures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,7 +38,11 @@ lab: setup  ## open the notebooks in JupyterLab
 base-model: setup  ## rebuild the tiny base model and the small CLIP from Debian's photographs
 	$(BIN)/python -m rali_lab.base.build
 
-bench: setup  ## three seeds of everything, and the efficiency table
+bench-analysis: setup  ## time rali_lab.analysis against the n x n formula and torch-cka (about 5 minutes)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	$(BIN)/python -m rali_lab.bench_analysis
+
+bench: setup bench-analysis  ## three seeds of everything, and the efficiency table
 	$(BIN)/python -m rali_lab.bench
 
 figures: setup  ## redraw the figures from the last run's data without computing anything again

@@ -1,0 +1,210 @@
+"""A picture of a cloud, with what it hides: trust, continuity, kept neighbours and how far seeds agree.
+
+Distances between clusters of a UMAP are no evidence. Draw several seeds, print these numbers beside them, and measure in the
+original space (`domain_gap`, `significance`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from .distances import nearest, prepared, squared_distances
+from .inputs import finite, matrix, pair
+from .similarity import procrustes
+
+METHODS = ("umap", "pca")
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Coordinates per seed and their quality; prints as one line.
+
+    Attributes
+    ----------
+    method, n, k : "umap" or "pca"; rows; neighbours that the quality numbers look at
+    seeds : one per array of ``coordinates``; pca, which has no seed, has one
+    coordinates : tuple of (n, n_components) arrays
+    trustworthiness : per seed, in [0, 1]; 1: no false neighbours in the picture
+    continuity : per seed, in [0, 1]; 1: no true neighbours torn apart
+    overlap : per seed, share of the k nearest neighbours kept, in [0, 1]; chance is k / (n - 1)
+    seed_procrustes, seed_overlap : mean over pairs of seeds of their Procrustes similarity and shared neighbours; None with one seed
+    """
+
+    method: str
+    n: int
+    k: int
+    seeds: tuple[int, ...]
+    coordinates: tuple[np.ndarray, ...]
+    trustworthiness: tuple[float, ...]
+    continuity: tuple[float, ...]
+    overlap: tuple[float, ...]
+    seed_procrustes: float | None = None
+    seed_overlap: float | None = None
+
+    def __str__(self) -> str:
+        parts = [f"{key} {_range(getattr(self, key))}" for key in ("trustworthiness", "continuity", "overlap")]
+        if self.seed_procrustes is not None:
+            parts.append(f"{len(self.seeds)} seeds agree {self.seed_procrustes:.2f} (Procrustes), {self.seed_overlap:.2f} (neighbours)")
+        return f"{self.method}: {', '.join(parts)}, k = {self.k}, n = {self.n}"
+
+    def to_dict(self) -> dict:
+        """Plain JSON values, without the coordinates."""
+        plain = {key: getattr(self, key) for key in ("method", "n", "k", "seed_procrustes", "seed_overlap")}
+        return plain | {key: list(getattr(self, key)) for key in ("seeds", "trustworthiness", "continuity", "overlap")}
+
+
+def project(
+    X,
+    *,
+    method: str = "umap",
+    seeds=(0, 1, 2),
+    n_neighbors: int = 15,
+    n_components: int = 2,
+    metric: str = "euclidean",
+    max_anchors: int = 2000,
+    **options,
+) -> Projection:
+    """Project ``X`` (n, d) to a few dimensions, once per seed, and say how far the picture can be trusted.
+
+    Parameters
+    ----------
+    X : (n, d) array
+    method : "umap" (needs umap-learn) or "pca" (one result, seeds do not matter)
+    seeds : of UMAP. One machine repeats a seed exactly; another machine or version may not.
+    n_neighbors : of UMAP, and the k of the quality numbers; below n / 2, where trustworthiness stops being a number up to 1
+    n_components, metric : output dimensions; "euclidean" or "cosine", also for the quality ("pca" is Euclidean)
+    max_anchors : rows (drawn with a fixed seed) for which the quality is computed, among all n rows
+    options : for `umap.UMAP`, such as ``min_dist=0.1``
+
+    Raises
+    ------
+    ValueError
+        Bad arrays; ``n_neighbors`` not in 2 .. n / 2; unknown method or metric; no seed.
+    ImportError
+        "umap" without umap-learn.
+
+    Notes
+    -----
+    McInnes et al. (2018). Beside UMAP itself, O(anchors n (d + log n)) time per seed.
+
+    >>> X = np.random.default_rng(0).normal(size=(60, 5)) * [3, 2, 1, 1, 1]
+    >>> print(project(X, method="pca", n_neighbors=10))  # doctest: +ELLIPSIS
+    pca: trustworthiness 0.9..., continuity 0.9..., overlap 0.6..., k = 10, n = 60
+    """
+    X = matrix(X, min_n=6)
+    n, seeds = len(X), tuple(seeds)
+    _check_k(n_neighbors, n, "n_neighbors")
+    if not seeds:
+        raise ValueError("seeds is empty, expected at least one, such as (0, 1, 2)")
+    if not 1 <= n_components <= min(n - 1, X.shape[1]):
+        raise ValueError(f"n_components={n_components}, expected 1 to {min(n - 1, X.shape[1])} for an array of shape {X.shape}")
+    Z = prepared(X, metric)
+    if method == "pca":
+        seeds, found = seeds[:1], (_pca(Z, n_components),)
+    elif method == "umap":
+        found = tuple(_umap(Z, n_neighbors, n_components, seed, options) for seed in seeds)
+    else:
+        raise ValueError(f"method={method!r} is not known; choose one of {METHODS}")
+    quality = [_quality(Z, prepared(C, "euclidean"), n_neighbors, max_anchors) for C in found]
+    return Projection(method, n, n_neighbors, seeds, found, *zip(*quality, strict=True), *_stability(found, n_neighbors))
+
+
+def trustworthiness(X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors: int = 2000) -> float:
+    """Are neighbours in the picture ``Z`` (n, p) neighbours in ``X`` (n, d)? In [0, 1], 1: no false neighbour.
+
+    False ones cost the more, the further away they are in ``X``; a random picture gets about 0.5.
+
+    Raises
+    ------
+    ValueError
+        Bad arrays, different n, ``k`` not in 2 .. n / 2 (above, the formula exceeds its range).
+
+    Notes
+    -----
+    Venna & Kaski (2001). Exact up to ``max_anchors`` rows, an estimate from that many above.
+    O(anchors n (d + log n)) time, blocks of rows in memory.
+
+    >>> X = np.random.default_rng(0).normal(size=(40, 3))
+    >>> trustworthiness(X, 2 * X, k=5)
+    1.0
+    """
+    X, Z = pair(X, Z, min_n=6)
+    _check_k(k, len(X), "k")
+    return _quality(prepared(X, metric), prepared(Z, "euclidean"), k, max_anchors)[0]
+
+
+def continuity(X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors: int = 2000) -> float:
+    """Are neighbours in ``X`` (n, d) neighbours in the picture ``Z`` (n, p)? In [0, 1], 1: none torn apart; rest as `trustworthiness`.
+
+    >>> X = np.random.default_rng(0).normal(size=(40, 3))
+    >>> continuity(X, X[:, :1], k=5) < 0.95
+    True
+    """
+    X, Z = pair(X, Z, min_n=6)
+    _check_k(k, len(X), "k")
+    return _quality(prepared(X, metric), prepared(Z, "euclidean"), k, max_anchors)[1]
+
+
+def _quality(X: np.ndarray, Z: np.ndarray, k: int, max_anchors: int) -> tuple[float, float, float]:
+    """Trustworthiness, continuity and overlap of the k nearest neighbours of some rows."""
+    n = len(X)
+    anchors = np.arange(n) if n <= max_anchors else np.sort(np.random.default_rng(0).choice(n, max_anchors, replace=False))
+    false = torn = kept = 0
+    for part in np.array_split(anchors, -(-len(anchors) * n // 2**21)):
+        in_x, in_z = _ranks(X, part), _ranks(Z, part)
+        false += np.sum(np.maximum(0, in_x - k)[in_z <= k])
+        torn += np.sum(np.maximum(0, in_z - k)[in_x <= k])
+        kept += np.sum((in_x <= k) & (in_z <= k)) - len(part)  # the row itself has rank 0
+    worst = len(anchors) * k * (2 * n - 3 * k - 1) / 2
+    return float(1 - false / worst), float(1 - torn / worst), float(kept / (len(anchors) * k))
+
+
+def _ranks(X: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Rank of every row among the neighbours of ``rows``: 0 itself, 1 the nearest."""
+    D = squared_distances(X[rows], X)
+    D[np.arange(len(rows)), rows] = -1
+    ranks = np.empty(D.shape, dtype=np.intp)
+    np.put_along_axis(ranks, np.argsort(D, axis=1, kind="stable"), np.arange(D.shape[1])[None, :], axis=1)
+    return ranks
+
+
+def _stability(found: tuple[np.ndarray, ...], k: int) -> tuple[float, float] | tuple[()]:
+    if len(found) < 2:
+        return ()
+    near = [np.sort(nearest(prepared(C, "euclidean"), k)[1], axis=1) for C in found]
+    pairs = list(itertools.combinations(range(len(found)), 2))
+    shared = [np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(near[i], near[j], strict=True)]) for i, j in pairs]
+    return float(np.mean([procrustes(found[i], found[j]) for i, j in pairs])), float(np.mean(shared))
+
+
+def _pca(Z: np.ndarray, n_components: int) -> np.ndarray:
+    U, s, Vt = np.linalg.svd(Z - Z.mean(axis=0), full_matrices=False)
+    sign = np.where(Vt[np.arange(len(Vt)), np.abs(Vt).argmax(axis=1)] < 0, -1, 1)  # the same picture on every machine
+    return (U * (s * sign))[:, :n_components]
+
+
+def _umap(Z: np.ndarray, n_neighbors: int, n_components: int, seed: int, options: dict) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():  # umap says on import that its Keras variant, which is not used here, is not there
+            warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
+            from umap import UMAP
+    except ImportError as error:
+        raise ImportError('method="umap" needs umap-learn: pip install umap-learn, or pass method="pca"') from error
+    settings = {"n_neighbors": n_neighbors, "n_components": n_components, "random_state": seed, "n_jobs": 1} | options
+    C = np.asarray(UMAP(**settings).fit_transform(Z), dtype=np.float64)
+    finite(C.sum(), "the UMAP")
+    return C
+
+
+def _check_k(k: int, n: int, name: str) -> None:
+    if not 2 <= k < n / 2:
+        raise ValueError(f"{name}={k} with n={n}, expected 2 <= {name} < n / 2: above, trustworthiness leaves [0, 1]; pass a smaller one")
+
+
+def _range(values: tuple[float, ...]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f}-{high:.2f}"
