@@ -66,8 +66,8 @@ pd.DataFrame({"pictures": [len(x) for x in stages.values()], "width": [x.shape[1
 #
 # ## 1 · How many dimensions has a cloud?
 #
-# Six points, almost on a line. The *participation ratio* of the eigenvalues λ is (Σλ)² / Σλ², the *effective rank* is the exponential of
-# the entropy of λ / Σλ, and the *PCA dimension* counts the axes that hold nine tenths of the variance.
+# Six points, almost on a line. With λ the variances along the principal axes and σ = √λ: the *participation ratio* is (Σλ)² / Σλ², the
+# *effective rank* is the exponential of the entropy of σ / Σσ, and the *PCA dimension* counts the axes that hold nine tenths of Σλ.
 
 # %%
 from rali_lab.analysis import effective_rank, participation_ratio, pca_dimension, spectrum
@@ -75,8 +75,8 @@ from rali_lab.analysis import effective_rank, participation_ratio, pca_dimension
 cloud = np.array([[-3.0, 0.1], [-2.0, -0.1], [-1.0, 0.2], [1.0, -0.2], [2.0, 0.1], [3.0, -0.1]])
 centred = cloud - cloud.mean(axis=0)
 eigen = np.linalg.eigvalsh(centred.T @ centred / (len(cloud) - 1))[::-1]
-share = eigen / eigen.sum()
-by_hand = (eigen.sum() ** 2 / (eigen**2).sum(), np.exp(-(share * np.log(share)).sum()), int((share.cumsum() < 0.9).sum()) + 1)
+share, weight = eigen / eigen.sum(), np.sqrt(eigen) / np.sqrt(eigen).sum()
+by_hand = (eigen.sum() ** 2 / (eigen**2).sum(), np.exp(-(weight * np.log(weight)).sum()), int((share.cumsum() < 0.9).sum()) + 1)
 by_library = (participation_ratio(cloud, debiased=False), effective_rank(cloud), pca_dimension(cloud, 0.9))
 assert np.allclose(by_hand, by_library) and np.allclose(eigen, spectrum(cloud))
 print("participation ratio {:.3f}, effective rank {:.3f}, PCA dimension {}".format(*by_hand))

@@ -158,7 +158,7 @@ from rali_lab.analysis import compare
 
 COMPARED = ("visual", "base_picture", "base_reasoning", "teacher_reasoning", "base_text", "teacher_text", "clip", "rali")
 report = compare({name: stages[name] for name in COMPARED}, scores=quality, domains=domains, groups=sources,
-                 gaps=("proxy_a", "knn_mixing"), n_permutations=40, n_boot=30, random_state=seed)
+                 gaps=("proxy_a", "knn_mixing"), n_permutations=20, n_boot=20, random_state=seed)
 print(*report.skipped, sep="\n")
 gaps = report.table.query("measure in ('proxy_a', 'knn_mixing', 'domain_accuracy')")
 gaps.drop(columns="notes").round(3)
@@ -191,7 +191,7 @@ units = about.groupby(["domain", "source"]).indices
 names = pd.DataFrame(list(units), columns=["domain", "source"])
 
 
-def difference(a, b, statistic, times=40):
+def difference(a, b, statistic, times=25):
     """statistic(a) - statistic(b), and its 95 % interval over random halves of the sources of each domain."""
     def of(r):
         return statistic(stages[a][r], r) - statistic(stages[b][r], r)

@@ -8,12 +8,12 @@ from .inputs import codes
 
 
 def grouped_folds(groups, n: int, n_folds: int, rng: np.random.Generator, strata=None) -> list[np.ndarray]:
-    """Row indices of ``n_folds`` parts, whole groups in each, evenly many groups of each stratum in each.
+    """Row indices of ``n_folds`` parts, whole groups in each, about evenly many groups of each stratum in each.
 
     Parameters
     ----------
     groups : (n,) labels, or None for single rows
-    strata : (n,) labels that every fold must hold (domains); a group in two of them is dealt with its first
+    strata : (n,) labels that every fold must hold (domains); a group with rows in several of them counts in each
 
     Raises
     ------
@@ -21,22 +21,25 @@ def grouped_folds(groups, n: int, n_folds: int, rng: np.random.Generator, strata
         Fewer groups (in a stratum) than folds.
 
     >>> [sorted(map(int, f)) for f in grouped_folds(["a", "a", "b", "b"], 4, 2, np.random.default_rng(0))]
-    [[0, 1], [2, 3]]
+    [[2, 3], [0, 1]]
     """
     if n_folds < 2:
         raise ValueError(f"n_folds={n_folds}, expected 2 or more: held-out measures need a part that was not fitted")
     group = codes(groups, n)
     stratum = np.zeros(n, dtype=int) if strata is None else codes(strata, n, "strata")
-    first = np.unique(group, return_index=True)[1]
-    fold_of = np.empty(len(first), dtype=int)
-    for s in np.unique(stratum):
-        members = np.flatnonzero(stratum[first] == s)
-        if len(members) < n_folds:
-            kind = "rows" if groups is None else "groups"
-            where = "" if strata is None else " in each domain"
-            way_out = f"pass n_folds={len(members)}" if len(members) > 1 else "add sources"
-            raise ValueError(f"{n_folds} folds need {n_folds} {kind} or more{where}, got {len(members)}; {way_out}")
-        fold_of[rng.permutation(members)] = np.arange(len(members)) % n_folds
+    member = np.zeros((group.max() + 1, stratum.max() + 1), dtype=bool)
+    member[group, stratum] = True
+    if (fewest := int(member.sum(axis=0).min())) < n_folds:
+        kind = "rows" if groups is None else "groups"
+        where = "" if strata is None else " in each domain"
+        way_out = f"pass n_folds={fewest}" if fewest > 1 else "add sources"
+        raise ValueError(f"{n_folds} folds need {n_folds} {kind} or more{where}, got {fewest}; {way_out}")
+    fold_of, held = np.empty(len(member), dtype=int), np.zeros((n_folds, member.shape[1]), dtype=int)
+    order = rng.permutation(len(member))
+    for g in order[np.argsort(-member[order].sum(axis=1), kind="stable")]:  # those of many strata first, they are hardest to place
+        load = held[:, member[g]]
+        fold_of[g] = np.lexsort((rng.random(n_folds), load.sum(axis=1), load.max(axis=1)))[0]
+        held[fold_of[g], member[g]] += 1
     return [np.flatnonzero(fold_of[group] == f) for f in range(n_folds)]
 
 

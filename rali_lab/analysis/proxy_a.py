@@ -47,11 +47,10 @@ def proxy_a_gap(X: np.ndarray, group: np.ndarray, *, n_folds: int = 5, ridge: fl
     def gap(a: np.ndarray, b: np.ndarray) -> float:
         rows, label = np.concatenate([a, b]), np.repeat([0, 1], [len(a), len(b)])
         g = np.unique(group[rows], return_inverse=True)[1]
-        owner = label[np.unique(g, return_index=True)[1]]  # a source in both clouds is dealt with the first
-        sources = int(min(np.sum(owner == 0), np.sum(owner == 1)))
+        sources = min(len(np.unique(g[label == c])) for c in (0, 1))
         if sources < 2:
-            raise ValueError(f"one domain has {sources} sources of its own, held-out error needs 2; add sources or pass groups=None")
-        folds = grouped_folds(g, len(rows), min(n_folds, sources), np.random.default_rng(random_state), strata=owner[g])
+            raise ValueError(f"one domain has {sources} sources, held-out error needs 2; add sources or pass groups=None")
+        folds = grouped_folds(g, len(rows), min(n_folds, sources), np.random.default_rng(random_state), strata=label)
         right = _right(K[np.ix_(rows, rows)], label, folds, ridge)
         return float(2 * (right[label == 0].mean() + right[label == 1].mean()) - 2)
 

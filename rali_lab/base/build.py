@@ -52,7 +52,9 @@ def standardised(raw: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     return z, mean, std
 
 
-def build(features: Features, out: Path, *, epochs: int, steps: int, clip_epochs: int, noise: float, seed: int, report=print) -> dict:
+def build(
+    features: Features, out: Path, *, epochs: int, steps: int, clip_epochs: int, noise: float, clip_noise: float, seed: int, report=print
+) -> dict:
     """Train everything on `features` and save it under `out`; returns the card."""
     n, started, card = len(features.distortions) - HELD_OUT, time.perf_counter(), {}
     levels = torch.from_numpy(targets(features.distortions))
@@ -80,10 +82,11 @@ def build(features: Features, out: Path, *, epochs: int, steps: int, clip_epochs
     z8, mean8, std8 = standardised(features.s8)
     clip.visual.trunk.stat_mean.copy_(mean8)
     clip.visual.trunk.stat_std.copy_(std8)
-    train_head(clip, z8[:n], features.distortions[:n], epochs=clip_epochs, noise=noise, seed=seed, report=report)
+    train_head(clip, z8[:n], features.distortions[:n], epochs=clip_epochs, noise=clip_noise, seed=seed, report=report)
     save_base_clip(clip, out / "clip")
     card |= {
-        "corpus_pictures": n, "epochs": epochs, "decoder_steps": steps, "clip_epochs": clip_epochs, "noise": noise, "seed": seed,
+        "corpus_pictures": n, "epochs": epochs, "decoder_steps": steps, "clip_epochs": clip_epochs, "noise": noise,
+        "clip_noise": clip_noise, "seed": seed,
         "vlm_parameters": sum(p.numel() for p in model.parameters()),
         "clip_image_parameters": sum(p.numel() for p in clip.visual.parameters()),
         "training_seconds": round(time.perf_counter() - started), "cores": torch.get_num_threads(),
@@ -97,13 +100,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pictures", type=int, default=84000)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--steps", type=int, default=1600)
-    parser.add_argument("--clip-epochs", type=int, default=12)
+    parser.add_argument("--clip-epochs", type=int, default=40)
     parser.add_argument("--noise", type=float, default=0.25)
+    parser.add_argument("--clip-noise", type=float, default=0.15)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE)
     args = parser.parse_args(argv)
     features = extract(args.pictures, seed=1000 + args.seed)
-    card = build(features, args.out, epochs=args.epochs, steps=args.steps, clip_epochs=args.clip_epochs, noise=args.noise, seed=args.seed)
+    card = build(features, args.out, epochs=args.epochs, steps=args.steps, clip_epochs=args.clip_epochs, noise=args.noise,
+                 clip_noise=args.clip_noise, seed=args.seed)  # fmt: skip
     print(json.dumps(card, indent=2))
 
 

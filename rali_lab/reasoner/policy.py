@@ -173,6 +173,8 @@ def ask(
     prefix: str = "",
     samples: int = 1,
     temperature: float = 1.0,
+    top_k: int = 50,
+    top_p: float = 0.95,
     max_new_tokens: int = 64,
     batch: int = 128,
 ) -> list[list[str]]:
@@ -183,6 +185,7 @@ def ask(
     pictures : (H, W, 3) uint8 arrays; the processor resizes them.
     prefix : beginning of the answer put into the model's mouth; it is part of the returned completions.
     samples : completions per picture. temperature : 0 for greedy decoding (then `samples` must be 1).
+    top_k, top_p : sample among the likeliest tokens only; the defaults, with temperature 1, are those of Q-Insight's inference.
     batch : completions generated together.
 
     Returns
@@ -192,7 +195,7 @@ def ask(
     if temperature == 0 and samples != 1:
         raise ValueError(f"greedy decoding gives one completion, got samples={samples}; set temperature above 0")
     text = processor.apply_chat_template(conversation(question, system=system), add_generation_prompt=True, tokenize=False)
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature else {"do_sample": False}
     out: list[list[str]] = []
     step = max(1, batch // samples)
     for i in range(0, len(pictures), step):
