@@ -239,14 +239,18 @@ nb.checks.expect("the readout of shuffled scores finds nothing (largest |null|)"
 table.sort_values("PLCC", ascending=False).round(3)
 
 # %%
-fig = Figure(figsize=(7, 4.2), layout="constrained")
-ax = fig.subplots()
-for name, row in table.iterrows():
-    colour = SHOWN[name][1] if name in SHOWN else "#8c8c8c"
-    ax.errorbar(row["participation ratio"], row["PLCC"], yerr=[[row["PLCC"] - row["low"]], [row["high"] - row["PLCC"]]], fmt="o", color=colour,
-                mfc="white" if name.startswith("base") or name == "clip" else colour, ms=7, lw=1.5)
-    ax.annotate(name, (row["participation ratio"], row["PLCC"]), xytext=(6, 4), textcoords="offset points", fontsize=8)
-ax.set(xlabel="participation ratio (fewer dimensions to the left)", ylabel="PLCC of a held-out readout\n(higher is better)", xscale="log")
+order = table.sort_values("PLCC").index
+fig = Figure(figsize=(8, 4.2), layout="constrained")
+left, right = fig.subplots(1, 2, sharey=True)
+for i, name in enumerate(order):
+    row, colour = table.loc[name], SHOWN[name][1] if name in SHOWN else "#8c8c8c"
+    hollow = "white" if name.startswith("base") or name == "clip" else colour
+    left.plot([row["low"], row["high"]], [i, i], color=colour, lw=2, alpha=0.6)
+    left.plot(row["PLCC"], i, "o", color=colour, mfc=hollow, ms=7)
+    right.plot([0, row["participation ratio"]], [i, i], color=colour, lw=1, alpha=0.6)
+    right.plot(row["participation ratio"], i, "o", color=colour, mfc=hollow, ms=7)
+left.set(yticks=range(len(order)), yticklabels=order, xlabel="PLCC of a held-out readout (higher is better)")
+right.set(xlabel="participation ratio (lower: more compact)", xlim=(0, None))
 caption(fig, f"n = {len(about)} test pictures; bars: 95 % intervals, sources resampled; hollow: before RL or alignment")
 nb.figure(fig, "04_compact_and_kept", table.reset_index(names="stage"))
 

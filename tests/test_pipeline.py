@@ -68,3 +68,24 @@ def test_real_photographs_are_scored_at_native_resolution(scorer):
 
 def test_profiles_know_what_goes_wrong():
     assert get_profile("tiny").collapse["beta"] == 0
+
+
+def test_representations_follow_the_order_of_the_pictures_and_leave_a_hole_where_nothing_can_be_read(pictures):
+    from rali_lab.reasoner.policy import base_folder
+    from rali_lab.reasoner.prompts import score_answer
+    from rali_lab.reasoner.rationales import to_table
+
+    texts = [score_answer("I can see serious blur.", 2.0), score_answer("There is slight noise.", 4.0), "no form at all"]
+    packaged, three = Path(pipeline.__file__).parent / "rali" / "pretrained", pictures[:3]
+
+    def stages(order):
+        table = to_table([three[i].id for i in order], [[texts[i]] for i in order])
+        return pipeline._stages([three[i] for i in order], {"base": base_folder()}, {"base": table}, packaged)
+
+    found, turned = stages([0, 1, 2]), stages([2, 0, 1])
+    assert set(found) == {"visual", "base_picture", "base_reasoning", "base_score", "base_text", "clip", "rali"}
+    for name, x in found.items():
+        np.testing.assert_allclose(x[[2, 0, 1]], turned[name], atol=1e-4, err_msg=name)
+        holes = np.isnan(x).any(axis=1).tolist()
+        assert holes == ([False, False, True] if name in ("base_reasoning", "base_score", "base_text") else [False] * 3), name
+    assert len({x.shape[1] for x in found.values()}) > 1 and all(len(x) == 3 for x in found.values())
