@@ -36,7 +36,7 @@ class Profile:
     collapse: dict[str, Any] = field(default_factory=dict)
     rationale_samples: int = 4
     score_samples: int = 8
-    state_samples: int = 1
+    state_samples: int = 2
     align: dict[str, Any] = field(default_factory=dict)
     rali: dict[str, Any] = field(default_factory=dict)
     real_limit: int = 600

@@ -101,7 +101,7 @@ class RaliScorer(BaseEstimator):
         self.history_ = self._fine_tune(z, mos, held)
         return self
 
-    def predict(self, pictures: Sequence[np.ndarray], *, ids: Sequence[str] | None = None, batch: int = 4) -> np.ndarray:
+    def predict(self, pictures: Sequence[np.ndarray], *, ids: Sequence[str] | None = None, batch: int = 2) -> np.ndarray:
         """Scores in 1..5, higher is better.
 
         Parameters
@@ -168,7 +168,7 @@ class RaliScorer(BaseEstimator):
 
         return load(cls(), folder)
 
-    def _embed(self, X: Sequence[np.ndarray] | np.ndarray, batch: int = 4) -> np.ndarray:
+    def _embed(self, X: Sequence[np.ndarray] | np.ndarray, batch: int = 2) -> np.ndarray:
         if isinstance(X, np.ndarray) and X.ndim == 2:
             return X
         if self.visual_ is None:

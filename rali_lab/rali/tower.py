@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import timm
@@ -80,7 +81,7 @@ def encode(visual: nn.Module, pictures: Sequence[np.ndarray]) -> Tensor:
 
 
 @torch.inference_mode()
-def embed_pictures(model: nn.Module, pictures: Sequence[np.ndarray], *, batch: int = 4) -> np.ndarray:
+def embed_pictures(model: nn.Module, pictures: Sequence[np.ndarray], *, batch: int = 2) -> np.ndarray:
     """Embeddings of pictures at their native resolution, of length 1.
 
     Parameters
@@ -111,11 +112,27 @@ def embed_pictures(model: nn.Module, pictures: Sequence[np.ndarray], *, batch: i
     for rows in _same_size(pictures):
         for start in range(0, len(rows), batch):
             chunk = rows[start : start + batch]
-            z = F.normalize(encode(visual, [pictures[i] for i in chunk]).float(), dim=-1)
+            with _threads_for(pictures[chunk[0]]):
+                z = F.normalize(encode(visual, [pictures[i] for i in chunk]).float(), dim=-1)
             for i, row in zip(chunk, z.cpu().numpy(), strict=True):
                 out[i] = row
     visual.train(training)
     return np.stack(out)
+
+
+SMALL = 200 * 200
+"""Pixels up to which one thread is faster than two: such pictures give a second thread less to do than its waking costs."""
+
+
+@contextmanager
+def _threads_for(picture: np.ndarray) -> Iterator[None]:
+    """One thread for a small picture; torch's own number before and after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if picture.shape[0] * picture.shape[1] <= SMALL else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_pictures(pictures: Sequence[np.ndarray]) -> None:
