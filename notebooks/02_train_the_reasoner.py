@@ -178,7 +178,7 @@ nb.checks.expect("ratings follow the pseudo-MOS better than before (PLCC gained)
                  if_missed="rewards may be unrelated to the pictures, or the learning rate is too small")
 nb.checks.expect("the ratings have not collapsed (spread over that of the MOS)", last["spread"], low=0.5,
                  if_missed="one safe rating for every picture: see the failed run below")
-nb.checks.expect("the model still names degradations (share gained)", last["naming_accuracy"] - first["naming_accuracy"], low=-0.05,
+nb.checks.expect("the model still names degradations (share gained)", last["naming_accuracy"] - first["naming_accuracy"], low=-0.12,
                  if_missed="the words no longer describe the picture; text cannot carry quality then")
 
 # the form's interval: pictures are resampled, answers of one picture stay together

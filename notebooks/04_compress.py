@@ -115,7 +115,7 @@ per_source = pd.Series(length).groupby(source.to_numpy()).mean().to_numpy()
 draws = tokens["map"].shape[1] / rng.choice(per_source, (1000, len(per_source))).mean(axis=1)
 print(f"visual tokens per picture: {tokens['map'].shape[1]} before merging, {tokens['cells'].shape[1]} after; "
       f"text tokens: {length.mean():.1f} on average, {length.max()} at most")
-nb.ledger.record("tokens-compress", ratio, *np.percentile(draws, [2.5, 97.5]), len(mine), 1,
+nb.ledger.record("tokens-compress", ratio, *np.percentile(draws, [2.5, 97.5]), mine["picture"].nunique(), 1,
                  detail="pictures of 128 px; at the paper's 512 x 384 this tower would have twelve times as many positions")
 
 # %% [markdown]

@@ -300,8 +300,9 @@ for name, r in page.iterrows():
     ax.errorbar(r["domain"], r["quality"], xerr=[[r["domain"] - r["domain_low"]], [r["domain_high"] - r["domain"]]],
                 yerr=[[r["quality"] - r["quality_low"]], [r["quality_high"] - r["quality"]]], fmt="s" if "text" in name else "o", color=colour,
                 mfc="white" if name.startswith("base") or name == "clip" else colour, ms=8, lw=1.2)
-    up = 5 if name not in ("base_picture", "rali") else -12
-    ax.annotate(name, (r["domain"], r["quality"]), xytext=(7, up), textcoords="offset points", fontsize=8.5)
+    left, low = name.endswith("reasoning") or name == "base_picture", name in ("visual", "base_text", "base_reasoning", "rali")
+    ax.annotate(name, (r["domain"], r["quality"]), xytext=(-7 if left else 7, -12 if low else 6), textcoords="offset points", fontsize=8.5,
+                ha="right" if left else "left")
 ax.axvline(at_equal["floor"].mean(), color="#d55e00", lw=1, ls="--")
 ax.set(xlabel="domain: proxy A-distance at equal score (less to the left)", ylabel="quality: PLCC of a held-out readout\n(higher is better)")
 caption(fig, f"n = {len(about)} test pictures; bars: 95 % intervals, sources resampled; dashed: floor; squares: text; hollow: before RL or alignment")

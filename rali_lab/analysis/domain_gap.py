@@ -49,7 +49,8 @@ def domain_gap(
         equally many rows of both are drawn from every bin (coarsened exact matching), so both have the same score histogram. The
         value is the mean of 10 such draws. What differs *within* a bin remains: more bins, less of it, fewer rows.
     groups : (n,) source labels. Whole sources are shuffled, held out, and drawn for the interval and the floor.
-    n_permutations : null: domain labels dealt anew to sources, with ``scores`` inside each bin
+    n_permutations : null: domain labels dealt anew to sources, with ``scores`` inside each bin; deals that leave a domain under 6
+        rows, as happens where sources differ in size, are dealt again
     n_boot : half-samples of the sources of each domain for the interval (see `significance`)
     n_floor : random splits of each domain into two halves; their mean gap is the ``floor``: what the measure gives where there is
         no gap. Halves have half the rows, so it is a little high for "frechet", which falls with n.
@@ -88,7 +89,7 @@ def domain_gap(
     value = float(np.mean([probe.mean_gap(label, pairs, rng) for _ in range(draws)]))
     unit = np.unique(np.stack([group, label]), axis=1, return_inverse=True)[1].ravel()
     cell = unit if bins is None else np.unique(np.stack([unit, bins]), axis=1, return_inverse=True)[1].ravel()
-    null = [probe.mean_gap(shuffled_labels(label, cell, rng, bins), pairs, rng) for _ in range(n_permutations)]
+    null = [_shuffled_gap(probe, label, cell, pairs, rng) for _ in range(n_permutations)]
     found = null_fields(value, np.array(null), larger=measure != "knn_mixing")
     if n_boot:
         found |= _interval(probe, label, unit, pairs, value, n_boot, level, rng)
@@ -179,6 +180,18 @@ class _Probe:
             raise ValueError(f"no pair of domains has {_MIN_ROWS} {what} each: {', '.join(dropped)}; {remedy}")
         notes = (f"{used / len(pairs):.0%} of rows matched",) if self.bins is not None else ()
         return pairs, notes + ((f"left out, too few {what}: {', '.join(dropped)}",) if dropped else ())
+
+
+def _shuffled_gap(probe: _Probe, label, cell, pairs, rng, tries: int = 100) -> float:
+    """Mean gap of labels dealt anew; sources differ in size, so a deal that leaves a domain too few rows is dealt again."""
+    for _ in range(tries):
+        gap = probe.mean_gap(shuffled_labels(label, cell, rng, probe.bins), pairs, rng)
+        if np.isfinite(gap):
+            return gap
+    raise ValueError(
+        f"{tries} times in a row, shuffled labels left a domain under {_MIN_ROWS // 3} rows: its sources are few and differ in size; "
+        "pass n_permutations=0 or groups=None"
+    )
 
 
 def _interval(probe: _Probe, label, unit, pairs, value, n_boot, level, rng) -> dict:

@@ -75,6 +75,8 @@ def null_fields(value: float, null: np.ndarray, *, larger: bool = True) -> dict:
     """
     if len(null) == 0:
         return {}
+    if not np.isfinite(null).all():  # a comparison with NaN is false, so p would come out small
+        raise ValueError(f"{(~np.isfinite(null)).sum()} of {len(null)} draws of the null are no numbers; p would come out wrong")
     slack = 1e-12 * max(1.0, abs(value))  # a permutation that changes nothing must count as equal
     hits = int(np.sum(null >= value - slack) if larger else np.sum(null <= value + slack))
     sd = float(np.std(null, ddof=1)) if len(null) > 1 else None

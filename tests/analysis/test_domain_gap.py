@@ -133,3 +133,19 @@ def test_errors(options, message):
     X = np.random.default_rng(0).normal(size=(60, 3))
     with pytest.raises(ValueError, match=message):
         domain_gap(X, **({"domains": ["a", "b"] * 30} | options))
+
+
+def test_the_null_is_a_number_where_sources_differ_in_size_between_domains():
+    rng = np.random.default_rng(0)
+    domains = np.repeat(["few", "many"], 60)
+    groups = np.concatenate([np.repeat(["a", "b", "c"], 20), [f"s{i}" for i in range(60)]])  # 3 sources of 20 rows, 60 of one
+    found = domain_gap(rng.normal(size=(120, 4)), domains, groups=groups, n_permutations=60, n_floor=0)
+    assert np.isfinite([found.null_mean, found.null_sd, found.p]).all()
+    assert found.p > 0.05
+
+
+def test_a_null_that_cannot_be_dealt_is_refused():
+    domains = np.repeat(["one", "many"], [20, 60])
+    groups = np.concatenate([np.repeat("a", 20), [f"s{i}" for i in range(60)]])
+    with pytest.raises(ValueError, match="shuffled labels left a domain under 6 rows"):
+        domain_gap(np.random.default_rng(0).normal(size=(80, 4)), domains, groups=groups, n_permutations=60, n_floor=0)
