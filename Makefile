@@ -42,7 +42,7 @@ bench-analysis: setup  ## time rali_lab.analysis against the n x n formula and t
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python -m rali_lab.bench_analysis
 
-bench: setup bench-analysis  ## three seeds of everything, and the efficiency table
+bench: setup bench-analysis  ## three seeds of everything, and the cost of rali_lab.analysis
 	$(BIN)/python -m rali_lab.bench
 
 figures: setup  ## redraw the figures from the last run's data without computing anything again

@@ -187,8 +187,8 @@ def represent(profile: Profile, *, seed: int = 0) -> Artifact:
     def make(folder: Path) -> None:
         test = select(load_pictures(data.path), split="test")
         answers = pd.read_parquet(scored.path / "answers.parquet")
-        two = answers[answers["sample"] < profile.state_samples]
-        found = _stages(test, folders, {who: two[two["method"] == who] for who in folders}, rali.path / "model")
+        few = answers[answers["sample"] < profile.state_samples]
+        found = _stages(test, folders, {who: few[few["method"] == who] for who in folders}, rali.path / "model")
         np.savez(folder / "representations.npz", **found)
         np.savez(folder / "tokens.npz", **_visual_tokens(select(test, domain="photo")[:TOKENS_OF], folders["base"]))
         about = {"picture": [p.id for p in test], "domain": [p.domain for p in test], "source": [p.source for p in test]}
@@ -216,16 +216,20 @@ def read_pictures(profile: Profile, made: list[Picture], *, seed: int = 0) -> di
 def _stages(made: list[Picture], folders: dict[str, Path], answers: dict[str, pd.DataFrame], rali: Path) -> dict[str, np.ndarray]:
     import torch
 
+    from rali_lab.rali.clip import load_base_clip
+    from rali_lab.rali.scorer import RaliScorer
+    from rali_lab.rali.tower import embed_pictures
     from rali_lab.reasoner.policy import load_policy
     from rali_lab.vision import to_pixels
 
+    pixels, clip = [p.pixels() for p in made], load_base_clip()
     tower = load_policy(folders["base"])[0].model.vision_tower.timm_model
     with torch.inference_mode():
-        seen = [tower.standardise(tower.statistics(to_pixels([p.pixels() for p in made[i : i + 32]]))) for i in range(0, len(made), 32)]
+        seen = [tower.standardise(tower.statistics(to_pixels(pixels[i : i + 32]))) for i in range(0, len(pixels), 32)]
     found = {"visual": torch.cat(seen).mean((2, 3)).numpy()}
     for who, where in folders.items():
-        found |= {f"{who}_{place}": x for place, x in _read_states(where, made, answers[who]).items()}
-    return found | _image_embeddings(made, rali)
+        found |= {f"{who}_{place}": x for place, x in _read_states(where, made, answers[who], clip).items()}
+    return found | {"clip": embed_pictures(clip, pixels), "rali": embed_pictures(RaliScorer.load(rali).visual_, pixels)}
 
 
 def _visual_tokens(shown: list[Picture], base: Path) -> dict[str, np.ndarray]:
@@ -242,31 +246,20 @@ def _visual_tokens(shown: list[Picture], base: Path) -> dict[str, np.ndarray]:
     return {k: v.numpy() for k, v in tokens.items()}
 
 
-def _read_states(folder: Path, test: list[Picture], answers: pd.DataFrame) -> dict:
+def _read_states(folder: Path, made: list[Picture], answers: pd.DataFrame, clip) -> dict:
     """States and text embeddings of one model's answers, (n, d) each, averaged over the answers of a picture."""
-    from rali_lab.rali.clip import embed_texts, load_base_clip
+    from rali_lab.rali.clip import embed_texts
     from rali_lab.reasoner.policy import load_policy
     from rali_lab.reasoner.states import hidden_states
 
-    row = {p.id: i for i, p in enumerate(test)}
+    row = {p.id: i for i, p in enumerate(made)}
     at = answers["picture"].map(row).to_numpy()
-    pixels, texts = [test[i].pixels() for i in at], answers["text"].tolist()
-    model, processor = load_policy(folder)
-    states = hidden_states(model, processor, pixels, texts)
-    states["picture"] = hidden_states(model, processor, pixels, texts, layer=0)["picture"]
-    text = embed_texts(load_base_clip(), answers["reasoning"].tolist())
+    layers = {"picture": 0, "reasoning": -1, "score": -1}
+    states = hidden_states(*load_policy(folder), [made[i].pixels() for i in at], answers["text"].tolist(), layer=layers)
+    text = embed_texts(clip, answers["reasoning"].tolist())
     states["text"] = np.where((answers["reasoning"] == "").to_numpy()[:, None], np.nan, text)
-    means = {place: pd.DataFrame(x).groupby(at).mean().reindex(range(len(test))) for place, x in states.items()}  # NaN rows are left out
+    means = {place: pd.DataFrame(x).groupby(at).mean().reindex(range(len(made))) for place, x in states.items()}  # NaN rows are left out
     return {place: mean.to_numpy(np.float32) for place, mean in means.items()}
-
-
-def _image_embeddings(test: list[Picture], model: Path) -> dict:
-    from rali_lab.rali.clip import load_base_clip
-    from rali_lab.rali.scorer import RaliScorer
-    from rali_lab.rali.tower import embed_pictures
-
-    pixels = [p.pixels() for p in test]
-    return {"clip": embed_pictures(load_base_clip(), pixels), "rali": embed_pictures(RaliScorer.load(model).visual_, pixels)}
 
 
 def _seed(seed: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .distances import squared_distances
-from .inputs import centred, finite, matrix
+from .inputs import centred, finite, matrix, same_width
 from .similarity import in_medians
 
 Gap = Callable[[np.ndarray, np.ndarray], float]  # rows of one domain, rows of the other -> the measure
@@ -190,8 +190,7 @@ def _frechet(one: tuple[np.ndarray, np.ndarray], two: tuple[np.ndarray, np.ndarr
 
 def _two(X, Y) -> tuple[np.ndarray, np.ndarray]:
     X, Y = (matrix(A, name, constant="allow") for A, name in ((X, "X"), (Y, "Y")))
-    if X.shape[1] != Y.shape[1]:
-        raise ValueError(f"X has {X.shape[1]} columns and Y {Y.shape[1]}, expected two clouds in one space; for two spaces use cka")
+    same_width(X, Y, "two clouds in one space")
     return X, Y
 
 

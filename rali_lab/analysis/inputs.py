@@ -85,6 +85,12 @@ def pair(X, Y, *, min_n: int = 2, why: str = "") -> tuple[np.ndarray, np.ndarray
     return X, Y
 
 
+def same_width(X: np.ndarray, Y: np.ndarray, expected: str) -> None:
+    """Raise ValueError, saying what was ``expected``, unless both arrays have equally many columns."""
+    if X.shape[1] != Y.shape[1]:
+        raise ValueError(f"X has {X.shape[1]} columns and Y {Y.shape[1]}, expected {expected}; for two spaces use cka")
+
+
 def codes(labels, n: int, name: str = "groups") -> np.ndarray:
     """Labels (n,) as integers 0..m-1 in sorted order; None gives every row its own.
 

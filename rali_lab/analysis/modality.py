@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .distances import squared_distances, unit_rows
-from .inputs import blocks, matrix, pair
+from .inputs import blocks, matrix, pair, same_width
 from .result import Measure, null_fields
 
 
@@ -79,8 +79,7 @@ def alignment(X, Y) -> float:
     2.0
     """
     X, Y = pair(X, Y)
-    if X.shape[1] != Y.shape[1]:
-        raise ValueError(f"X has {X.shape[1]} columns and Y {Y.shape[1]}, expected one joint space")
+    same_width(X, Y, "one joint space")
     return float(np.mean(np.sum((unit_rows(X, "X") - unit_rows(Y, "Y")) ** 2, axis=1)))
 
 
@@ -100,6 +99,5 @@ def uniformity(X) -> float:
 
 def _same_space(X, Y) -> tuple[np.ndarray, np.ndarray]:
     X, Y = (matrix(A, name, constant="allow") for A, name in ((X, "X"), (Y, "Y")))
-    if X.shape[1] != Y.shape[1]:
-        raise ValueError(f"X has {X.shape[1]} columns and Y {Y.shape[1]}, expected one joint space; for two spaces use cka")
+    same_width(X, Y, "one joint space")
     return X, Y

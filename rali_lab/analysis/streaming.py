@@ -28,8 +28,12 @@ def hsic(n: int, kl: float, k: np.ndarray, l: np.ndarray, debiased: bool) -> flo
         terms = kl, k.sum() * l.sum() / ((n - 1) * (n - 2)), -2 / (n - 2) * (k @ l)
     else:
         terms = kl, k.sum() * l.sum() / n**2, -2 / n * (k @ l)
-    total = sum(terms) if abs(sum(terms)) > 1e-12 * sum(map(abs, terms)) else 0.0
-    return finite(total, "HSIC") / (n * (n - 3) if debiased else (n - 1) ** 2)
+    return finite(_beyond_rounding(terms), "HSIC") / (n * (n - 3) if debiased else (n - 1) ** 2)
+
+
+def _beyond_rounding(terms: tuple[float, ...]) -> float:
+    """The sum of terms that cancel, 0 if only rounding is left of them."""
+    return sum(terms) if abs(sum(terms)) > 1e-12 * sum(map(abs, terms)) else 0.0
 
 
 def align(xy: float, xx: float, yy: float) -> float:
@@ -95,8 +99,7 @@ class Moments:
         if not debiased:
             return finite(square, "HSIC") / (n - 1) ** 2
         terms = square, -n / (n - 2) * c.de, c.d * c.e / ((n - 1) * (n - 2))
-        total = sum(terms) if abs(sum(terms)) > 1e-12 * sum(map(abs, terms)) else 0.0
-        return finite(total, "HSIC") / (n * (n - 3))
+        return finite(_beyond_rounding(terms), "HSIC") / (n * (n - 3))
 
 
 class StreamingCKA:

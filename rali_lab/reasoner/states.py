@@ -7,7 +7,7 @@ image-text-to-text model of transformers that marks picture tokens with one id, 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def hidden_states(
     pictures: Sequence[np.ndarray],
     completions: Sequence[str],
     *,
-    layer: int = -1,
+    layer: int | Mapping[str, int] = -1,
     question: str = SCORE_QUESTION,
     system: str | None = None,
     batch: int = 32,
@@ -55,7 +55,8 @@ def hidden_states(
     Parameters
     ----------
     pictures, completions : n (H, W, 3) uint8 arrays and the answer to each.
-    layer : which states: 0 what enters the decoder (for picture tokens: the projector's output), -1 what leaves it.
+    layer : which states: 0 what enters the decoder (for picture tokens: the projector's output), -1 what leaves it; one for all places
+        or one for each, such as ``{"picture": 0, "reasoning": -1, "score": -1}``.
     question, system : as they were asked.
 
     Returns
@@ -71,11 +72,13 @@ def hidden_states(
     if len(pictures) != len(completions):
         raise ValueError(f"{len(pictures)} pictures but {len(completions)} completions; give one completion for every picture")
     prompt = processor.apply_chat_template(conversation(question, system=system), add_generation_prompt=True, tokenize=False)
+    layers = layer if isinstance(layer, Mapping) else dict.fromkeys(PLACES, layer)
     parts: dict[str, list[Tensor]] = {place: [] for place in PLACES}
     for i in range(0, len(pictures), batch):
         inputs, where = _inputs(model, processor, prompt, pictures[i : i + batch], completions[i : i + batch])
-        states = model(**inputs, output_hidden_states=True, use_cache=False).hidden_states[layer].float()
+        hidden = model(**inputs, output_hidden_states=True, use_cache=False).hidden_states
         for place in PLACES:
+            states = hidden[layers[place]].float()
             weight = where[place].to(states.device, states.dtype)
             total = weight.sum(1, keepdim=True)
             mean = torch.einsum("bt,btd->bd", weight, states) / total.clamp_min(1)

@@ -82,3 +82,12 @@ def test_bad_input_is_named(policy, pictures):
 def test_spans_need_reasoning_and_a_number():
     assert spans('<think>x</think><answer>{"rating": high}</answer>') is None
     assert spans('<think></think><answer>{"rating": 2.0}</answer>') is None
+
+
+def test_places_may_be_read_at_different_layers_in_one_pass(policy, pictures):
+    model, processor = policy
+    x = [p.pixels() for p in pictures[:2]]
+    mixed = hidden_states(model, processor, x, ANSWERS, layer={"picture": 0, "reasoning": -1, "score": -1})
+    first, last = (hidden_states(model, processor, x, ANSWERS, layer=n) for n in (0, -1))
+    for place, alone in (("picture", first), ("reasoning", last), ("score", last)):
+        np.testing.assert_array_equal(mixed[place], alone[place])
