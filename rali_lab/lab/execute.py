@@ -27,7 +27,8 @@ KERNEL_ENVIRONMENT = {
 
 _PEAK_VARIABLE = "RALI_LAB_PEAK_FILE"
 _KERNEL = f"""
-import atexit, os, pathlib, re, sys
+import os, pathlib, re, sys
+from ipykernel.kernelapp import IPKernelApp
 
 def peak():
     status = pathlib.Path("/proc/self/status")
@@ -36,14 +37,21 @@ def peak():
     import resource
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-if sys.platform != "win32":
-    atexit.register(lambda: pathlib.Path(os.environ["{_PEAK_VARIABLE}"]).write_text(str(peak())))
-from ipykernel.kernelapp import launch_new_instance
-launch_new_instance()
-"""
-"""An ipykernel that notes its peak memory in bytes when it ends; Windows leaves no note.
+def note(*_):
+    file = pathlib.Path(os.environ["{_PEAK_VARIABLE}"])
+    file.with_suffix(".part").write_text(str(peak()))
+    file.with_suffix(".part").replace(file)
 
-On Linux `ru_maxrss` would include the runner's own memory, which a child inherits; VmHWM starts afresh.
+app = IPKernelApp.instance()
+app.initialize()
+if sys.platform != "win32":
+    app.shell.events.register("post_run_cell", note)
+app.start()
+"""
+"""An ipykernel that notes its peak memory in bytes after every cell; Windows leaves no note.
+
+After every cell and not at exit: a kernel that is slow to end is killed. On Linux `ru_maxrss` would include the
+runner's own memory, which a child inherits; VmHWM starts afresh.
 """
 
 _KERNELSPEC = {"display_name": "Python 3", "language": "python"}
