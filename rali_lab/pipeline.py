@@ -15,23 +15,36 @@ import pandas as pd
 
 from rali_lab.data.records import Picture, load_pictures, mos_of, save_pictures, select
 from rali_lab.lab.artifacts import Artifact, ArtifactStore
-from rali_lab.profiles import Profile
+from rali_lab.profiles import Counts, Profile
 
 DATA = tuple(f"rali_lab.data.{m}" for m in ("domains", "content", "distortions", "strengths", "labels"))
-REASONER = ("rali_lab.reasoner", "rali_lab.vision")
+REASONER = (*(f"rali_lab.reasoner.{m}" for m in ("policy", "prompts", "rationales", "rewards", "train")), "rali_lab.vision")
+MECHANISM = ("rali_lab.mechanism",)
 RALI = ("rali_lab.rali", "rali_lab.vision")
-NO_REASONING = '<think></think><answer>{"rating": '
+UNREASONED = "<think></think><answer>"
 """The beginning of an answer that leaves the model no room to reason."""
+NO_REASONING = UNREASONED + '{"rating": '
 
 
 def make_pictures(profile: Profile) -> Artifact:
     """All generated domains of a profile, made and rated; the same for every training seed."""
+    return _make_pictures(profile.pictures, profile.data_seed)
+
+
+def _make_pictures(counts: Counts, seed: int) -> Artifact:
     from rali_lab.data.domains import build
 
     def make(folder: Path) -> None:
-        save_pictures(build(profile.pictures, seed=profile.data_seed), folder)
+        save_pictures(build(counts, seed=seed), folder)
 
-    return ArtifactStore().make("pictures", make, params={"pictures": profile.pictures, "seed": profile.data_seed}, code=DATA)
+    return ArtifactStore().make("pictures", make, params={"pictures": counts, "seed": seed}, code=DATA)
+
+
+def _learned_from(profile: Profile, domain: str) -> Artifact:
+    """Training and validation pictures of a domain; those of a domain that is only tested on otherwise are made apart."""
+    if "train" in profile.pictures[domain]:
+        return make_pictures(profile)
+    return _make_pictures({domain: {s: profile.pictures["photo"][s] for s in ("train", "val")}}, profile.data_seed + 1)
 
 
 def pictures(profile: Profile) -> list[Picture]:
@@ -53,24 +66,45 @@ def grpo_settings(profile: Profile, *, seed: int = 0, **changes: object):
     return GrpoSettings(**{**profile.grpo, "seed": seed, **changes})
 
 
-def train_teacher(profile: Profile, *, seed: int = 0, name: str = "teacher", report=print, **changes: object) -> Artifact:
-    """Train the reasoner of a profile with GRPO on the RL domain; `changes` override settings (then give it a `name`).
+def train_teacher(
+    profile: Profile, *, seed: int = 0, name: str = "teacher", domain: str = "photo", report=print, **changes: object
+) -> Artifact:
+    """Train the reasoner of a profile with GRPO on one domain; `changes` override settings (then give it a `name`).
 
     A run that was stopped keeps its curves: the artefact then holds `stopped.txt`.
     """
     from rali_lab.reasoner.train import RunStopped, train_reasoner
 
-    data, settings, base = make_pictures(profile), grpo_settings(profile, seed=seed, **changes), base_path(profile)
+    data, settings, base = _learned_from(profile, domain), grpo_settings(profile, seed=seed, **changes), base_path(profile)
 
     def make(folder: Path) -> None:
-        photo = select(load_pictures(data.path), domain="photo")
+        rated = select(load_pictures(data.path), domain=domain)
         try:
-            train_reasoner(base, select(photo, split="train"), select(photo, split="val"), settings, folder, report=report)
+            train_reasoner(base, select(rated, split="train"), select(rated, split="val"), settings, folder, report=report)
         except RunStopped as stopped:
             (folder / "stopped.txt").write_text(str(stopped))
 
     params = {"settings": asdict(settings), "base": _weights_digest(base)}
     return ArtifactStore().make(name, make, params=params, inputs=[data], code=REASONER)
+
+
+def fine_tune_teacher(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
+    """The supervised control: the base model fine-tuned on its own reasoning with the MOS as rating (`reasoner.supervised`)."""
+    from rali_lab.reasoner.policy import load_policy
+    from rali_lab.reasoner.rationales import write_rationales
+    from rali_lab.reasoner.supervised import SftSettings, fine_tune_reasoner, rated_answers
+
+    data, base, settings = make_pictures(profile), base_path(profile), SftSettings(**{**profile.sft, "seed": seed})
+
+    def make(folder: Path) -> None:
+        photo = select(load_pictures(data.path), domain="photo")
+        train = select(photo, split="train")
+        _seed(seed)
+        written = write_rationales(*load_policy(base), train, samples=profile.rationale_samples)
+        fine_tune_reasoner(base, train, rated_answers(written, train), select(photo, split="val"), settings, folder, report=report)
+
+    params = {"settings": asdict(settings), "base": _weights_digest(base), "samples": profile.rationale_samples}
+    return ArtifactStore().make("supervised", make, params=params, inputs=[data], code=(*REASONER, "rali_lab.reasoner.supervised"))
 
 
 def _weights_digest(folder: Path) -> str:
@@ -195,7 +229,7 @@ def represent(profile: Profile, *, seed: int = 0) -> Artifact:
         pd.DataFrame({**about, "mos": mos_of(test)}).to_parquet(folder / "pictures.parquet", index=False)
 
     params = {"samples": profile.state_samples, "tokens_of": TOKENS_OF}
-    return ArtifactStore().make("representations", make, params=params, inputs=[data, scored, rali], code=(*REASONER, *RALI))
+    return ArtifactStore().make("representations", make, params=params, inputs=[data, scored, rali], code=(*REASONER, *MECHANISM, *RALI))
 
 
 TOKENS_OF = 60
@@ -250,7 +284,7 @@ def _read_states(folder: Path, made: list[Picture], answers: pd.DataFrame, clip)
     """States and text embeddings of one model's answers, (n, d) each, averaged over the answers of a picture."""
     from rali_lab.rali.clip import embed_texts
     from rali_lab.reasoner.policy import load_policy
-    from rali_lab.reasoner.states import hidden_states
+    from rali_lab.mechanism.states import hidden_states
 
     row = {p.id: i for i, p in enumerate(made)}
     at = answers["picture"].map(row).to_numpy()

@@ -20,7 +20,8 @@ class Profile:
     ----------
     pictures : pictures per generated domain and split. data_seed : of their content, distortions and raters.
     base : folder of the base model; "" is the one in the package.
-    grpo : changes to `rali_lab.reasoner.train.GrpoSettings`; collapse : further changes, for the run that goes wrong.
+    grpo : changes to `rali_lab.reasoner.train.GrpoSettings`; collapse : further changes, for the run that goes wrong;
+        sft : changes to `rali_lab.reasoner.supervised.SftSettings`, for the control.
     rationale_samples : rationales the teacher writes per training picture. score_samples : ratings averaged for a score.
     state_samples : answers whose hidden states are averaged in `pipeline.represent`.
     align, rali : options of `rali_lab.rali.align.align` and `rali_lab.rali.scorer.RaliScorer`.
@@ -34,6 +35,7 @@ class Profile:
     base: str = ""
     grpo: dict[str, Any] = field(default_factory=dict)
     collapse: dict[str, Any] = field(default_factory=dict)
+    sft: dict[str, Any] = field(default_factory=dict)
     rationale_samples: int = 4
     score_samples: int = 8
     state_samples: int = 2

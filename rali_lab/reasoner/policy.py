@@ -6,6 +6,7 @@ tokenizer; larger ones (`Qwen2.5-VL`) load through the same `load_policy`. Weigh
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ from transformers import (
     LlavaProcessor,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    ProcessorMixin,
     Qwen2Config,
 )
 from transformers.models.timm_wrapper import TimmWrapperConfig
@@ -160,6 +162,13 @@ def conversation(question: str, *, system: str | None = None) -> list[dict]:
     """One user turn with a picture, in the form of transformers' chat templates."""
     turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
     return ([{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []) + [turn]
+
+
+def opening_with(processor: ProcessorMixin, prefix: str) -> ProcessorMixin:
+    """A copy of a processor whose generation prompt ends with `prefix`, as if the model had begun its answer so."""
+    opened = copy.copy(processor)
+    opened.chat_template = processor.chat_template + "{% if add_generation_prompt %}{{ " + json.dumps(prefix) + " }}{% endif %}"
+    return opened if prefix else processor
 
 
 @torch.inference_mode()

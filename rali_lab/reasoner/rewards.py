@@ -8,7 +8,7 @@ task. An answer that cannot be parsed earns 0 and is counted as such; it is neve
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rali_lab.data.records import LEVEL_WORDS
@@ -75,6 +75,26 @@ class ClosenessReward:
             else:
                 out.append(0.0 if math.isnan(a.rating) else max(0.0, 1 - abs(a.rating - m) / self.width))
         return out
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Another reward, for completions whose beginning stands in the prompt.
+
+    >>> Opened(format_reward, "<think></think><answer>")(['{"rating": 3.00}</answer>'], task=["score"])
+    [1.0]
+    """
+
+    reward: Callable[..., list]
+    prefix: str
+
+    @property
+    def __name__(self) -> str:
+        return self.reward.__name__
+
+    def __call__(self, completions: Sequence, **columns: object) -> list:
+        texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
+        return self.reward([self.prefix + t for t in texts], **columns)
 
 
 def degradation_reward(

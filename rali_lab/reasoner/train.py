@@ -22,10 +22,10 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from rali_lab.data.records import Picture, mos_of
-from rali_lab.reasoner.policy import conversation, freeze_tower, load_policy, write_hashes
+from rali_lab.reasoner.policy import conversation, freeze_tower, load_policy, opening_with, write_hashes
 from rali_lab.reasoner.prompts import DEGRADATION_QUESTION, SCORE_QUESTION, findings
 from rali_lab.reasoner.rationales import summarise, write_rationales
-from rali_lab.reasoner.rewards import ClosenessReward, ScoreReward, degradation_reward, format_reward
+from rali_lab.reasoner.rewards import ClosenessReward, Opened, ScoreReward, degradation_reward, format_reward
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class GrpoSettings:
     iterations : optimiser passes over each batch of completions.
     threshold, closeness_width, closeness_weight : score reward (paper) and our shaped addition (weight 0 leaves it out).
     degradation_share : share of prompts that ask for the degradation instead of the score.
+    prefix : beginning of every answer, put into the model's mouth in training and validation; "<think></think><answer>" leaves no room
+        to reason (Table A.1 of arXiv 2510.11369).
     eval_every, eval_samples : how often the validation pictures are rated, and by how many sampled answers.
     min_format, min_spread, patience : the run stops with a message if, after `patience` steps, the format share on the validation
         pictures is below `min_format`, or the spread of the ratings is below `min_spread` times that of the MOS.
@@ -62,6 +64,7 @@ class GrpoSettings:
     score_question: str = SCORE_QUESTION
     degradation_question: str = DEGRADATION_QUESTION
     system: str | None = None
+    prefix: str = ""
     eval_every: int = 10
     eval_samples: int = 4
     min_format: float = 0.9
@@ -110,7 +113,7 @@ class RunStopped(RuntimeError):
 class Watch(TrainerCallback):
     """Rates the validation pictures every few steps, keeps the curve, and stops a run that has gone wrong."""
 
-    def __init__(self, pictures: Sequence[Picture], processor, settings: GrpoSettings, folder: Path, report) -> None:
+    def __init__(self, pictures: Sequence[Picture], processor, settings, folder: Path, report) -> None:
         self.pictures, self.processor, self.settings = list(pictures), processor, settings
         self.folder, self.report = folder, report
         self.curve: list[dict] = []
@@ -146,7 +149,7 @@ class Watch(TrainerCallback):
             torch.manual_seed(step)
             table = write_rationales(
                 model, self.processor, self.pictures, samples=self.settings.eval_samples,
-                question=self.settings.score_question, system=self.settings.system,
+                question=self.settings.score_question, system=self.settings.system, prefix=self.settings.prefix,
                 max_new_tokens=self.settings.max_completion_length,
             )  # fmt: skip
         model.train(training)
@@ -182,6 +185,8 @@ def reward_functions(settings: GrpoSettings) -> tuple[list, list[float]]:
         pairs.append((ClosenessReward(settings.closeness_width), settings.closeness_weight))
     if settings.degradation_share:
         pairs.append((degradation_reward, 1.0))
+    if settings.prefix:
+        pairs = [(Opened(f, settings.prefix), w) for f, w in pairs]
     return [f for f, _ in pairs], [w for _, w in pairs]
 
 
@@ -249,21 +254,27 @@ def train_reasoner(
         reward_funcs=reward_functions(settings)[0],
         args=trl_config(settings, folder),
         train_dataset=Dataset.from_list(prompts_of(pictures, settings)),
-        processing_class=processor,
+        processing_class=opening_with(processor, settings.prefix),
         callbacks=[watch],
     )
     for model in (trainer.model, trainer.ref_model):
         if model is not None:
             freeze_tower(trainer.accelerator.unwrap_model(model))
+    return run(trainer, watch)
+
+
+def run(trainer, watch: Watch) -> pd.DataFrame:
+    """Train with any trainer of TRL, from its last checkpoint if there is one, and save what `train_reasoner` says."""
+    folder = watch.folder
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=watch.resume())
     pd.DataFrame(trainer.state.log_history).to_csv(folder / "log.csv", index=False)
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
-    processor.save_pretrained(folder)
+    watch.processor.save_pretrained(folder)
     write_hashes(folder)
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
-    (folder / "settings.json").write_text(json.dumps(asdict(settings), indent=2))
+    (folder / "settings.json").write_text(json.dumps(asdict(watch.settings), indent=2))
     if watch.stopped:
         raise RunStopped(watch.stopped)
     return pd.DataFrame(watch.curve)

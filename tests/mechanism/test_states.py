@@ -9,7 +9,7 @@ from PIL import Image
 
 from rali_lab.reasoner.policy import conversation, load_policy
 from rali_lab.reasoner.prompts import SCORE_QUESTION, score_answer
-from rali_lab.reasoner.states import PLACES, hidden_states, spans
+from rali_lab.mechanism.states import PLACES, hidden_states
 
 ANSWERS = [score_answer("blur noise", 2.10), score_answer("noise", 4.25)]
 
@@ -75,13 +75,8 @@ def test_an_answer_without_a_rating_gives_nan_and_nothing_else(policy, pictures)
 
 def test_bad_input_is_named(policy, pictures):
     model, processor = policy
-    with pytest.raises(ValueError, match="2 pictures but 1 completions"):
+    with pytest.raises(ValueError, match="2 pictures but 1 answers"):
         hidden_states(model, processor, [p.pixels() for p in pictures[:2]], ANSWERS[:1])
-
-
-def test_spans_need_reasoning_and_a_number():
-    assert spans('<think>x</think><answer>{"rating": high}</answer>') is None
-    assert spans('<think></think><answer>{"rating": 2.0}</answer>') is None
 
 
 def test_places_may_be_read_at_different_layers_in_one_pass(policy, pictures):
