@@ -190,7 +190,7 @@ answers = write_rationales(policy, processor, val, samples=4)
 good = ((answers["status"] == "ok") & answers["rating"].notna()).groupby(answers["picture"]).mean().to_numpy()
 draws = np.random.default_rng(seed).choice(good, (1000, len(good))).mean(axis=1)
 low, high = np.percentile(draws, [2.5, 97.5])
-nb.ledger.record("format-converges", good.mean(), low, high, len(answers), 1)
+nb.ledger.record("teacher.format", good.mean(), low, high, len(answers), 1)
 print(f"share of well-formed answers: {good.mean():.3f} [{low:.3f}, {high:.3f}]")
 
 # %% [markdown]

@@ -115,7 +115,7 @@ per_source = pd.Series(length).groupby(source.to_numpy()).mean().to_numpy()
 draws = tokens["map"].shape[1] / rng.choice(per_source, (1000, len(per_source))).mean(axis=1)
 print(f"visual tokens per picture: {tokens['map'].shape[1]} before merging, {tokens['cells'].shape[1]} after; "
       f"text tokens: {length.mean():.1f} on average, {length.max()} at most")
-nb.ledger.record("tokens-compress", ratio, *np.percentile(draws, [2.5, 97.5]), mine["picture"].nunique(), 1,
+nb.ledger.record("compression.tokens", ratio, *np.percentile(draws, [2.5, 97.5]), mine["picture"].nunique(), 1,
                  detail="pictures of 128 px; at the paper's 512 x 384 this tower would have twelve times as many positions")
 
 # %% [markdown]
@@ -194,8 +194,8 @@ for a, b in (("teacher_text", "visual"), ("teacher_reasoning", "visual"), ("teac
     compact[f"{a} / {b}"] = halves(lambda r: np.log(participation_ratio(stages[a][r]) / participation_ratio(stages[b][r])))
 ratios = pd.DataFrame(compact, index=["ratio", "low", "high"]).T.map(np.exp)
 print("participation ratio, one stage over another [95 %]\n", ratios.round(2))
-nb.ledger.record("text-is-compact", *ratios.loc["teacher_text / visual"], len(about), 1)
-nb.ledger.record("rl-compacts", *ratios.loc["teacher_text / base_text"], len(about), 1)
+nb.ledger.record("compression.compact", *ratios.loc["teacher_text / visual"], len(about), 1)
+nb.ledger.record("compression.rl", *ratios.loc["teacher_text / base_text"], len(about), 1)
 
 # %% [markdown]
 # ## 4 · Intrinsic dimension, and what repeated texts do to it
@@ -258,7 +258,7 @@ nb.figure(fig, "04_compact_and_kept", table.reset_index(names="stage"))
 kept_quality = halves(lambda r: decode_score(stages["teacher_text"][r], quality[r], groups=groups[r], n_permutations=0, n_boot=0).value
                       - decode_score(stages["visual"][r], quality[r], groups=groups[r], n_permutations=0, n_boot=0).value, times=60)
 print("PLCC from the rationale minus PLCC from the visual features: {:.3f} [{:.3f}, {:.3f}]".format(*kept_quality))
-nb.ledger.record("text-keeps-quality", *kept_quality, len(about), 1)
+nb.ledger.record("compression.quality", *kept_quality, len(about), 1)
 
 # %% [markdown]
 # ## If it went differently

@@ -212,8 +212,8 @@ def difference(a, b):
 
 closer = {f"{a} - {b}": difference(a, b) for a, b in (("teacher_text", "visual"), ("teacher_text", "base_text"))}
 print(pd.DataFrame(closer, index=["proxy A-distance at equal score, difference", "low", "high"]).T.round(3))
-nb.ledger.record("gap-smaller-in-text", *closer["teacher_text - visual"], len(about), 1)
-nb.ledger.record("rl-aligns-domains", *closer["teacher_text - base_text"], len(about), 1)
+nb.ledger.record("alignment.domain_gap", *closer["teacher_text - visual"], len(about), 1)
+nb.ledger.record("alignment.rl", *closer["teacher_text - base_text"], len(about), 1)
 
 # %% [markdown]
 # ## 5 · Pairs by construction
@@ -275,7 +275,7 @@ spread = np.array([lift(draw.permutation(count)[: count // 2]) for _ in range(30
 low, high = np.percentile(spread - spread.mean(), [2.5, 97.5])
 value = lift(np.arange(count))
 print(f"CKA of the rationales minus CKA of the visual features: {value:.3f} [{value + low:.3f}, {value + high:.3f}]")
-nb.ledger.record("text-aligns-contents", value, value + low, value + high, count, 1)
+nb.ledger.record("alignment.contents", value, value + low, value + high, count, 1)
 nb.checks.expect("shuffled pairs have nothing in common (largest null mean)", max(abs(m.null_mean) for m in paired.values()), high=0.05,
                  if_missed="the null of CKA is not centred at 0")
 

@@ -420,7 +420,7 @@ ratio = at[1.0].std() / at[TAU].std()
 rng = np.random.default_rng(seed)
 draws = rng.integers(0, len(val), (sizes.n_boot, len(val)))
 low, high = np.percentile(at[1.0][draws].std(axis=1) / at[TAU][draws].std(axis=1), [2.5, 97.5])
-nb.ledger.record("temperature-needed", ratio, low, high, len(val), 1,
+nb.ledger.record("rali.temperature", ratio, low, high, len(val), 1,
                  detail=f"spread {at[1.0].std():.4f} at tau = 1, {at[TAU].std():.4f} at tau = {TAU}; pictures resampled, basis before fine-tuning")
 trained = {}
 for tau in (1.0, TAU):

@@ -145,10 +145,10 @@ for method in dict.fromkeys(scores["method"]):
 
 # %%
 comparisons = {
-    "rl-teaches-scoring": ("teacher", "base", "in"),
-    "reasoning-generalises": ("teacher", "ridge_visual", "out"),
-    "reasoning-is-needed": ("teacher", "teacher_no_reasoning", None),
-    "rali-matches-teacher": ("rali", "teacher", "out"),
+    "teacher.scoring": ("teacher", "base", "in"),
+    "teacher.generalises": ("teacher", "ridge_visual", "out"),
+    "mechanism.reasoning_off": ("teacher", "teacher_no_reasoning", None),
+    "rali.accuracy": ("rali", "teacher", "out"),
 }
 found = {}
 for claim, (a, b, role) in comparisons.items():
@@ -165,9 +165,9 @@ nb.checks.expect("the teacher rates its own domain well (PLCC)", inside["teacher
                  if_missed="the RL run of notebook 02 did not learn; look at its curves")
 nb.checks.expect("the base model's ratings are weak (PLCC)", inside["base"], high=0.7,
                  if_missed="the base already rates well, so RL has nothing to show")
-nb.checks.expect("RL gained in its own domain", found["rl-teaches-scoring"].value, low=0.1,
+nb.checks.expect("RL gained in its own domain", found["teacher.scoring"].value, low=0.1,
                  if_missed="base and teacher may be the same weights, or the scores are not theirs")
-nb.checks.expect("RALI is within reach of the teacher outside", found["rali-matches-teacher"].value, low=-0.15,
+nb.checks.expect("RALI is within reach of the teacher outside", found["rali.accuracy"].value, low=-0.15,
                  if_missed="alignment failed, or the rationales belong to other pictures (notebook 06)")
 
 # %% [markdown]
@@ -245,12 +245,12 @@ from rali_lab.plotting import plot_efficiency
 costs = pd.DataFrame([{"method": m, "metric": k, "value": v} for m, metrics in cost.items() for k, v in metrics.items()])
 ratio = {k: cost["rali"][k] / cost["teacher"][k] for k in ("parameters", "seconds_per_picture", "peak_memory_bytes")}
 print({k: f"{v:.2%}" for k, v in ratio.items()})
-nb.ledger.record("rali-parameters", ratio["parameters"], ratio["parameters"], ratio["parameters"], 1, 1)
+nb.ledger.record("rali.parameters", ratio["parameters"], ratio["parameters"], ratio["parameters"], 1, 1)
 spread = timing.ratio["rali"]
-nb.ledger.record("rali-time", spread.median, spread.low, spread.high, len(some), 1,
+nb.ledger.record("rali.time", spread.median, spread.low, spread.high, len(some), 1,
                  detail=f"batch of 16, a score of the teacher is the mean of {sizes.score_samples} answers; against one answer: "
                         f"{single.ratio['rali'].median:.2%}; one picture at a time: {one.ratio['rali'].median:.2%}")
-nb.ledger.record("rali-memory", ratio["peak_memory_bytes"], ratio["peak_memory_bytes"], ratio["peak_memory_bytes"], len(some), 1)
+nb.ledger.record("rali.memory", ratio["peak_memory_bytes"], ratio["peak_memory_bytes"], ratio["peak_memory_bytes"], len(some), 1)
 fig = plot_efficiency(costs, limits={"parameters": 0.05, "seconds_per_picture": 0.034, "peak_memory_bytes": 0.147})
 nb.figure(fig, "07_efficiency", costs)
 

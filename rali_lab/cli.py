@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rali_lab.evaluate.results import Record
 
 RUNS = Path("runs")
+PUBLISHED = Path("docs/results")
 CHUNK = 8
 """Pictures held in memory at a time; their scores are printed before the next are read."""
 PROGRESS_FROM = 20
@@ -79,6 +80,11 @@ def _parser() -> argparse.ArgumentParser:
         "--run-dir", type=Path, metavar="DIR", help="a run's folder, instead of runs/<profile>"
     )
     results.set_defaults(command=_results)
+
+    claims = commands.add_parser("claims", help="print what became of the paper's claims")
+    claims.add_argument("--json", action="store_true", help="a JSON list of rows instead of a table")
+    claims.add_argument("--profile", help="the run of this profile (default: the most recent run, else the published one)")
+    claims.set_defaults(command=_claims)
 
     check = commands.add_parser("validate", help="check a score table and its pictures")
     check.add_argument("csv", metavar="CSV", help="score table with a header line")
@@ -196,6 +202,30 @@ def _results_path(run_dir: Path | None, profile: str | None) -> Path:
     if not found:
         raise CommandError(f"{wanted}: no results yet; run `make reproduce` in the project's folder first")
     return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def _claims(args: argparse.Namespace) -> int:
+    from rali_lab.lab.claims import ledger_rows
+
+    runs = sorted(RUNS.glob(f"{args.profile or '*'}/claims.json"), key=lambda path: path.stat().st_mtime)
+    published = PUBLISHED / f"{args.profile or 'tiny'}-claims.json"
+    if runs:
+        rows = ledger_rows(runs[-1], runs[-1].parent / "notebooks", profile=runs[-1].parent.name)
+    elif published.is_file():
+        rows = ledger_rows(published, PUBLISHED.parent.parent / "notebooks", profile=published.name.removesuffix("-claims.json"))
+    else:
+        raise CommandError(f"{RUNS / (args.profile or '*') / 'claims.json'}: no claims yet; run `make reproduce` in the project's folder")
+    print(json.dumps(rows, indent=1) if args.json else _claims_table(rows))
+    return 0
+
+
+def _claims_table(rows: Sequence[dict]) -> str:
+    lines = [("claim", "verdict", "value [95 % interval]", "rule")]
+    for r in rows:
+        value = "-" if r["value"] is None else f"{r['value']:.3f} [{float(r['ci_low']):.3f}, {float(r['ci_high']):.3f}]"
+        lines.append((r["id"], r["verdict"], value, r["rule"]))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines)
 
 
 def _results_table(records: Sequence[Record]) -> str:

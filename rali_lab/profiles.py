@@ -23,6 +23,7 @@ class Profile:
     grpo : changes to `rali_lab.reasoner.train.GrpoSettings`; collapse : further changes, for the run that goes wrong;
         sft : changes to `rali_lab.reasoner.supervised.SftSettings`, for the control.
     rationale_samples : rationales the teacher writes per training picture. score_samples : ratings averaged for a score.
+    probe_pictures : test pictures of each domain that the conditions of notebook 03 are tried on.
     state_samples : answers whose hidden states are averaged in `pipeline.represent`.
     align, rali : options of `rali_lab.rali.align.align` and `rali_lab.rali.scorer.RaliScorer`.
     real_limit : pictures taken from a folder of human-rated ones, where present.
@@ -38,6 +39,7 @@ class Profile:
     sft: dict[str, Any] = field(default_factory=dict)
     rationale_samples: int = 4
     score_samples: int = 8
+    probe_pictures: int = 50
     state_samples: int = 2
     align: dict[str, Any] = field(default_factory=dict)
     rali: dict[str, Any] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -67,6 +67,48 @@ def difference(tables: Tables, a: str, b: str, *, role: str | None = "out", kind
 def mean_correlation(tables: Tables, method: str, *, role: str | None = "out", kind: str = "plcc", n_boot: int = 1000) -> Correlation:
     """Mean over the domains of a role of one method's correlation, with an interval."""
     return mean_over_domains({d: score_of(tables, method, d) for d in domains_of(tables, role)}, kind=kind, n_boot=n_boot)
+
+
+def pooled(
+    tables: Tables,
+    statistic: Callable[[pd.DataFrame], float],
+    *,
+    by: str = "source",
+    n_boot: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Mean over seeds of any statistic of a table, with its percentile interval: value, ci_low, ci_high.
+
+    Parameters
+    ----------
+    tables : one per training seed. statistic : from rows of one of them to a number.
+    by : column whose values are drawn with replacement, all their rows together (scenes: one draw for all seeds); seeds are drawn too.
+
+    Raises
+    ------
+    ValueError
+        When the statistic is NaN on a whole table, or on more than 1 % of the draws.
+
+    >>> table = pd.DataFrame({"source": list("aabbccdd"), "x": [1, 1, 2, 2, 3, 3, 4, 4]})
+    >>> pooled([table], lambda t: t["x"].mean(), n_boot=200)[0]
+    2.5
+    """
+    whole = [float(statistic(t)) for t in tables]
+    if not np.isfinite(whole).all():
+        raise ValueError(f"the statistic is not a number for seed {int(np.flatnonzero(~np.isfinite(whole))[0])}; look at that table's rows")
+    rng, names = np.random.default_rng(seed), sorted(set().union(*(t[by] for t in tables)))
+    rows = [{name: np.flatnonzero(t[by].to_numpy() == name) for name in names} for t in tables]
+    draws = np.empty(n_boot)
+    for i in range(n_boot):
+        scenes, seeds = rng.choice(len(names), len(names)), rng.choice(len(tables), len(tables))
+        drawn = {s: tables[s].iloc[np.concatenate([rows[s][names[k]] for k in scenes])] for s in set(seeds.tolist())}
+        values = {s: float(statistic(t)) for s, t in drawn.items()}
+        draws[i] = np.mean([values[s] for s in seeds])
+    if (undefined := np.isnan(draws).mean()) > 0.01:
+        raise ValueError(f"the statistic is not a number on {undefined:.0%} of the draws; there are too few scenes ({len(names)})")
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(np.mean(whole)), float(low), float(high)
 
 
 def count_records(values: Mapping[str, Mapping[str, float]], *, profile: str, seeds: int) -> list[Record]:

@@ -57,7 +57,7 @@ def qwen_processor():
     special = [f"<|{name}|>" for name in names]
     words = ["[UNK]", *'<>/{}":.0123456789', "think", "answer", "rating", "system", "user", "assistant", "blur", "noise"]
     words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(special + words)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    words.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Digits(individual_digits=True)])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=words, pad_token=special[0], eos_token=special[2], unk_token="[UNK]", extra_special_tokens={
             "vision_bos_token": special[3], "vision_eos_token": special[4],

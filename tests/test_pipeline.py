@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import rali_lab
 from rali_lab import pipeline
 from rali_lab.cli import main
 from rali_lab.data.content import photographs
 from rali_lab.data.distortions import apply
 from rali_lab.data.records import Distortion, select
 from rali_lab.evaluate.protocol import assert_disjoint
+from rali_lab.pipeline import inside
 from rali_lab.profiles import Profile, get_profile
 
 LIVEC = Path(__file__).parent.parent.parent / "shared" / "data" / "livec"
@@ -76,11 +78,11 @@ def test_representations_follow_the_order_of_the_pictures_and_leave_a_hole_where
     from rali_lab.reasoner.rationales import to_table
 
     texts = [score_answer("I can see serious blur.", 2.0), score_answer("There is slight noise.", 4.0), "no form at all"]
-    packaged, three = Path(pipeline.__file__).parent / "rali" / "pretrained", pictures[:3]
+    packaged, three = Path(rali_lab.__file__).parent / "rali" / "pretrained", pictures[:3]
 
     def stages(order):
         table = to_table([three[i].id for i in order], [[texts[i]] for i in order])
-        return pipeline._stages([three[i] for i in order], {"base": base_folder()}, {"base": table}, packaged)
+        return inside._stages([three[i] for i in order], {"base": base_folder()}, {"base": table}, packaged)
 
     found, turned = stages([0, 1, 2]), stages([2, 0, 1])
     assert set(found) == {"visual", "base_picture", "base_reasoning", "base_score", "base_text", "clip", "rali"}

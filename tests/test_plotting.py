@@ -28,7 +28,16 @@ COSTS = pd.DataFrame(
 )
 HISTORY = pd.DataFrame({"step": range(40), "reward": RNG.random(40), "plcc": [0.5, *[np.nan] * 38, 0.8]})
 PICTURES = [np.full((16, 24, 3), 50 * i, dtype=np.uint8) for i in range(5)]
+KINDS = ["sink", "picture", "picture", "prompt", "reasoning", "format", "score"]
+SHARES = pd.DataFrame(
+    [{"method": m, "group": g, "share": 1 / 6, "per_token": 1.0} for m in ("base", "teacher") for g in dict.fromkeys(KINDS)]
+)
+EFFECTS = RESULTS.rename(columns={"domain": "effect"}).assign(method=lambda d: d["method"].replace("rali", "teacher"))
 FIGURES = {
+    "score_attention": lambda: plotting.plot_score_attention([*"abcdef$"], KINDS, RNG.random((2, 3, 7))),
+    "picture_attention": lambda: plotting.plot_picture_attention(PICTURES[:2], RNG.random((2, 4, 4)), ["a", "b"]),
+    "shares": lambda: plotting.plot_token_shares(SHARES, note="n"),
+    "effects": lambda: plotting.plot_effects(EFFECTS, xlabel="PLCC", bands=["photo"], xlim=(0, 1)),
     "dots": lambda: plotting.plot_dot_interval(RESULTS, note="1 seed"),
     "training": lambda: plotting.plot_training_curves(HISTORY, targets={"plcc": 0.85}),
     "scatter": lambda: plotting.plot_score_scatter(SCORES),
@@ -49,7 +58,7 @@ def texts(fig):
 def test_every_figure_draws_and_leaves_no_trace(name, tmp_path):
     before = dict(plt.rcParams)
     fig = plotting.save_figure(FIGURES[name](), name, tmp_path)
-    photographs = {"grid", "sheet"}  # an SVG of them would only hold the pixels again
+    photographs = {"grid", "sheet", "picture_attention"}  # an SVG of them would only hold the pixels again
     endings = ["png"] if name in photographs else ["png", "svg"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{name}.{ending}" for ending in endings]
     assert texts(fig).strip() or name == "grid"
@@ -132,3 +141,16 @@ def test_use_style_sets_the_defaults():
     with plt.rc_context():
         plotting.use_style()
         assert plt.rcParams["svg.hashsalt"] == "rali_lab"
+
+
+def test_the_tokens_of_a_picture_are_drawn_as_one_that_holds_their_sum():
+    weights = np.zeros((1, 1, 7))
+    weights[..., 1:3] = 0.2, 0.3
+    fig = plotting.plot_score_attention([*"abcdefg"], KINDS, weights)
+    image = fig.axes[0].images[0].get_array()
+    assert image.shape == (1, 6) and image[0, 1] == pytest.approx(0.5)
+    assert "picture (2)" in texts(fig)
+    with pytest.raises(ValueError, match="7 tokens are too many to read, at most 3"):
+        plotting.plot_score_attention([*"abcdefg"], ["prompt"] * 7, weights, widest=3)
+    with pytest.raises(ValueError, match="2 pictures but 1 attention"):
+        plotting.plot_picture_attention(PICTURES[:2], RNG.random((1, 4, 4)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from rali_lab.lab.claims import read_claims
+from rali_lab.lab.claims import CLAIM_ID, read_claims
 from rali_lab.lab.runner import stale
 from rali_lab.profiles import PROFILES, get_profile
 from rali_lab.publish import problems
@@ -59,6 +59,43 @@ def test_notebook_has_the_house_form(source):
 def test_claims_name_notebooks_that_exist():
     numbers = {s.name[:2] for s in SOURCES}
     assert {c.notebook[:2] for c in read_claims(ROOT / "notebooks" / "claims.toml")} <= numbers
+
+
+def code_of(source: Path) -> str:
+    return "\n".join(c.source for c in jupytext.read(source).cells if c.cell_type == "code")
+
+
+def test_every_claim_has_its_cell_and_every_cell_its_claim():
+    declared = {c.id: c for c in read_claims(ROOT / "notebooks" / "claims.toml")}
+    named = {source.stem: set(CLAIM_ID.findall(code_of(source))) for source in SOURCES}
+    kinds = {id.split(".")[0] for id in declared}
+    stray = {(name, id) for name, ids in named.items() for id in ids if id.split(".")[0] in kinds and id not in declared}
+    assert not stray, "a notebook gives a verdict on something that claims.toml does not declare"
+    for claim in declared.values():
+        homes = [name for name, ids in named.items() if claim.id in ids]
+        assert len(homes) == 1 and claim.belongs_to(homes[0]), f"{claim.id} is judged in {homes}, declared for {claim.notebook}"
+
+
+def test_every_claim_is_shown_in_a_figure_that_exists():
+    for claim in read_claims(ROOT / "notebooks" / "claims.toml"):
+        assert (ROOT / "figures" / f"{claim.figure}.png").exists(), claim.id
+
+
+def test_the_published_ledger_names_its_cells(capsys, monkeypatch, tmp_path):
+    from rali_lab import cli
+
+    monkeypatch.setattr(cli, "RUNS", tmp_path)
+    monkeypatch.setattr(cli, "PUBLISHED", ROOT / "docs" / "results")
+    assert cli.main(["claims", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {r["id"] for r in rows} == {c.id for c in read_claims(ROOT / "notebooks" / "claims.toml")}
+    for row in rows:
+        assert set(row) == {"id", "sentence", "rule", "cell", "profile", "value", "ci_low", "ci_high", "verdict"}
+        name, cell = row["cell"].split("#")
+        book = json.loads((ROOT / "notebooks" / name).read_text())
+        assert f'"{row["id"]}"' in "".join(next(c for c in book["cells"] if c["id"] == cell)["source"])
+        assert row["verdict"] in {"reproduced", "partly", "contradicted", "not testable"}
+    assert cli.main(["claims"]) == 0 and "mechanism.attention_share" in capsys.readouterr().out
 
 
 def test_no_absolute_paths_and_no_large_files():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rali_lab.report import accuracy_records, count_records, difference, domains_of, mean_correlation, score_of
+from rali_lab.report import accuracy_records, count_records, difference, domains_of, mean_correlation, pooled, score_of
 
 
 def table(seed: int, n: int = 40) -> pd.DataFrame:
@@ -52,3 +52,25 @@ def test_roles_select_domains():
 def test_counts_become_records_without_interval():
     (record,) = count_records({"rali": {"parameters": 10}}, profile="tiny", seeds=1)
     assert record.id == "tiny/rali/-/parameters" and record.ci_low is None
+
+
+def test_a_pooled_statistic_has_the_interval_of_its_scenes():
+    """Means of 40 scenes with unit variance between them: a standard error of 1 / sqrt(40), whatever the rows within."""
+    rng = np.random.default_rng(0)
+    scene = np.repeat(np.arange(40), 5)
+    one = pd.DataFrame({"source": scene.astype(str), "x": rng.normal(size=40)[scene]})
+    value, low, high = pooled([one], lambda t: t["x"].mean(), n_boot=500)
+    assert value == pytest.approx(one["x"].mean())
+    assert (high - low) / 2 == pytest.approx(1.96 * one.groupby("source")["x"].mean().std() / np.sqrt(40), rel=0.15)
+
+
+def test_seeds_that_differ_widen_a_pooled_interval():
+    one = table(0).rename(columns={"score": "x"})
+    same, apart = ([one.assign(x=one["x"] + k * i) for i in range(3)] for k in (0, 1))
+    widths = [h - lo for _, lo, h in (pooled(t, lambda d: d["x"].mean(), n_boot=200) for t in (same, apart))]
+    assert widths[1] > widths[0] + 0.5
+
+
+def test_a_statistic_that_is_not_a_number_is_an_error():
+    with pytest.raises(ValueError, match="not a number for seed 0"):
+        pooled([table(0)], lambda t: float("nan"))

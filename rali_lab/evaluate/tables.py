@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .results import Record
 
-VERDICTS = ("reproduced", "partly", "contradicted", "not testable at this scale")
+VERDICTS = ("reproduced", "partly", "contradicted", "not testable")
 COSTS = {
     "parameters": "parameters",
     "seconds_per_picture": "time per picture",

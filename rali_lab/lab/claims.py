@@ -10,6 +10,7 @@ A claim is a table in a TOML file:
     measure = "PLCC of RALI minus PLCC of the teacher, mean over domains"
     relation = ">="
     bound = -0.05
+    figure = "07_accuracy"  # optional: the figure that shows it
     note = "optional"
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -26,7 +28,7 @@ from typing import Any
 from rali_lab.lab.artifacts import write_json
 
 REPRODUCED, PARTLY, CONTRADICTED = "reproduced", "partly", "contradicted"
-NOT_TESTABLE, NOT_RUN = "not testable at this scale", "not run"
+NOT_TESTABLE, NOT_RUN = "not testable", "not run"
 _UNMEASURED = {"value": None, "ci_low": None, "ci_high": None, "n": None, "seeds": None, "detail": ""}
 
 
@@ -48,6 +50,7 @@ class Claim:
     measure: str
     relation: str
     bound: float
+    figure: str = ""
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -62,6 +65,11 @@ class Claim:
 
     def belongs_to(self, notebook: str) -> bool:
         return notebook == self.notebook or notebook.startswith(f"{self.notebook}_")
+
+    @property
+    def rule(self) -> str:
+        """What is measured and the bound it is held against, in one line."""
+        return f"{self.measure} {self.relation} {self.bound:g}"
 
     def verdict(self, ci_low: float, ci_high: float) -> str:
         """All of the interval satisfies the relation: reproduced; none: contradicted; some: partly.
@@ -91,7 +99,7 @@ def read_claims(path: str | Path) -> tuple[Claim, ...]:
 
 def _claim(entry: dict[str, Any]) -> Claim:
     known = [field.name for field in fields(Claim)]
-    missing = [name for name in known if name not in entry and name != "note"]
+    missing = [name for name in known if name not in entry and name not in ("figure", "note")]
     unknown = [name for name in entry if name not in known]
     if missing or unknown:
         raise ClaimError(
@@ -204,6 +212,45 @@ class Ledger:
 
     def _store(self, id: str, finding: dict[str, Any]) -> None:
         write_json(self.path, self._rows({**self._recorded(), id: finding}))
+
+
+def ledger_rows(claims_json: str | Path, notebooks: str | Path, *, profile: str) -> list[dict[str, Any]]:
+    """The ledger of a run as plain rows: id, sentence, rule, cell, profile, value, ci_low, ci_high, verdict.
+
+    Parameters
+    ----------
+    claims_json : what the notebooks of a run have written. notebooks : folder of the executed notebooks.
+    profile : size of that run.
+
+    Returns
+    -------
+    One row per claim. `cell` is the notebook and the cell that gives the verdict, "03_explain.ipynb#cell-017"; None if it never ran.
+    """
+    rows, where = json.loads(Path(claims_json).read_text(encoding="utf-8")), cells(notebooks)
+    declared = [field.name for field in fields(Claim)]
+    return [
+        {
+            "id": row["id"], "sentence": row["sentence"], "rule": Claim(**{k: row[k] for k in declared}).rule,
+            "cell": where.get(row["id"]), "profile": profile,
+            **{k: row[k] for k in ("value", "ci_low", "ci_high", "verdict")},
+        }
+        for row in rows
+    ]  # fmt: skip
+
+
+CLAIM_ID = re.compile(r"""["']([a-z]+\.[a-z_]+)["']""")
+"""How an id stands in the code of a notebook: quoted, two words joined by a dot."""
+
+
+def cells(notebooks: str | Path) -> dict[str, str]:
+    """Where each claim gets its verdict: the first code cell of an executed notebook that names its id in quotes."""
+    found: dict[str, str] = {}
+    for file in sorted(Path(notebooks).glob("[0-9][0-9]_*.ipynb")):
+        for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                for id in CLAIM_ID.findall("".join(cell["source"])):
+                    found.setdefault(id, f"{file.name}#{cell.get('id', '')}")
+    return found
 
 
 def _finite(bound: float) -> float | str:

@@ -70,7 +70,8 @@ def swap_language(model, other) -> None:
     for get in ("get_decoder", "get_output_embeddings"):
         mine, theirs = (getattr(m, get)().state_dict() for m in (model, other))
         if mine.keys() != theirs.keys():
-            raise ValueError(f"the language modules differ: only one has {sorted(mine.keys() ^ theirs.keys())[0]!r}; swap models of one class")
+            alone = sorted(mine.keys() ^ theirs.keys())[0]
+            raise ValueError(f"the language modules differ: only one has {alone!r}; swap models of one class")
         for name, tensor in mine.items():
             if tensor.shape != theirs[name].shape:
                 raise ValueError(f"the language modules differ: {name} is {tuple(tensor.shape)} in one, {tuple(theirs[name].shape)} in the "

@@ -11,6 +11,7 @@ from .charts import (
     plot_training_curves,
 )
 from .drawing import plot_basis, plot_pipeline
+from .mechanism import plot_effects, plot_picture_attention, plot_score_attention, plot_token_shares
 from .pictures import plot_distortion_sheet, plot_pictures_grid
 from .style import DOMAINS, METHODS, Look, look, save_figure, use_style
 
@@ -23,10 +24,14 @@ __all__ = [
     "plot_distortion_sheet",
     "plot_dot_interval",
     "plot_efficiency",
+    "plot_effects",
     "plot_mos_histograms",
+    "plot_picture_attention",
     "plot_pictures_grid",
     "plot_pipeline",
+    "plot_score_attention",
     "plot_score_scatter",
+    "plot_token_shares",
     "plot_training_curves",
     "save_figure",
     "use_style",

@@ -32,6 +32,8 @@ METHODS = {
     "base": Look("#8c8c8c", "o", "base VLM"),
     "teacher": Look("#0173b2", "s", "teacher"),
     "teacher_no_reasoning": Look("#56b4e9", "v", "teacher, no reasoning"),
+    "supervised": Look("#de8f05", "X", "supervised"),
+    "unreasoned": Look("#ca9161", "p", "RL without reasoning"),
     "ridge_visual": Look("#029e73", "D", "ridge, visual features"),
     "ridge_clip": Look("#cc78bc", "P", "ridge, aligned features"),
     "rali": Look("#d55e00", "^", "RALI"),

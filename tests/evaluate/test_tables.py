@@ -66,9 +66,9 @@ def test_claims_table():
         "ci_low": None,
         "n": None,
         "seeds": None,
-        "verdict": "not testable at this scale",
+        "verdict": "not testable",
     }
-    assert "| – | – | **not testable at this scale** |" in claims_table([untested])
+    assert "| – | – | **not testable** |" in claims_table([untested])
     with pytest.raises(ValueError, match="claim 'C1': verdict 'maybe'"):
         claims_table([CLAIM | {"verdict": "maybe"}])
 

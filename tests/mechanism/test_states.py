@@ -7,16 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from rali_lab.reasoner.policy import conversation, load_policy
-from rali_lab.reasoner.prompts import SCORE_QUESTION, score_answer
 from rali_lab.mechanism.states import PLACES, hidden_states
+from rali_lab.reasoner.policy import conversation
+from rali_lab.reasoner.prompts import SCORE_QUESTION, score_answer
 
 ANSWERS = [score_answer("blur noise", 2.10), score_answer("noise", 4.25)]
-
-
-@pytest.fixture(params=["tiny_base", "qwen"])
-def policy(request):
-    return load_policy(request.getfixturevalue(request.param))
 
 
 def by_hand(model, processor, picture, answer):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from rali_lab.data.records import Distortion
 from rali_lab.reasoner import train
-from rali_lab.reasoner.policy import ask, load_policy
+from rali_lab.reasoner.policy import ask, load_policy, opening_with
 from rali_lab.reasoner.train import GrpoSettings, RunStopped, paper_settings, prompts_of, train_reasoner, trl_config
 
 SETTINGS = GrpoSettings(
@@ -159,3 +159,33 @@ def test_a_qwen_learns_with_the_papers_settings_shrunk(qwen, pictures, tmp_path,
     changed, kept = moved(qwen, tmp_path)
     assert curve["step"].tolist() == [0, 2]
     assert {"visual" in k for k in kept} == {True} and {"visual" in k for k in changed} == {False}
+
+
+def test_a_given_opening_is_in_every_prompt_and_counts_in_the_rewards(tiny_base, pictures, tmp_path, monkeypatch):
+    """Training without reasoning: the model sees the opening as its own words, and rewards judge opening and completion together."""
+    opening, judged, seen = "<think></think><answer>", [], []
+    real = train.format_reward
+
+    def watched(completions, **columns):
+        judged.extend(completions)
+        return real(completions, **columns)
+
+    monkeypatch.setattr(train, "format_reward", watched)
+    monkeypatch.setattr(train, "write_rationales", lambda *a, prefix, **k: seen.append(prefix) or pd.DataFrame())
+    monkeypatch.setattr(train, "summarise", lambda *a: {
+        "plcc": 0.5, "srcc": 0.5, "format_share": 1.0, "naming_accuracy": 0.5, "spread": 0.9, "n_missing": 0})  # fmt: skip
+    run(tiny_base, pictures, tmp_path, steps=1, prefix=opening)
+    assert len(judged) == 8 and all(text.startswith(opening) for text in judged)
+    assert seen == [opening, opening]
+    _, processor = load_policy(tmp_path)
+    assert opening not in processor.chat_template, "the saved processor asks as before"
+
+
+def test_the_opening_stands_at_the_end_of_the_generation_prompt_alone(tiny_base, qwen):
+    for folder in (tiny_base, qwen):
+        _, processor = load_policy(folder)
+        turn = [{"role": "user", "content": [{"type": "text", "text": "Rate."}]}]
+        plain, opened = (p.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+                         for p in (processor, opening_with(processor, '<think>"')))  # fmt: skip
+        assert opened == plain + '<think>"'
+        assert opening_with(processor, "x").apply_chat_template(turn, tokenize=False) == processor.apply_chat_template(turn, tokenize=False)

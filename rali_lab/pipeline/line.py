@@ -1,7 +1,6 @@
-"""From a profile to artefacts: the one line that the notebooks follow, step by step.
+"""The line from a profile's pictures to everybody's scores, step by step.
 
-Every function returns something that is computed once, stored by the hash of what went into it, and reused until an input, a
-setting or the code behind it changes (`rali_lab.lab.artifacts`). Nothing here teaches; the notebooks and the modules do.
+Nothing here teaches; the notebooks and the modules do.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rali_lab.data.records import Picture, load_pictures, mos_of, save_pictures, select
@@ -19,7 +17,6 @@ from rali_lab.profiles import Counts, Profile
 
 DATA = tuple(f"rali_lab.data.{m}" for m in ("domains", "content", "distortions", "strengths", "labels"))
 REASONER = (*(f"rali_lab.reasoner.{m}" for m in ("policy", "prompts", "rationales", "rewards", "train")), "rali_lab.vision")
-MECHANISM = ("rali_lab.mechanism",)
 RALI = ("rali_lab.rali", "rali_lab.vision")
 UNREASONED = "<think></think><answer>"
 """The beginning of an answer that leaves the model no room to reason."""
@@ -84,7 +81,7 @@ def train_teacher(
         except RunStopped as stopped:
             (folder / "stopped.txt").write_text(str(stopped))
 
-    params = {"settings": asdict(settings), "base": _weights_digest(base)}
+    params = {"settings": asdict(settings), "base": weights_digest(base)}
     return ArtifactStore().make(name, make, params=params, inputs=[data], code=REASONER)
 
 
@@ -99,15 +96,16 @@ def fine_tune_teacher(profile: Profile, *, seed: int = 0, report=print) -> Artif
     def make(folder: Path) -> None:
         photo = select(load_pictures(data.path), domain="photo")
         train = select(photo, split="train")
-        _seed(seed)
+        seed_all(seed)
         written = write_rationales(*load_policy(base), train, samples=profile.rationale_samples)
         fine_tune_reasoner(base, train, rated_answers(written, train), select(photo, split="val"), settings, folder, report=report)
 
-    params = {"settings": asdict(settings), "base": _weights_digest(base), "samples": profile.rationale_samples}
+    params = {"settings": asdict(settings), "base": weights_digest(base), "samples": profile.rationale_samples}
     return ArtifactStore().make("supervised", make, params=params, inputs=[data], code=(*REASONER, "rali_lab.reasoner.supervised"))
 
 
-def _weights_digest(folder: Path) -> str:
+def weights_digest(folder: Path) -> str:
+    """sha256 over a folder's safetensors files."""
     files = sorted(Path(folder).glob("*.safetensors"))
     return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()
 
@@ -121,7 +119,7 @@ def write_reasoning(profile: Profile, *, seed: int = 0) -> Artifact:
 
     def make(folder: Path) -> None:
         rated = select(load_pictures(data.path), domain="photo", split=("train", "val"))
-        _seed(seed)
+        seed_all(seed)
         write_rationales(*load_policy(teacher.path), rated, samples=profile.rationale_samples,
                          path=folder / "rationales.parquet", progress=True)  # fmt: skip
 
@@ -176,7 +174,7 @@ def score_everything(profile: Profile, *, seed: int = 0, report=print) -> Artifa
         table = pd.concat([about.assign(method=m, score=s) for m, s in scores.items()], ignore_index=True)
         table.to_parquet(folder / "scores.parquet", index=False)
 
-    params = {"samples": profile.score_samples, "seed": seed, "base": _weights_digest(base_path(profile))}
+    params = {"samples": profile.score_samples, "seed": seed, "base": weights_digest(base_path(profile))}
     code = (*REASONER, *RALI, "rali_lab.baselines")
     return ArtifactStore().make("scores", make, params=params, inputs=[data, teacher, rali], code=code)
 
@@ -189,7 +187,7 @@ def _ask_teachers(profile: Profile, test: list[Picture], folders: dict[str, Path
     jobs = {"base": ("base", ""), "teacher": ("teacher", ""), "teacher_no_reasoning": ("teacher", NO_REASONING)}
     for method, (who, prefix) in jobs.items():
         report(f"{method}: rating {len(test)} pictures, {profile.score_samples} answers each")
-        _seed(seed)
+        seed_all(seed)
         table = write_rationales(*load_policy(folders[who]), test, samples=profile.score_samples, prefix=prefix)
         scores[method] = ratings(table, ids)
         tables.append(table.assign(method=method))
@@ -205,98 +203,8 @@ def _score_without_language(train: list[Picture], test: list[Picture], model: Pa
     return {"ridge_visual": ridge, "rali": RaliScorer.load(model).predict(new)}
 
 
-def represent(profile: Profile, *, seed: int = 0) -> Artifact:
-    """What every stage makes of the test pictures: representations.npz, tokens.npz, pictures.parquet (rows in one order).
-
-    representations: `visual` (statistics of the frozen tower, standardised, mean over cells); for `base` and `teacher`: `_picture`
-    (projector output, mean over image tokens), `_reasoning` and `_score` (last-layer states over the reasoning and before the rating),
-    `_text` (MiniLM embedding of the reasoning), each the mean over `profile.state_samples` answers; `clip` and `rali` (image
-    embeddings before and after alignment). Rows of NaN where no answer could be read. tokens: all visual tokens of some pictures,
-    before merging (`map`), merged (`cells`), projected (`projected`), (pictures, tokens, channels).
-    """
-    data, scored = make_pictures(profile), score_everything(profile, seed=seed)
-    folders = {"base": base_path(profile), "teacher": train_teacher(profile, seed=seed).path}
-    rali = fit_rali(profile, seed=seed)
-
-    def make(folder: Path) -> None:
-        test = select(load_pictures(data.path), split="test")
-        answers = pd.read_parquet(scored.path / "answers.parquet")
-        few = answers[answers["sample"] < profile.state_samples]
-        found = _stages(test, folders, {who: few[few["method"] == who] for who in folders}, rali.path / "model")
-        np.savez(folder / "representations.npz", **found)
-        np.savez(folder / "tokens.npz", **_visual_tokens(select(test, domain="photo")[:TOKENS_OF], folders["base"]))
-        about = {"picture": [p.id for p in test], "domain": [p.domain for p in test], "source": [p.source for p in test]}
-        pd.DataFrame({**about, "mos": mos_of(test)}).to_parquet(folder / "pictures.parquet", index=False)
-
-    params = {"samples": profile.state_samples, "tokens_of": TOKENS_OF}
-    return ArtifactStore().make("representations", make, params=params, inputs=[data, scored, rali], code=(*REASONER, *MECHANISM, *RALI))
-
-
-TOKENS_OF = 60
-"""Test pictures of the RL domain whose single visual tokens `represent` keeps."""
-
-
-def read_pictures(profile: Profile, made: list[Picture], *, seed: int = 0) -> dict[str, np.ndarray]:
-    """The stages of `represent` for other pictures, (n, d) each; base and teacher are asked now. Nothing is stored."""
-    from rali_lab.reasoner.policy import load_policy
-    from rali_lab.reasoner.rationales import write_rationales
-
-    folders = {"base": base_path(profile), "teacher": train_teacher(profile, seed=seed).path}
-    _seed(seed)
-    answers = {who: write_rationales(*load_policy(where), made, samples=profile.state_samples) for who, where in folders.items()}
-    return _stages(made, folders, answers, fit_rali(profile, seed=seed).path / "model")
-
-
-def _stages(made: list[Picture], folders: dict[str, Path], answers: dict[str, pd.DataFrame], rali: Path) -> dict[str, np.ndarray]:
-    import torch
-
-    from rali_lab.rali.clip import load_base_clip
-    from rali_lab.rali.scorer import RaliScorer
-    from rali_lab.rali.tower import embed_pictures
-    from rali_lab.reasoner.policy import load_policy
-    from rali_lab.vision import to_pixels
-
-    pixels, clip = [p.pixels() for p in made], load_base_clip()
-    tower = load_policy(folders["base"])[0].model.vision_tower.timm_model
-    with torch.inference_mode():
-        seen = [tower.standardise(tower.statistics(to_pixels(pixels[i : i + 32]))) for i in range(0, len(pixels), 32)]
-    found = {"visual": torch.cat(seen).mean((2, 3)).numpy()}
-    for who, where in folders.items():
-        found |= {f"{who}_{place}": x for place, x in _read_states(where, made, answers[who], clip).items()}
-    return found | {"clip": embed_pictures(clip, pixels), "rali": embed_pictures(RaliScorer.load(rali).visual_, pixels)}
-
-
-def _visual_tokens(shown: list[Picture], base: Path) -> dict[str, np.ndarray]:
-    import torch
-
-    from rali_lab.reasoner.policy import load_policy
-    from rali_lab.vision import to_pixels
-
-    vlm = load_policy(base)[0].model
-    tower, pixels = vlm.vision_tower.timm_model, to_pixels([p.pixels() for p in shown])
-    with torch.inference_mode():
-        cells = tower.forward_features(pixels).flatten(2).mT
-        tokens = {"map": tower.feature_map(pixels).flatten(2).mT, "cells": cells, "projected": vlm.multi_modal_projector(cells)}
-    return {k: v.numpy() for k, v in tokens.items()}
-
-
-def _read_states(folder: Path, made: list[Picture], answers: pd.DataFrame, clip) -> dict:
-    """States and text embeddings of one model's answers, (n, d) each, averaged over the answers of a picture."""
-    from rali_lab.rali.clip import embed_texts
-    from rali_lab.reasoner.policy import load_policy
-    from rali_lab.mechanism.states import hidden_states
-
-    row = {p.id: i for i, p in enumerate(made)}
-    at = answers["picture"].map(row).to_numpy()
-    layers = {"picture": 0, "reasoning": -1, "score": -1}
-    states = hidden_states(*load_policy(folder), [made[i].pixels() for i in at], answers["text"].tolist(), layer=layers)
-    text = embed_texts(clip, answers["reasoning"].tolist())
-    states["text"] = np.where((answers["reasoning"] == "").to_numpy()[:, None], np.nan, text)
-    means = {place: pd.DataFrame(x).groupby(at).mean().reindex(range(len(made))) for place, x in states.items()}  # NaN rows are left out
-    return {place: mean.to_numpy(np.float32) for place, mean in means.items()}
-
-
-def _seed(seed: int) -> None:
+def seed_all(seed: int) -> None:
+    """Seed every generator that sampling uses."""
     from transformers import set_seed
 
     set_seed(seed)
@@ -312,7 +220,7 @@ def default_scorer(model_dir: str | None = None):
     """
     from rali_lab.rali.scorer import RaliScorer
 
-    folder = Path(model_dir) if model_dir else Path(__file__).parent / "rali" / "pretrained"
+    folder = Path(model_dir) if model_dir else Path(__file__).parent.parent / "rali" / "pretrained"
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"no RALI model in {folder}; run `make reproduce`, or give --model a folder that RaliScorer.save wrote")
     return RaliScorer.load(folder)

@@ -1,0 +1,25 @@
+"""From a profile to artefacts: what the notebooks call, step by step.
+
+Every function returns something that is computed once, stored by the hash of what went into it, and reused until an input, a
+setting or the code behind it changes (`rali_lab.lab.artifacts`).
+"""
+
+from .inside import SWAPS, SeedTables, explain, explain_controls, kept_tables_folder, read_pictures, represent, seed_tables
+from .line import (
+    NO_REASONING,
+    UNREASONED,
+    base_path,
+    default_scorer,
+    fine_tune_teacher,
+    fit_rali,
+    grpo_settings,
+    make_pictures,
+    pictures,
+    score_everything,
+    train_teacher,
+    write_reasoning,
+)
+
+__all__ = ["NO_REASONING", "SWAPS", "UNREASONED", "SeedTables", "base_path", "default_scorer", "explain", "explain_controls",
+           "fine_tune_teacher", "fit_rali", "grpo_settings", "kept_tables_folder", "make_pictures", "pictures", "read_pictures",
+           "represent", "score_everything", "seed_tables", "train_teacher", "write_reasoning"]  # fmt: skip

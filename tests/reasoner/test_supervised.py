@@ -1,0 +1,66 @@
+"""The supervised control learns ratings from the base's own words, through TRL, with the tower frozen."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from rali_lab.reasoner.prompts import parse, score_answer
+from rali_lab.reasoner.rationales import to_table
+from rali_lab.reasoner.supervised import SftSettings, fine_tune_reasoner, rated_answers
+
+SETTINGS = SftSettings(steps=2, answers_per_step=4, learning_rate=1e-3, max_completion_length=8, eval_every=2, eval_samples=1, patience=9)
+
+
+def written(pictures):
+    return to_table([p.id for p in pictures], [[score_answer(f"blur {i}", 1.0), "no form"] for i in range(len(pictures))])
+
+
+def test_words_are_kept_and_ratings_replaced(pictures):
+    rows = rated_answers(written(pictures), pictures)
+    assert rows["picture"].tolist() == [p.id for p in pictures]
+    for text, p, i in zip(rows["text"], pictures, range(6), strict=True):
+        assert parse(text).reasoning == f"blur {i}" and parse(text).rating == pytest.approx(p.mos, abs=0.005)
+
+
+def test_a_picture_without_words_is_named(pictures):
+    table = written(pictures)
+    table.loc[table["picture"] == "p2", "status"] = "broken"
+    with pytest.raises(ValueError, match="1 pictures have no well-formed answer, p2 first"):
+        rated_answers(table, pictures)
+
+
+@pytest.mark.parametrize("base", ["tiny_base", "qwen"])
+def test_everything_but_the_tower_learns(base, request, pictures, tmp_path):
+    folder = request.getfixturevalue(base)
+    curve = fine_tune_reasoner(folder, pictures[:4], rated_answers(written(pictures[:4]), pictures[:4]), pictures[4:], SETTINGS, tmp_path,
+                               report=lambda line: None)  # fmt: skip
+    before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    still = {k for k in before if torch.equal(before[k], after[k])}
+    tower = {k for k in before if "vision_tower" in k or "visual" in k}
+    assert still - tower == set() or all("embed" in k or "norm" in k or "bias" in k for k in still - tower)
+    assert tower <= still and tower
+    assert curve["step"].tolist() == [0, 2]
+    assert pd.read_csv(tmp_path / "log.csv")["loss"].notna().any()
+
+
+def test_only_the_answer_is_learned(tiny_base, pictures):
+    """TRL masks the prompt: the loss of a batch counts the answer's tokens and the end token, nothing of the question."""
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    from rali_lab.reasoner.policy import load_policy
+
+    _, processor = load_policy(tiny_base)
+    row = {"prompt": [{"role": "user", "content": "Rate."}], "completion": [{"role": "assistant", "content": score_answer("blur", 2.0)}],
+           "image": Image.fromarray(pictures[0].pixels())}  # fmt: skip
+    batch = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)([row])
+    learned = processor.tokenizer.decode(batch["labels"][batch["labels"] >= 0])
+    assert learned.startswith("<think>") and "Rate" not in learned and learned.endswith("<|end|>")
+
+
+def test_fewer_answers_than_a_step_needs_is_an_error(tiny_base, pictures, tmp_path):
+    with pytest.raises(ValueError, match="answers_per_step=4 answers, got 2"):
+        fine_tune_reasoner(tiny_base, pictures[:2], rated_answers(written(pictures[:2]), pictures[:2]), pictures[4:], SETTINGS, tmp_path)
