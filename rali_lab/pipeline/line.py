@@ -17,7 +17,7 @@ from rali_lab.profiles import Counts, Profile
 
 DATA = tuple(f"rali_lab.data.{m}" for m in ("domains", "content", "distortions", "strengths", "labels"))
 REASONER = (*(f"rali_lab.reasoner.{m}" for m in ("policy", "prompts", "rationales", "rewards", "train")), "rali_lab.vision")
-RALI = ("rali_lab.rali", "rali_lab.vision")
+RALI = (*(f"rali_lab.rali.{m}" for m in ("align", "basis", "checkpoint", "clip", "scorer", "tower")), "rali_lab.vision")
 UNREASONED = "<think></think><answer>"
 """The beginning of an answer that leaves the model no room to reason."""
 NO_REASONING = UNREASONED + '{"rating": '
