@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce publish test check lab base-model bench bench-analysis bench-mechanism figures clean
+.PHONY: help setup reproduce publish test check lab base-model bench bench-analysis bench-seeds figures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,8 +42,8 @@ bench-analysis: setup  ## time rali_lab.analysis against the n x n formula and t
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python -m rali_lab.bench_analysis
 
-bench-mechanism: setup  ## three seeds of what notebook 03 needs, with its controls (about an hour)
-	$(BIN)/python -m rali_lab.bench_mechanism --profile $(PROFILE)
+bench-seeds: setup  ## three seeds of what notebooks 03 and 08 need, with their controls (over an hour)
+	$(BIN)/python -m rali_lab.bench_seeds --profile $(PROFILE)
 
 bench: setup bench-analysis  ## three seeds of everything, and the cost of rali_lab.analysis
 	$(BIN)/python -m rali_lab.bench

@@ -125,12 +125,12 @@ print("nine cases agree")
 live = pipeline.explain(sizes, seed=seed)
 print(live)
 print("answers without reasoning or rating:", (live.path / "unread.json").read_text().replace("\n", ""))
-tables = pipeline.seed_tables(sizes, live, seed=seed)
+tables = pipeline.seed_tables(sizes, "mechanism", live, seed=seed)
 print(f"tables of seeds {tables.seeds}: {tables.origin}")
 
 # %% [markdown]
 # The probe of this seed was made here, now. Verdicts need more than one training, so the tables of several seeds are checked in, made
-# by `make bench-mechanism`, with the trainings that the controls need. The first check: does this run agree with what is checked in?
+# by `make bench-seeds`, with the trainings that the controls need. The first check: does this run agree with what is checked in?
 
 # %%
 from rali_lab.report import difference, mean_correlation, pooled
@@ -148,7 +148,7 @@ both = [mean_correlation([conditions(t, "teacher")], "as written", role=None, n_
 print("teacher as written, this run:   ", both[0])
 print("teacher as written, checked in: ", both[1])
 nb.checks.expect("the checked-in tables tell the same story as this run (difference of PLCC)", abs(both[0].value - both[1].value), high=0.1,
-                 if_missed="the tables belong to an older teacher: run `make bench-mechanism`")
+                 if_missed="the tables belong to an older teacher: run `make bench-seeds`")
 
 # %% [markdown]
 # ## 3 · Where the score tokens look
@@ -299,7 +299,7 @@ nb.ledger.record("mechanism.rl_shift", **weight_verdict(weight_gap("teacher", "b
 if tables.controls:
     nb.ledger.record("mechanism.rl_not_sft", **weight_verdict(weight_gap("teacher", "supervised"), ["teacher", "supervised"]))
 else:
-    nb.ledger.not_testable("mechanism.rl_not_sft", "needs the supervised control: make bench-mechanism")
+    nb.ledger.not_testable("mechanism.rl_not_sft", "needs the supervised control: make bench-seeds")
 
 # %% [markdown]
 # ## 6 · How much is in the words at all?
@@ -355,7 +355,7 @@ if tables.controls:
                       "03_training", trained))
 else:
     for id in ("teacher.rl_over_sft", "mechanism.reasoning_off_trained"):
-        nb.ledger.not_testable(id, "needs trainings of its own: make bench-mechanism")
+        nb.ledger.not_testable(id, "needs trainings of its own: make bench-seeds")
 
 # %% [markdown]
 # ## 8 · Swapping the language modules
@@ -390,7 +390,7 @@ if tables.controls:
                                    bands=["photo | base"], note="vision side | language module; grey: with a module of the base model"),
                       "03_swap", swaps))
 else:
-    nb.ledger.not_testable("mechanism.module_swap", "needs a second teacher: make bench-mechanism")
+    nb.ledger.not_testable("mechanism.module_swap", "needs a second teacher: make bench-seeds")
 
 # %% [markdown]
 # ## If it went differently

@@ -1,4 +1,7 @@
-"""The baseline that the paper leaves out: a ridge regression on the teacher's own frozen visual features."""
+"""Baselines that the paper leaves out: plain regressions on the very features that RALI, or the teacher, starts from.
+
+Every regression is fitted on scored pictures, chooses its settings by cross-validation over sources, and predicts new ones.
+"""
 
 from __future__ import annotations
 
@@ -70,3 +73,85 @@ def ridge_path(X: np.ndarray, y: np.ndarray, X_new: np.ndarray) -> np.ndarray:
     u, s, vt = np.linalg.svd((X - mean) / std, full_matrices=False)
     shrunk = s / (s**2 + ALPHAS[:, None]) * (u.T @ (y - y.mean()))
     return y.mean() + shrunk @ (vt @ ((X_new - mean) / std).T)
+
+
+def read_scores(name: str, Z: np.ndarray, mos: np.ndarray, groups: Sequence[str], Z_new: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """A score read from features by one of `READOUTS`.
+
+    Parameters
+    ----------
+    name : "ridge", "knn", "kernel_ridge", "svr", "mlp" or "isotonic" (of the first principal component).
+    Z, mos, groups : (n, d), (n,) and (n,), for training; a source is never on both sides of a fold. Z_new : (m, d).
+
+    Returns
+    -------
+    (m,) predicted scores.
+
+    >>> rng = np.random.default_rng(0)
+    >>> Z = rng.normal(size=(60, 3)) * [5, 1, 1]
+    >>> [bool(np.corrcoef(read_scores(r, Z, Z[:, 0], list("abcde") * 12, Z), Z[:, 0])[0, 1] > 0.9) for r in READOUTS]
+    [True, True, True, True, True, True]
+    """
+    if name not in READOUTS:
+        raise ValueError(f"unknown readout {name!r}; known: {', '.join(READOUTS)}")
+    if name == "ridge":
+        return ridge_scores(Z, mos, groups, Z_new)
+    if name == "isotonic":
+        return _isotonic(Z, mos, Z_new)
+    from sklearn.model_selection import GridSearchCV, GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model, grid = _regressor(name, seed)
+    folds = GroupKFold(min(5, len(set(groups))))
+    search = GridSearchCV(make_pipeline(StandardScaler(), model), grid, cv=folds, scoring="neg_mean_squared_error")
+    mean = float(np.mean(mos))  # kernel ridge has no intercept
+    return mean + search.fit(Z, np.asarray(mos) - mean, groups=list(groups)).predict(Z_new)
+
+
+READOUTS = ("ridge", "knn", "kernel_ridge", "svr", "mlp", "isotonic")
+
+
+def _regressor(name: str, seed: int):
+    """A regressor of scikit-learn and the settings to choose from, named as inside a pipeline."""
+    from sklearn.kernel_ridge import KernelRidge
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.neural_network import MLPRegressor
+    from sklearn.svm import SVR
+
+    wide = np.logspace(-4, -1, 4)
+    if name == "knn":
+        return KNeighborsRegressor(weights="distance"), {"kneighborsregressor__n_neighbors": [3, 5, 10, 20, 40]}
+    if name == "kernel_ridge":
+        return KernelRidge(kernel="rbf"), {"kernelridge__alpha": [0.01, 0.1, 1.0], "kernelridge__gamma": wide}
+    if name == "svr":
+        return SVR(), {"svr__C": [0.1, 1.0, 10.0], "svr__gamma": wide}
+    small = MLPRegressor(hidden_layer_sizes=(32,), solver="lbfgs", max_iter=300, random_state=seed)
+    return small, {"mlpregressor__alpha": [1.0, 10.0, 100.0]}
+
+
+def _isotonic(Z: np.ndarray, mos: np.ndarray, Z_new: np.ndarray) -> np.ndarray:
+    from sklearn.decomposition import PCA
+    from sklearn.isotonic import IsotonicRegression
+
+    first = PCA(1).fit(Z)
+    x, x_new = first.transform(Z)[:, 0], first.transform(Z_new)[:, 0]
+    return IsotonicRegression(increasing="auto", out_of_bounds="clip").fit(x, mos).predict(x_new)
+
+
+@torch.inference_mode()
+def brisque_features(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Natural scene statistics of BRISQUE (Mittal et al., IEEE TIP 2012): (n, 36) float64, from `piq`.
+
+    The published regressor was trained on LIVE and its weights would have to be fetched; retrain one with ``read_scores("svr", ...)``.
+    """
+    from piq.brisque import _natural_scene_statistics
+    from piq.functional import imresize, rgb2yiq
+
+    rows = []
+    for picture in pictures:
+        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
+        x = torch.round(rgb2yiq(x)[:, :1])  # as in the original, which keeps 8 bits
+        half = imresize(x, sizes=(x.shape[2] // 2, x.shape[3] // 2))
+        rows.append(torch.cat([_natural_scene_statistics(scale, 7, 7 / 6) for scale in (x, half)], dim=-1)[0])
+    return torch.stack(rows).double().numpy()

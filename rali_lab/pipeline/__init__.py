@@ -4,7 +4,8 @@ Every function returns something that is computed once, stored by the hash of wh
 setting or the code behind it changes (`rali_lab.lab.artifacts`).
 """
 
-from .inside import SWAPS, SeedTables, explain, explain_controls, kept_tables_folder, read_pictures, represent, seed_tables
+from .ablate import ablate, ablate_controls
+from .inside import SWAPS, explain, explain_controls, read_pictures, represent
 from .line import (
     NO_REASONING,
     UNREASONED,
@@ -19,7 +20,8 @@ from .line import (
     train_teacher,
     write_reasoning,
 )
+from .seeds import SeedTables, kept_tables_folder, seed_tables
 
-__all__ = ["NO_REASONING", "SWAPS", "UNREASONED", "SeedTables", "base_path", "default_scorer", "explain", "explain_controls",
-           "fine_tune_teacher", "fit_rali", "grpo_settings", "kept_tables_folder", "make_pictures", "pictures", "read_pictures",
-           "represent", "score_everything", "seed_tables", "train_teacher", "write_reasoning"]  # fmt: skip
+__all__ = ["NO_REASONING", "SWAPS", "UNREASONED", "SeedTables", "ablate", "ablate_controls", "base_path", "default_scorer",
+           "explain", "explain_controls", "fine_tune_teacher", "fit_rali", "grpo_settings", "kept_tables_folder", "make_pictures",
+           "pictures", "read_pictures", "represent", "score_everything", "seed_tables", "train_teacher", "write_reasoning"]  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +141,7 @@ def explain_controls(profile: Profile, *, seed: int = 0, report=print) -> Artifa
     """What the controls say: the tables of `explain` for a supervised model, and scores.parquet (method, picture, ...) of these:
 
     `unreasoned`, trained and asked without reasoning; `VISION|LANGUAGE` for modules trained on `photo`, on `procedural` or not at all
-    (`base`). Three trainings beside the teacher's, so this is run by a command of its own (`make bench-mechanism`).
+    (`base`). Three trainings beside the teacher's, so this is run by a command of its own (`make bench-seeds`).
     """
     data, teacher = make_pictures(profile), train_teacher(profile, seed=seed, report=report)
     supervised = fine_tune_teacher(profile, seed=seed, report=report)
@@ -169,38 +168,6 @@ def explain_controls(profile: Profile, *, seed: int = 0, report=print) -> Artifa
 SWAPS = (("photo", "photo"), ("photo", "procedural"), ("procedural", "procedural"), ("procedural", "photo"), ("photo", "base"),
          ("base", "photo"), ("base", "base"))  # fmt: skip
 """Where the vision side and the language module of a combined model come from; the last three are controls."""
-
-
-@dataclass(frozen=True)
-class SeedTables:
-    """Tables of `explain` and `explain_controls`, a list with one per seed for each name; `scores` is missing without controls."""
-
-    seeds: list[int]
-    tables: dict[str, list[pd.DataFrame]]
-    origin: str
-
-    def __getitem__(self, name: str) -> list[pd.DataFrame]:
-        return self.tables[name]
-
-    @property
-    def controls(self) -> bool:
-        return "scores" in self.tables
-
-
-def kept_tables_folder(profile: Profile) -> Path:
-    """Where `make bench-mechanism` puts the tables of several seeds."""
-    return Path(__file__).resolve().parents[2] / "docs" / "results" / f"{profile.name}-mechanism"
-
-
-def seed_tables(profile: Profile, live: Artifact, *, seed: int = 0) -> SeedTables:
-    """The checked-in tables of several seeds, or, for a profile that has none, those of one `live` run of `explain`."""
-    folder = kept_tables_folder(profile)
-    if (about := folder / "provenance.json").exists():
-        known = json.loads(about.read_text())
-        whole = {file.stem: pd.read_parquet(file) for file in sorted(folder.glob("*.parquet"))}
-        tables = {name: [t[t["seed"] == s].reset_index(drop=True) for s in known["seeds"]] for name, t in whole.items()}
-        return SeedTables(known["seeds"], tables, f"{known['made_by']}, commit {(known['commit'] or 'unknown')[:7]}, {known['device']}")
-    return SeedTables([seed], {name: [pd.read_parquet(live.path / f"{name}.parquet")] for name in PROBE_TABLES}, "this run alone")
 
 
 def _probed(everything: list[Picture], profile: Profile) -> list[Picture]:

@@ -23,7 +23,7 @@ class Compressor(TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    n_components : dimensions kept, 1..min(n, d). The paper keeps 512 of 768.
+    n_components : dimensions kept, 1..min(n, d). The paper keeps 512 of 768. None leaves embeddings as they are (an ablation).
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Compressor(TransformerMixin, BaseEstimator):
     ((50, 2), 1.0)
     """
 
-    def __init__(self, n_components: int = 64) -> None:
+    def __init__(self, n_components: int | None = 64) -> None:
         self.n_components = n_components
 
     def fit(self, z: np.ndarray, y: object = None) -> Compressor:
@@ -50,6 +50,10 @@ class Compressor(TransformerMixin, BaseEstimator):
         from sklearn.preprocessing import StandardScaler
 
         z = _matrix(z)
+        if self.n_components is None:
+            d = z.shape[1]
+            self.mean_, self.scale_, self.components_, self.explained_share_ = np.zeros(d), np.ones(d), np.eye(d), 1.0
+            return self
         if not 1 <= self.n_components <= min(z.shape):
             raise ValueError(
                 f"n_components={self.n_components} must be 1..{min(z.shape)} for embeddings of shape {z.shape}; "

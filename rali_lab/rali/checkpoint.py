@@ -103,7 +103,8 @@ def _architecture(visual: nn.Module) -> dict[str, str | int]:
 
 
 def _expected_shapes(visual: nn.Module, scorer: RaliScorer) -> dict[str, tuple[int, ...]]:
-    d, k, n = visual.head[-1].out_features, scorer.n_components, scorer.n_basis
+    d, n = visual.head[-1].out_features, scorer.n_basis
+    k = scorer.n_components or d
     shapes = {f"visual.{name}": tuple(t.shape) for name, t in visual.state_dict().items()}
     return shapes | {
         "pca.mean": (d,),

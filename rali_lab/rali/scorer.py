@@ -31,7 +31,7 @@ class RaliScorer(BaseEstimator):
 
     Parameters
     ----------
-    n_components : dimensions kept by PCA (paper: 512 of 768).
+    n_components : dimensions kept by PCA (paper: 512 of 768); None for no PCA.
     n_bins, n_basis : N and K of the binned k-means (paper: 240, 250). tau : temperature of the softmax.
     fine_tune_epochs, fine_tune_lr : of fitting basis vectors and scores end to end by the squared error; 0 epochs: none.
     random_state : seed of k-means and of the shuffling.
@@ -53,7 +53,7 @@ class RaliScorer(BaseEstimator):
     def __init__(
         self,
         *,
-        n_components: int = 64,
+        n_components: int | None = 64,
         n_bins: int = 240,
         n_basis: int = 250,
         tau: float = TAU,

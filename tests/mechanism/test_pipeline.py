@@ -7,8 +7,8 @@ import json
 import pandas as pd
 import pytest
 
-from rali_lab import bench_mechanism, pipeline
-from rali_lab.pipeline import inside
+from rali_lab import bench_seeds, pipeline
+from rali_lab.pipeline import seeds
 from rali_lab.profiles import Profile
 
 MINI = Profile(
@@ -23,13 +23,13 @@ def checked_in(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mini")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RALI_LAB_ARTIFACTS", str(folder / "artifacts"))
-        patch.setattr(bench_mechanism, "get_profile", lambda name: MINI)
-        patch.setattr(inside, "kept_tables_folder", lambda profile: folder / "kept")
-        patch.setattr(pipeline, "kept_tables_folder", lambda profile: folder / "kept")
+        patch.setattr(bench_seeds, "get_profile", lambda name: MINI)
+        patch.setattr(seeds, "kept_tables_folder", lambda profile, study: folder / study)
+        patch.setattr(pipeline, "kept_tables_folder", lambda profile, study: folder / study)
         live = pipeline.explain(MINI, report=lambda line: None)
-        alone = pipeline.seed_tables(MINI, live)
-        bench_mechanism.main(["--profile", "mini", "--seeds", "0"])
-        yield live, alone, pipeline.seed_tables(MINI, live), folder / "kept"
+        alone = pipeline.seed_tables(MINI, "mechanism", live)
+        bench_seeds.main(["--profile", "mini", "--seeds", "0", "--studies", "mechanism"])
+        yield live, alone, pipeline.seed_tables(MINI, "mechanism", live), folder / "mechanism"
 
 
 def test_a_profile_without_tables_has_its_own_run_and_no_controls(checked_in):
@@ -46,7 +46,7 @@ def test_checked_in_tables_hold_every_model_and_combination(checked_in):
     assert mine["score"].to_numpy() == pytest.approx(theirs["score"].to_numpy(), abs=1e-4, nan_ok=True)
     assert mine["picture"].tolist() == theirs["picture"].astype(str).tolist() and len(mine) == 13 * 12
     about = json.loads((folder / "provenance.json").read_text())
-    assert about["made_by"] == "make bench-mechanism" and about["seeds"] == [0] and len(about["artefacts"]["0"]) == 2
+    assert about["made_by"] == "make bench-seeds" and about["seeds"] == [0] and len(about["artefacts"]["0"]) == 2
 
 
 def test_exchanging_a_module_with_itself_changes_nothing(checked_in):

@@ -1,0 +1,45 @@
+"""What takes several trainings, over several seeds: `python -m rali_lab.bench_seeds` (what `make bench-seeds` runs).
+
+Per seed the teacher and its controls are trained: one without reasoning, one on another domain, a supervised one (some 20 minutes a seed
+on two cores). What they score goes as small tables into docs/results/<profile>-<study>/, where notebooks 03 and 08 find them. Everything
+made is kept, so a killed run resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from rali_lab import pipeline
+from rali_lab.lab.provenance import stamp
+from rali_lab.pipeline.seeds import keep, read_tables
+from rali_lab.profiles import get_profile
+
+STUDIES = {
+    "mechanism": (pipeline.explain, pipeline.explain_controls),
+    "ablations": (pipeline.ablate, pipeline.ablate_controls),
+}
+"""Studies and the steps whose tables they keep."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="tiny")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
+    args = parser.parse_args(argv)
+    profile = get_profile(args.profile)
+    for study in args.studies:
+        parts, keys = {}, {}
+        for seed in args.seeds:
+            for step in STUDIES[study]:
+                made = step(profile, seed=seed)
+                print(study, seed, made, flush=True)
+                keys.setdefault(str(seed), []).append(made.key)
+                for name, table in read_tables(made).items():
+                    parts.setdefault(name, []).append(table.assign(seed=seed))
+        about = {"made_by": "make bench-seeds", "profile": args.profile, "seeds": args.seeds, "artefacts": keys, **stamp()}
+        keep(pipeline.kept_tables_folder(profile, study), parts, about)
+
+
+if __name__ == "__main__":
+    main()

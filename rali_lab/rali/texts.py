@@ -1,0 +1,59 @@
+"""What to align pictures with instead of the teacher's reasoning: sabotage that tells which part of the text matters.
+
+Every function takes the texts of n pictures, a list of strings each, and gives as many; nothing depends on the pictures.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+
+import numpy as np
+
+Texts = list[list[str]]
+
+
+def shuffled(texts: Sequence[Sequence[str]], seed: int = 0) -> Texts:
+    """Every picture gets the texts of another one.
+
+    >>> shuffled([["a"], ["b"], ["c"]])
+    [['c'], ['a'], ['b']]
+    """
+    if len(texts) < 2:
+        raise ValueError(f"nothing to exchange: {len(texts)} pictures; give at least two")
+    order = np.random.default_rng(seed).permutation(len(texts))
+    giver = np.empty(len(texts), dtype=int)
+    giver[order] = np.roll(order, 1)  # one cycle through all: nobody keeps its own
+    return [list(texts[i]) for i in giver]
+
+
+def random_words(texts: Sequence[Sequence[str]], seed: int = 0) -> Texts:
+    """Words of all texts, drawn at random by how often they occur, as many as each text had.
+
+    >>> [[len(t.split()) for t in own] for own in random_words([["slight blur ."], ["noise ."]])]
+    [[3], [2]]
+    """
+    rng = np.random.default_rng(seed)
+    words = [w for own in texts for t in own for w in t.split()]
+    return [[" ".join(rng.choice(words, len(t.split()))) for t in own] for own in texts]
+
+
+def noise(texts: Sequence[Sequence[str]], seed: int = 0) -> Texts:
+    """Random letters and spaces, as many characters as each text had.
+
+    >>> [len(t) for t in noise([["slight blur"], ["noise"]])[0]]
+    [11]
+    """
+    rng, letters = np.random.default_rng(seed), [*string.ascii_lowercase, " ", " ", " ", " "]
+    return [["".join(rng.choice(letters, max(1, len(t)))) for t in own] for own in texts]
+
+
+def score_only(texts: Sequence[Sequence[str]], mos: Sequence[float]) -> Texts:
+    """The opinion score to one decimal and not a word: "4.2".
+
+    >>> score_only([["slight blur"], ["noise"]], [4.23, 2.0])
+    [['4.2'], ['2.0']]
+    """
+    if len(texts) != len(mos):
+        raise ValueError(f"{len(texts)} pictures but {len(mos)} scores; give one score for every picture")
+    return [[f"{m:.1f}"] for m in mos]
