@@ -102,7 +102,7 @@ def read_scores(name: str, Z: np.ndarray, mos: np.ndarray, groups: Sequence[str]
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model, grid = _regressor(name, seed)
+    model, grid = _regressor(name, seed, len(Z))
     folds = GroupKFold(min(5, len(set(groups))))
     search = GridSearchCV(make_pipeline(StandardScaler(), model), grid, cv=folds, scoring="neg_mean_squared_error")
     mean = float(np.mean(mos))  # kernel ridge has no intercept
@@ -112,7 +112,7 @@ def read_scores(name: str, Z: np.ndarray, mos: np.ndarray, groups: Sequence[str]
 READOUTS = ("ridge", "knn", "kernel_ridge", "svr", "mlp", "isotonic")
 
 
-def _regressor(name: str, seed: int):
+def _regressor(name: str, seed: int, n: int):
     """A regressor of scikit-learn and the settings to choose from, named as inside a pipeline."""
     from sklearn.kernel_ridge import KernelRidge
     from sklearn.neighbors import KNeighborsRegressor
@@ -121,13 +121,13 @@ def _regressor(name: str, seed: int):
 
     wide = np.logspace(-4, -1, 4)
     if name == "knn":
-        return KNeighborsRegressor(weights="distance"), {"kneighborsregressor__n_neighbors": [3, 5, 10, 20, 40]}
+        return KNeighborsRegressor(weights="distance"), {"kneighborsregressor__n_neighbors": [k for k in (3, 5, 10, 20, 40) if k <= n // 2]}
     if name == "kernel_ridge":
         return KernelRidge(kernel="rbf"), {"kernelridge__alpha": [0.01, 0.1, 1.0], "kernelridge__gamma": wide}
     if name == "svr":
         return SVR(), {"svr__C": [0.1, 1.0, 10.0], "svr__gamma": wide}
-    small = MLPRegressor(hidden_layer_sizes=(32,), solver="lbfgs", max_iter=300, random_state=seed)
-    return small, {"mlpregressor__alpha": [1.0, 10.0, 100.0]}
+    small = MLPRegressor(hidden_layer_sizes=(32,), learning_rate_init=3e-3, max_iter=500, early_stopping=True, random_state=seed)
+    return small, {"mlpregressor__alpha": [0.1, 1.0, 10.0]}
 
 
 def _isotonic(Z: np.ndarray, mos: np.ndarray, Z_new: np.ndarray) -> np.ndarray:
@@ -136,7 +136,8 @@ def _isotonic(Z: np.ndarray, mos: np.ndarray, Z_new: np.ndarray) -> np.ndarray:
 
     first = PCA(1).fit(Z)
     x, x_new = first.transform(Z)[:, 0], first.transform(Z_new)[:, 0]
-    return IsotonicRegression(increasing="auto", out_of_bounds="clip").fit(x, mos).predict(x_new)
+    rising = bool(np.corrcoef(x, mos)[0, 1] >= 0)
+    return IsotonicRegression(increasing=rising, out_of_bounds="clip").fit(x, mos).predict(x_new)
 
 
 @torch.inference_mode()

@@ -32,11 +32,13 @@ KINDS = ["sink", "picture", "picture", "prompt", "reasoning", "format", "score"]
 SHARES = pd.DataFrame(
     [{"method": m, "group": g, "share": 1 / 6, "per_token": 1.0} for m in ("base", "teacher") for g in dict.fromkeys(KINDS)]
 )
+SWEEP = pd.DataFrame({"setting": ["tau"] * 3, "at": [0.1, 1.0, 10.0], "pictures": "validation", "value": [0.5, 0.7, 0.6]})
 EFFECTS = RESULTS.rename(columns={"domain": "effect"}).assign(method=lambda d: d["method"].replace("rali", "teacher"))
 FIGURES = {
     "score_attention": lambda: plotting.plot_score_attention([*"abcdef$"], KINDS, RNG.random((2, 3, 7))),
     "picture_attention": lambda: plotting.plot_picture_attention(PICTURES[:2], RNG.random((2, 4, 4)), ["a", "b"]),
     "shares": lambda: plotting.plot_token_shares(SHARES, note="n"),
+    "sweeps": lambda: plotting.plot_sweeps(SWEEP, chosen={"tau": 1.0}),
     "effects": lambda: plotting.plot_effects(EFFECTS, xlabel="PLCC", bands=["photo"], xlim=(0, 1)),
     "dots": lambda: plotting.plot_dot_interval(RESULTS, note="1 seed"),
     "training": lambda: plotting.plot_training_curves(HISTORY, targets={"plcc": 0.85}),

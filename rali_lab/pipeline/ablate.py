@@ -30,8 +30,10 @@ def ablate(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = p
     """scores.parquet (method, picture, domain, source, mos, score) of RALI, of each ablation and baseline, and choices.json.
 
     Methods: `rali`; without a piece (`no_alignment`, `no_pca`, `no_binned_kmeans`, `no_fine_tuning`, `no_augmentation`); aligned with other
-    texts (`text_shuffled`, `text_words`, `text_noise`, `text_score`, `text_base`); other readouts of the aligned (`aligned_ridge`, ...)
-    and of the unaligned features (`unaligned_ridge`, ...); other weights on the same basis (`dynamic_nearest`, ...); `brisque`.
+    texts (`text_shuffled`, `text_words`, `text_noise`, `text_score`, `text_base`); the same from an image side that never met a word
+    (`fresh_rali`, `fresh_no_alignment`, `fresh_shuffled`, `fresh_noise`, `fresh_score`); other readouts of the aligned features
+    (`aligned_ridge`, ...), of those before alignment (`unaligned_ridge`, ...) and of the trunk's (`raw_ridge`, ...); other weights on the
+    same basis (`dynamic_nearest`, ...); `brisque`.
     """
     data, reasoning, rali = make_pictures(profile), write_reasoning(profile, seed=seed), fit_rali(profile, seed=seed)
     naturalness = _naturalness(data)
@@ -54,6 +56,9 @@ def ablate(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = p
         study.readers(rali.path / "model", np.load(naturalness.path / "features.npz"))
         for method, texts in words.items():
             study.aligned_with(method, texts)
+        fresh = {"fresh_rali": own} | {f"fresh_{k}": words[f"text_{k}"] for k in ("shuffled", "noise", "score")}
+        for method, texts in fresh.items():
+            study.aligned_with(method, texts, fresh=True)
         study.table().to_parquet(folder / "scores.parquet", index=False)
 
     params = {"align": profile.align, "rali": profile.rali, "seed": seed, "samples": profile.rationale_samples}
@@ -108,18 +113,30 @@ def _naturalness(data: Artifact) -> Artifact:
         parts = _parts(load_pictures(data.path))
         np.savez(folder / "features.npz", **{k: brisque_features([p.pixels() for p in parts[k]]) for k in ("train", "test")})
 
-    return ArtifactStore().make("naturalness", make, inputs=[data], code=("rali_lab.baselines",))
+    return ArtifactStore().make("naturalness", make, params={}, inputs=[data], code=("rali_lab.baselines",))
 
 
 class _Study:
-    """Scores on the test pictures, variant by variant, all fitted on the same training pictures."""
+    """Scores on the test pictures, variant by variant, all fitted on the same training pictures.
+
+    Only heads are trained, so the trunk's statistics of all pictures are computed once.
+    """
 
     def __init__(self, profile: Profile, parts: Parts, seed: int, report: Callable[[str], None]) -> None:
+        import torch
+
+        from rali_lab.rali.clip import load_base_clip
+        from rali_lab.rali.tower import encode
+
         self.profile, self.parts, self.seed, self.report = profile, parts, seed, report
         self.pixels = {k: [p.pixels() for p in v] for k, v in parts.items()}
         self.mos = {k: mos_of(v) for k, v in parts.items()}
         self.sources = [p.source for p in parts["train"]]
         self.scores: dict[str, np.ndarray] = {}
+        trunk = load_base_clip().visual.trunk
+        with torch.inference_mode():
+            seen = {k: torch.cat([encode(trunk, v[i : i + 16]) for i in range(0, len(v), 16)]) for k, v in self.pixels.items()}
+        self.statistics = {k: x * trunk.stat_std + trunk.stat_mean for k, x in seen.items()}
 
     def table(self) -> pd.DataFrame:
         test = self.parts["test"]
@@ -127,15 +144,15 @@ class _Study:
                               "mos": self.mos["test"]})  # fmt: skip
         return pd.concat([about.assign(method=m, score=s) for m, s in self.scores.items()], ignore_index=True)
 
-    def aligned_with(self, method: str, texts: dict[str, list[list[str]]]) -> None:
-        """Align anew with other texts and fit RALI on top."""
+    def aligned_with(self, method: str, texts: dict[str, list[list[str]]], *, fresh: bool = False) -> None:
+        """Align anew with other texts and fit RALI on top; `fresh` starts from a random head instead of the pretrained one."""
         from rali_lab.rali.align import align
-        from rali_lab.rali.clip import load_base_clip
+        from rali_lab.rali.clip import build_clip, load_base_clip
 
         self.report(f"aligning: {method}")
-        model = load_base_clip()
-        align(model, self.pixels["train"], texts["train"], seed=self.seed, **self.profile.align)
-        self._fit(method, self._embed(model))
+        model = build_clip(seed=self.seed)[0] if fresh else load_base_clip()
+        align(model, self.pixels["train"], texts["train"], seed=self.seed, **({} if fresh else self.profile.align))
+        self._fit(method, self._embed(model.visual))
 
     def readers(self, rali: Path, naturalness) -> None:
         """Everything that needs no new alignment."""
@@ -143,15 +160,16 @@ class _Study:
         from rali_lab.rali.clip import load_base_clip
         from rali_lab.rali.scorer import RaliScorer
 
-        self.report("embedding")
-        aligned, unaligned = self._embed(RaliScorer.load(rali).visual_), self._embed(load_base_clip())
+        aligned, unaligned = self._embed(RaliScorer.load(rali).visual_), self._embed(load_base_clip().visual)
+        raw = {k: x.double().numpy() for k, x in self.statistics.items()}
         full = self._fit("rali", aligned)
         self._fit("no_alignment", unaligned)
+        self._fit("fresh_no_alignment", raw)
         self._fit("no_pca", aligned, n_components=None)
         self._fit("no_binned_kmeans", aligned, n_bins=1)
         self._fit("no_fine_tuning", aligned, fine_tune_epochs=0)
         self._fit("conditional_means", aligned, fine_tune_epochs=0, n_basis=_filled(self.mos["train"], self.profile.rali["n_bins"]))
-        for kind, z in (("aligned", aligned), ("unaligned", unaligned)):
+        for kind, z in (("aligned", aligned), ("unaligned", unaligned), ("raw", raw)):
             for readout in READOUTS:
                 self.report(f"{readout} on {kind} features")
                 self.scores[f"{kind}_{readout}"] = self._read(readout, z)
@@ -184,10 +202,14 @@ class _Study:
                 score[domain == name] = weigh(x["test"][domain == name]) @ scorer.scores_
             self.scores[method] = score
 
-    def _embed(self, model) -> dict[str, np.ndarray]:
-        from rali_lab.rali.tower import embed_pictures
+    def _embed(self, visual) -> dict[str, np.ndarray]:
+        """Embeddings of all pictures, (n, d) of length 1 each, by the head of an image side whose trunk is the frozen one."""
+        import torch
 
-        return {k: embed_pictures(model, v) for k, v in self.pixels.items()}
+        trunk = visual.trunk
+        with torch.inference_mode():
+            z = {k: visual.head((x - trunk.stat_mean) / trunk.stat_std) for k, x in self.statistics.items()}
+        return {k: torch.nn.functional.normalize(x, dim=-1).numpy() for k, x in z.items()}
 
     def _fit(self, method: str, z: dict[str, np.ndarray], **changes: object):
         from rali_lab.rali.scorer import RaliScorer

@@ -11,7 +11,8 @@ from .charts import (
     plot_training_curves,
 )
 from .drawing import plot_basis, plot_pipeline
-from .mechanism import plot_effects, plot_picture_attention, plot_score_attention, plot_token_shares
+from .effects import plot_effects, plot_sweeps
+from .mechanism import plot_picture_attention, plot_score_attention, plot_token_shares
 from .pictures import plot_distortion_sheet, plot_pictures_grid
 from .style import DOMAINS, METHODS, Look, look, save_figure, use_style
 
@@ -31,6 +32,7 @@ __all__ = [
     "plot_pipeline",
     "plot_score_attention",
     "plot_score_scatter",
+    "plot_sweeps",
     "plot_token_shares",
     "plot_training_curves",
     "save_figure",

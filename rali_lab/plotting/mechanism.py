@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .style import GRID, INK, METHODS, MUTED, caption, look, panels, styled
+from .style import INK, METHODS, caption, look, panels, styled
 
 GROUPS = {"sink": "#9ca3af", "picture": "#44aa99", "prompt": "#ddcc77", "reasoning": "#332288", "format": "#cc6677", "score": "#aa4499"}
 """Colour of every kind of token (`rali_lab.mechanism.GROUPS`), one meaning in all figures."""
@@ -131,50 +131,6 @@ def plot_token_shares(data: pd.DataFrame, *, note: str = "") -> Figure:
     right.grid(axis="x", visible=False)
     right.legend()
     fig.legend(handles=[Patch(color=c, label=g) for g, c in GROUPS.items()], loc="outside upper center", ncols=len(GROUPS))
-    if note:
-        caption(fig, note)
-    return fig
-
-
-@styled
-def plot_effects(
-    data: pd.DataFrame,
-    *,
-    xlabel: str,
-    reference: float | None = 0.0,
-    bands: Sequence[str] = (),
-    xlim: tuple[float, float] | None = None,
-    note: str = "",
-) -> Figure:
-    """Effects with their intervals: what was done down, one mark per method, a dashed line at `reference`.
-
-    Parameters
-    ----------
-    data : columns effect, method, value, ci_low, ci_high; rows are drawn in the order in which effects first occur
-    bands : effects that begin a new block (a thin line is drawn above them). xlim : ends of the axis, where it has natural ones
-    """
-    effects = list(dict.fromkeys(data["effect"]))
-    methods = [m for m in METHODS if m in set(data["method"])]
-    step = 0.8 / max(len(methods), 2)
-    fig = Figure(figsize=(7.6, 1.1 + len(effects) * (0.2 + 0.16 * len(methods))), layout="constrained")
-    ax = fig.subplots()
-    for k, method in enumerate(methods):
-        rows, style = data[data["method"] == method], look(method)
-        y = np.array([effects.index(e) for e in rows["effect"]]) + (k - (len(methods) - 1) / 2) * step
-        around = np.stack([rows["value"] - rows["ci_low"], rows["ci_high"] - rows["value"]]).clip(0)
-        ax.errorbar(rows["value"], y, xerr=around, fmt=style.marker, color=style.color, label=style.label, ms=5, lw=1.4, capsize=0)
-    for i in range(len(effects)):
-        if i % 2:
-            ax.axhspan(i - 0.5, i + 0.5, color=GRID, alpha=0.45, lw=0)
-        if effects[i] in bands:
-            ax.axhline(i - 0.5, color=MUTED, lw=0.8)
-    if reference is not None:
-        ax.axvline(reference, color=INK, lw=1, ls="--")
-    ax.set(yticks=range(len(effects)), yticklabels=effects, ylim=(len(effects) - 0.5, -0.5), xlabel=xlabel)
-    ax.grid(axis="y", visible=False)
-    if xlim is not None:
-        ax.set_xlim(*xlim)
-    fig.legend(loc="outside upper center", ncols=min(4, len(methods)))
     if note:
         caption(fig, note)
     return fig

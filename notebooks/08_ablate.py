@@ -1,0 +1,310 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 08 · Ablate: which piece of RALI earns its place?
+#
+# **The question.** RALI is a chain: align, compress, bin, weigh, fine-tune. The paper's Table 4 takes one link out at a time and the score
+# falls each time. It does not say what a plain regression on the same features would have done, nor what happens when the words are
+# wrong. Which links matter here, and is it the *content* of the reasoning that helps?
+#
+# **What you'll do**
+# - take every piece out, over three seeds, with paired intervals;
+# - align with shuffled words, random words, noise and bare scores;
+# - start once from an image side that knows quality words already, and once from one that never met a word;
+# - read the same features with ridge, neighbours, kernels and a small network;
+# - let every picture choose its own basis vectors.
+#
+# **What you'll learn**: why an ablation needs a control; why a strong start hides an effect; what a baseline on the *same* features says.
+#
+# **What you need**: notebooks 06 and 07; basic Python.
+#
+# | in | out |
+# |---|---|
+# | RALI, rationales, pictures (artefacts), tables of three seeds (docs/results) | scores of every variant (artefact), figures `08_*`, verdicts in `claims.json` |
+#
+# The measured time of the last published run stands in the README's table of notebooks.
+
+# %% tags=["parameters"]
+profile = "tiny"
+seed = 0
+out_dir = "runs/tiny"
+
+# %%
+import numpy as np
+import pandas as pd
+
+from rali_lab import pipeline
+from rali_lab.lab.notebook import open_notebook
+from rali_lab.profiles import get_profile
+
+nb = open_notebook("08", profile=profile, out_dir=out_dir)
+sizes = get_profile(profile)
+
+# %% [markdown]
+# ## 1 · Why pairs, in small numbers
+#
+# Two methods rate the same 60 pictures and are fooled by the same hard ones; B is a little noisier. Draw pictures again and again: how far
+# does A's correlation spread, and how far the *difference* of the two? What both get wrong cancels in the difference.
+
+# %%
+rng = np.random.default_rng(0)
+mos = rng.uniform(1, 5, 60)
+hard = rng.normal(0, 0.9, 60)  # what both methods get wrong
+a, b = mos + hard + rng.normal(0, 0.15, 60), mos + hard + rng.normal(0, 0.30, 60)
+draws = [rng.integers(0, 60, 60) for _ in range(1000)]
+r = np.array([[np.corrcoef(x[d], mos[d])[0, 1] for x in (a, b)] for d in draws])
+print("width of A's interval:         ", round(float(np.ptp(np.percentile(r[:, 0], [2.5, 97.5]))), 3))
+print("width of the difference's:     ", round(float(np.ptp(np.percentile(r[:, 0] - r[:, 1], [2.5, 97.5]))), 3))
+
+# %% [markdown]
+# ## 2 · One run of everything
+#
+# All variants learn from the same training pictures of `photo` and rate the same test pictures of all domains. The tables of several
+# seeds are checked in (`make bench-seeds`); this seed is made here, now.
+#
+# **Before you run:** the paper's largest losses are without score fine-tuning and without alignment. Which will it be here?
+
+# %%
+live = pipeline.ablate(sizes, seed=seed)
+print(live)
+tables = pipeline.seed_tables(sizes, "ablations", live, seed=seed)
+print(f"tables of seeds {tables.seeds}: {tables.origin}")
+
+# %%
+from rali_lab.report import difference, mean_correlation
+
+mine = pd.read_parquet(live.path / "scores.parquet")
+kept = tables["scores"][tables.seeds.index(seed) if seed in tables.seeds else 0]
+both = [mean_correlation([t], "rali", role=None, n_boot=200) for t in (mine, kept)]
+print("RALI, this run:   ", both[0], "\nRALI, checked in: ", both[1])
+nb.checks.expect("the checked-in tables tell the same story as this run (difference of PLCC)", abs(both[0].value - both[1].value), high=0.1,
+                 if_missed="the tables belong to an older run: `make bench-seeds`")
+across = pd.DataFrame([
+    {"method": m, **{name: mean_correlation(tables["scores"], m, role=role, n_boot=2).value for name, role in (("photo", "in"), ("others", "out"))}}
+    for m in dict.fromkeys(tables["scores"][0]["method"])
+]).set_index("method")
+across.round(3)
+
+# %% [markdown]
+# ## 3 · Table 4: one piece out at a time
+
+# %%
+from rali_lab.plotting import plot_effects
+
+PIECES = {
+    "no_alignment": "no contrastive alignment", "no_pca": "no PCA", "no_binned_kmeans": "k-means without bins",
+    "no_fine_tuning": "no score fine-tuning", "no_augmentation": "one rationale a picture",
+}
+
+
+def against(a, b, label, role=None, method="rali"):
+    """PLCC of a minus that of b over all seeds, as a row of a figure."""
+    d = difference(tables["scores"], a, b, role=role, n_boot=sizes.n_boot)
+    return {"effect": label, "method": method, "value": d.value, "ci_low": d.ci_low, "ci_high": d.ci_high, "n": d.n}
+
+
+lost = pd.DataFrame([against(m, "rali", label) for m, label in PIECES.items()])
+nb.figure(plot_effects(lost, xlabel="PLCC minus that of the full RALI, mean over five domains",
+                       note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired"), "08_table4", lost)
+
+
+# %%
+def verdict(id, a, b, role=None):
+    d = difference(tables["scores"], a, b, role=role, n_boot=sizes.n_boot)
+    nb.ledger.record(id, d.value, d.ci_low, d.ci_high, d.n, tables.seeds)
+
+
+verdict("ablation.alignment", "rali", "no_alignment")
+verdict("ablation.pca", "rali", "no_pca")
+verdict("ablation.binning", "rali", "no_binned_kmeans")
+verdict("ablation.fine_tuning", "rali", "no_fine_tuning")
+verdict("ablation.augmentation", "rali", "no_augmentation")
+
+# %% [markdown]
+# ## 4 · Is it the alignment? Two starts
+#
+# Our small CLIP was pretrained on descriptions of the same kind of corpus (docs/BASE_MODEL.md): it knows words for quality before any
+# teacher speaks. The paper starts from OpenAI's CLIP, which saw captions of everything. So the same alignment is done once more from an image
+# side with a *random* head, which never met a word; there "no alignment" means the trunk's own statistics.
+#
+# And the sabotage: the texts of *another* picture, random letters of the same length, the bare score "4.2".
+
+# %%
+TEXTS = {"rali": "the teacher's words", "text_base": "the base model's words", "text_supervised": "the supervised model's words",
+         "text_score": "bare scores", "text_words": "random words", "text_shuffled": "another picture's words", "text_noise": "random letters"}
+FRESH = {"fresh_rali": "the teacher's words", "fresh_score": "bare scores", "fresh_shuffled": "another picture's words",
+         "fresh_noise": "random letters"}
+present = set(tables["scores"][0]["method"])
+rows = [against(m, "no_alignment", f"pretrained head: {label}") for m, label in TEXTS.items() if m in present]
+rows += [against(m, "fresh_no_alignment", f"random head: {label}") for m, label in FRESH.items()]
+words = pd.DataFrame(rows)
+nb.figure(plot_effects(words, xlabel="PLCC minus that without alignment, mean over five domains", bands=["random head: the teacher's words"],
+                       note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired"), "08_words", words)
+
+# %%
+verdict("ablation.alignment_fresh", "fresh_rali", "fresh_no_alignment")
+verdict("ablation.text_content", "fresh_rali", "fresh_shuffled")
+noise = mean_correlation(tables["scores"], "fresh_noise", role=None, n_boot=200)
+real = mean_correlation(tables["scores"], "fresh_rali", role=None, n_boot=200)
+nb.checks.expect("from a random head, words beat random letters (PLCC gained)", real.value - noise.value, low=0.0,
+                 if_missed="the contrastive loss learns nothing from the texts: look at `alignment.csv`")
+
+# %% [markdown]
+# If the right words, the wrong words and letters all do the same from the pretrained head, its alignment is not what carries the score
+# there: the pretraining had done it. From a random head the difference between the teacher's words and another picture's is the
+# content of the text, and nothing else.
+#
+# ## 5 · Would a plain regression do?
+#
+# The same features, read in other ways. Every regression chooses its settings by cross-validation over scenes. *Trunk statistics* are what
+# the image side starts from; *before alignment* and *aligned* are embeddings. BRISQUE's features with a support vector regression, trained
+# on the same pictures, stand for the classical methods.
+
+# %%
+from rali_lab.baselines import READOUTS
+
+reads = []
+for readout in READOUTS:
+    for kind in ("aligned", "unaligned", "raw"):
+        c = mean_correlation(tables["scores"], f"{kind}_{readout}", role="out", n_boot=sizes.n_boot)
+        reads.append({"effect": readout.replace("_", " "), "method": kind, "value": c.value, "ci_low": c.ci_low, "ci_high": c.ci_high})
+for label, m, kind in (("RALI", "rali", "aligned"), ("RALI", "no_alignment", "unaligned"), ("RALI", "fresh_no_alignment", "raw"),
+                       ("conditional means", "conditional_means", "aligned"), ("BRISQUE + SVR", "brisque", "raw")):
+    c = mean_correlation(tables["scores"], m, role="out", n_boot=sizes.n_boot)
+    reads.append({"effect": label, "method": kind, "value": c.value, "ci_low": c.ci_low, "ci_high": c.ci_high})
+reads = pd.DataFrame(reads)
+nb.figure(plot_effects(reads, xlabel="PLCC on the domains not trained on", reference=None, bands=["RALI"],
+                       note=f"seeds {tables.seeds}; intervals over scenes and seeds"), "08_readouts", reads)
+
+# %%
+best = {kind: max(READOUTS, key=lambda r: across.loc[f"{kind}_{r}", "others"]) for kind in ("aligned", "unaligned", "raw")}
+pairs = pd.DataFrame([against("rali", f"{kind}_{readout}", f"RALI minus {readout} on {kind} features", role="out")
+                      for kind, found in best.items() for readout in dict.fromkeys(("ridge", found))])
+verdict("ablation.beats_raw", "rali", "raw_ridge", role="out")
+verdict("ablation.beats_ridge", "rali", "aligned_ridge", role="out")
+pairs.round(3)
+
+# %% [markdown]
+# The best readout of each kind was picked on these very pictures, which flatters it; the ridge was not picked.
+#
+# ## 6 · Turning the knobs
+#
+# One setting at a time, the others as the profile has them (dashed). Settings are chosen on validation pictures; the other line shows
+# what would have been picked on the test domains, which is not allowed.
+
+# %%
+from rali_lab.data.records import mos_of, select
+from rali_lab.evaluate.correlation import plcc
+from rali_lab.plotting import plot_sweeps
+from rali_lab.rali.scorer import RaliScorer
+from rali_lab.rali.tower import embed_pictures
+
+everything = pipeline.pictures(sizes)
+parts = {k: select(everything, domain="photo", split=k) for k in ("train", "val")} | {"test": select(everything, split="test")}
+visual = RaliScorer.load(pipeline.fit_rali(sizes, seed=seed).path / "model").visual_
+z = {k: embed_pictures(visual, [p.pixels() for p in v]) for k, v in parts.items()}
+domain = np.array([p.domain for p in parts["test"]])
+mos = {k: mos_of(v) for k, v in parts.items()}
+SWEEPS = {"tau": [0.01, 0.03, 0.07, 0.15, 0.25, 0.5, 1.0], "n_basis": [41, 60, 90, 150, 250], "n_bins": [1, 5, 10, 20, 40, 59],
+          "n_components": [2, 4, 8, 16, 32, 64, 128]}
+rows = []
+for setting, values in SWEEPS.items():
+    for value in values:
+        scorer = RaliScorer(random_state=seed, **{**sizes.rali, setting: value}).fit(z["train"], mos["train"], validation=(z["val"], mos["val"]))
+        test = scorer.predict_embeddings(z["test"])
+        rows.append({"setting": setting, "at": value, "pictures": "validation", "value": plcc(scorer.predict_embeddings(z["val"]), mos["val"])})
+        outside = [plcc(test[domain == d], mos["test"][domain == d]) for d in dict.fromkeys(domain) if d != "photo"]
+        rows.append({"setting": setting, "at": value, "pictures": "other domains", "value": np.mean(outside)})
+swept = pd.DataFrame(rows)
+nb.figure(plot_sweeps(swept, chosen={k: sizes.rali[k] for k in SWEEPS}, note=f"seed {seed}, one run"), "08_sweeps", swept)
+
+# %% [markdown]
+# ## 7 · Every picture its own basis
+#
+# A next step the authors name: choose or weigh basis vectors per picture. *nearest*: only the closest few count. *entropy*: every
+# picture gets the temperature that makes its weights equally certain. *domain*: vectors that this domain's pictures use much count
+# more (no labels needed). Each setting was chosen on validation pictures.
+
+# %%
+RULES = {"dynamic_nearest": "nearest few", "dynamic_entropy": "equal certainty", "dynamic_domain": "what the domain uses"}
+dynamic = pd.DataFrame([against(m, "rali", label, role="out") for m, label in RULES.items()])
+nb.figure(plot_effects(dynamic, xlabel="PLCC minus that of fixed weights, domains not trained on",
+                       note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired"), "08_dynamic", dynamic)
+
+# %%
+top = max(RULES, key=lambda m: across.loc[m, "others"])
+verdict("ablation.dynamic_basis", top, "rali", role="out")
+nb.checks.expect("weights of single pictures change little (largest change of PLCC)", float(dynamic["value"].abs().max()), high=0.1,
+                 if_missed="a rule breaks the score somewhere: look at its settings on the validation pictures")
+
+# %% [markdown]
+# ## If it went differently
+#
+# | symptom | likely cause | what to do |
+# |---|---|---|
+# | every text helps equally | the image side knew already, or the loss drifts along one direction | start from a random head (section 4) |
+# | score-only captions beat reasoning | the score is what the test asks for | look at domains with other annotators (notebook 09) |
+# | no readout differs from another | too few pictures to tell | look at the paired intervals, not at the table |
+#
+# ## Exercises
+#
+# **1 · One vector a bin** (easy, 5 min). With as many basis vectors as filled bins, what is a basis vector? Write `by_hand(z, mos, edges)`
+# that gives the vectors, and pass it to the check.
+
+# %%
+def check_means(by_hand):
+    from rali_lab.rali.basis import binned_kmeans
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)), np.repeat([1.2, 2.6, 4.8], [10, 20, 10])
+    edges = np.linspace(y.min(), y.max(), 6)
+    assert np.allclose(by_hand(x, y, edges), binned_kmeans(x, y, n_bins=5, n_basis=3)[0]), "the mean embedding of each filled bin"
+    print("right")
+
+
+# %% [markdown]
+# <details><summary>hint</summary>k-means with one cluster returns a mean.</details>
+# <details><summary>solution</summary>
+#
+# ```python
+# def by_hand(z, mos, edges):
+#     bins = np.clip(np.searchsorted(edges, mos, side="right") - 1, 0, len(edges) - 2)
+#     return np.stack([z[bins == b].mean(axis=0) for b in np.unique(bins)])
+#
+# check_means(by_hand)
+# ```
+# </details>
+#
+# **2 · Fewer pictures** (medium, 10 min). Does alignment from a random head help more when only a quarter of the training pictures has a
+# score? Fit `RaliScorer` on every fourth row of `z["train"]`, and the ridge too.
+#
+# ## Takeaways
+#
+# - An ablation says what a piece adds *to this start*; another start may need it.
+# - Before believing a mechanism, feed it nonsense: words of other pictures, letters, bare scores.
+# - Read the same features with a ridge first. If nothing beats it, say so.
+#
+# ## Reuse this in your own study
+
+# %%
+from rali_lab.baselines import read_scores
+from rali_lab.rali.dynamic import nearest_weights
+
+sources = [p.source for p in parts["train"]]
+ridge = read_scores("ridge", z["train"], mos["train"], sources, z["test"][:3])  # any (n, d) features, scores and groups
+weights = nearest_weights(scorer.compressor_.transform(z["test"][:3]), scorer.vectors_, tau=scorer.tau, k=5)
+print("ridge:", ridge.round(2), " five nearest:", (weights @ scorer.scores_).round(2))
+
+# %% [markdown]
+# ## References
+#
+# *Reasoning as Representation*, arXiv 2510.11369, Table 4 · Mittal et al., *No-Reference Image Quality Assessment in the Spatial Domain*
+# (BRISQUE), IEEE TIP 2012 · Radford et al., CLIP, arXiv 2103.00020.
