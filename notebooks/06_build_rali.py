@@ -492,12 +492,16 @@ nb.checks.expect("a changed file is refused (1 = yes)", refused, low=1,
 # %% [markdown]
 # ## 9 · Why this score?
 #
-# A score is a weighted mean, so it can be read: which basis vectors weigh most, and which training pictures lie nearest to them? RALI
-# itself has no words; those under the pictures are what the teacher wrote about the training pictures.
+# A score is a weighted mean, so it can be read: which basis vectors weigh most, and which training pictures lie nearest to them?
+#
+# And in words. RALI gives up the reasoning, but its pictures live in the space of the texts, so the nearest of the teacher's rationales can
+# be quoted: no language model runs, nothing is written anew.
 
 # %%
 asked = sorted(val, key=lambda p: p.mos)[len(val) // 4]
-why = scorer.explain(asked.pixels(), k=4)
+explanation = scorer.explain(asked.pixels(), k=4)
+why = explanation.basis
+print(f"nearest words: {explanation.words['text'].iloc[0]!r} (similarity {explanation.words['similarity'].iloc[0]:.2f})")
 unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
 closest = (unit(scorer.vectors_[why["basis"]]) @ unit(compressed).T).argmax(axis=1)
 neighbours = [train[i] for i in closest]
@@ -511,6 +515,34 @@ fig = plot_pictures_grid([asked.pixels(), *(p.pixels() for p in neighbours)], ti
 fig.set_size_inches(12.5, 3.1)
 print(f"the {len(why)} heaviest of {K} basis vectors carry {why['weight'].sum():.0%} of the weight")
 nb.figure(fig, "06_explain", why.assign(picture=[p.id for p in neighbours]))
+
+# %% [markdown]
+# Are the quoted words true? For every test picture of every domain: does the nearest rationale name one of the degradations that were
+# really done, and all of them? Chance is a rationale drawn at random from the same ones.
+
+# %%
+from rali_lab.reasoner.prompts import findings, named
+
+test = select(pictures, split="test")
+truth = [{f.word for f in findings(p.distortions)} for p in test]
+
+
+def names(quoted):
+    """Share of pictures for which a quoted text names one of the true degradations, and exactly all of them."""
+    said = [{f.word for f in named(text)} for text in quoted]
+    one = [bool(s & t) or s == t for s, t in zip(said, truth)]
+    return np.array(one), np.array([s == t for s, t in zip(said, truth)])
+
+
+quoted = scorer.nearest_words([p.pixels() for p in test])
+by_chance = np.random.default_rng(seed).choice(scorer.words_, len(test)).tolist()
+table = pd.DataFrame({"domain": [p.domain for p in test], **{f"{who}: {what}": hit for who, q in (("nearest", quoted), ("chance", by_chance))
+                                                           for what, hit in zip(("one right", "all right"), names(q))}})
+words_right = table.groupby("domain", sort=False).mean()
+nb.checks.expect("the nearest words name a true degradation more often than chance does (share gained)",
+                 float(table["nearest: one right"].mean() - table["chance: one right"].mean()), low=0.2,
+                 if_missed="texts and pictures do not share a space: look at the alignment of section 3")
+words_right.round(2)
 
 # %% [markdown]
 # ## If it went differently

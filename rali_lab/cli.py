@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--json", action="store_true", help="one JSON object per line instead of score<TAB>path"
     )
+    score.add_argument("--explain", action="store_true", help="add the nearest of the words that the scorer was aligned with")
     score.add_argument("--quiet", action="store_true", help="no progress bar; errors are still reported")
     score.set_defaults(command=_score)
 
@@ -112,10 +113,12 @@ def _score(args: argparse.Namespace) -> int:
 
     paths, failed = _find(args.paths)
     scorer = _load_scorer(args.model) if paths else None
+    if args.explain and scorer is not None and not scorer.words_:
+        raise CommandError("this model remembers no words to explain with; leave out --explain, or give --model another folder")
     hidden = args.quiet or len(paths) <= PROGRESS_FROM
     with tqdm(total=len(paths), disable=hidden, unit="picture", file=sys.stderr) as bar:
         for start in range(0, len(paths), CHUNK):
-            outcomes = _score_chunk(scorer, paths[start : start + CHUNK])
+            outcomes = _score_chunk(scorer, paths[start : start + CHUNK], args.explain)
             with bar.external_write_mode(file=sys.stdout):
                 failed += sum(
                     not _print_outcome(path, outcome, args.json) for path, outcome in outcomes.items()
@@ -138,11 +141,15 @@ def _find(paths: Sequence[str]) -> tuple[list[Path], int]:
     return list(dict.fromkeys(found)), failed
 
 
-def _score_chunk(scorer, paths: Sequence[Path]) -> dict[Path, float | Exception]:
-    """Each path with its score, or with the reason why it has none."""
+Scored = tuple[float, str | None]
+"""A score, and the nearest words if they were asked for."""
+
+
+def _score_chunk(scorer, paths: Sequence[Path], explain: bool) -> dict[Path, Scored | Exception]:
+    """Each path with its score and words, or with the reason why it has none."""
     from rali_lab.data.images import PictureError, read_picture
 
-    outcomes: dict[Path, float | Exception] = dict.fromkeys(paths, math.nan)
+    outcomes: dict[Path, Scored | Exception] = dict.fromkeys(paths, (math.nan, None))
     pictures = {}
     for path in paths:
         try:
@@ -150,22 +157,26 @@ def _score_chunk(scorer, paths: Sequence[Path]) -> dict[Path, float | Exception]
         except PictureError as error:
             outcomes[path] = error
     if pictures:
-        scores = map(float, scorer.predict(list(pictures.values())))
-        outcomes.update(zip(pictures, scores, strict=True))
+        shown = list(pictures.values())
+        words = scorer.nearest_words(shown) if explain else [None] * len(shown)
+        outcomes.update(zip(pictures, zip(map(float, scorer.predict(shown)), words, strict=True), strict=True))
     return outcomes
 
 
-def _print_outcome(path: Path, outcome: float | Exception, as_json: bool) -> bool:
+def _print_outcome(path: Path, outcome: Scored | Exception, as_json: bool) -> bool:
     """Print a score on stdout and return True, or say on stderr why there is none."""
     if isinstance(outcome, Exception):
         _complain(outcome)
-    elif not math.isfinite(outcome):
-        _complain(f"{path}: the model gave {outcome}, not a number; train it again with `make reproduce`")
+        return False
+    score, words = outcome
+    if not math.isfinite(score):
+        _complain(f"{path}: the model gave {score}, not a number; train it again with `make reproduce`")
+        return False
+    if as_json:
+        print(json.dumps({"path": str(path), "score": score} | ({"words": words} if words is not None else {})), flush=True)
     else:
-        line = json.dumps({"path": str(path), "score": outcome}) if as_json else f"{outcome:.2f}\t{path}"
-        print(line, flush=True)
-        return True
-    return False
+        print("\t".join([f"{score:.2f}", str(path), *([words] if words is not None else [])]), flush=True)
+    return True
 
 
 def _load_scorer(model_dir: str | None):

@@ -1,5 +1,6 @@
 """The line from a profile to artefacts, and the scorer that comes with the package."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,16 @@ def test_score_from_the_command_line(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out.count("\n") == 1 and out.rstrip().endswith("a.png") and 1 <= float(out.split("\t")[0]) <= 5
     assert "broken.jpg" in err
+
+
+def test_a_score_can_be_explained_in_words_from_the_command_line(tmp_path, capsys):
+    noisy = apply(photographs("coffee", count=1)[0], (Distortion("gaussian_noise", 4),), np.random.default_rng(0))
+    Image.fromarray(noisy).save(tmp_path / "a.png")
+    assert main(["score", str(tmp_path), "--explain"]) == 0
+    score, path, words = capsys.readouterr().out.rstrip("\n").split("\t")
+    assert float(score) < 3 and path.endswith("a.png") and "noise" in words
+    assert main(["score", str(tmp_path), "--explain", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["words"] == words
 
 
 def test_a_missing_model_names_the_way_out(tmp_path):

@@ -11,6 +11,7 @@ from .line import (
     UNREASONED,
     base_path,
     default_scorer,
+    export_rali,
     fine_tune_teacher,
     fit_rali,
     grpo_settings,
@@ -23,5 +24,6 @@ from .line import (
 from .seeds import SeedTables, kept_tables_folder, seed_tables
 
 __all__ = ["NO_REASONING", "SWAPS", "UNREASONED", "SeedTables", "ablate", "ablate_controls", "base_path", "default_scorer",
-           "explain", "explain_controls", "fine_tune_teacher", "fit_rali", "grpo_settings", "kept_tables_folder", "make_pictures",
-           "pictures", "read_pictures", "represent", "score_everything", "seed_tables", "train_teacher", "write_reasoning"]  # fmt: skip
+           "explain", "explain_controls", "export_rali", "fine_tune_teacher", "fit_rali", "grpo_settings", "kept_tables_folder",
+           "make_pictures", "pictures", "read_pictures", "represent", "score_everything", "seed_tables", "train_teacher",
+           "write_reasoning"]  # fmt: skip

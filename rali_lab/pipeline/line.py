@@ -130,7 +130,7 @@ def write_reasoning(profile: Profile, *, seed: int = 0) -> Artifact:
 def fit_rali(profile: Profile, *, seed: int = 0) -> Artifact:
     """RALI of a profile: align the small CLIP with the rationales, fit the basis, save the scorer (model/, alignment.csv)."""
     from rali_lab.rali.align import align
-    from rali_lab.rali.clip import load_base_clip
+    from rali_lab.rali.clip import embed_texts, load_base_clip
     from rali_lab.rali.scorer import RaliScorer
 
     data, reasoning = make_pictures(profile), write_reasoning(profile, seed=seed)
@@ -151,11 +151,29 @@ def fit_rali(profile: Profile, *, seed: int = 0) -> Artifact:
         scorer = RaliScorer(random_state=seed, **profile.rali)
         scorer.fit([p.pixels() for p in train], mos_of(train), model=model, ids=[p.id for p in train],
                    validation=([p.pixels() for p in val], mos_of(val)))  # fmt: skip
+        said = [t for own in (texts[p.id] for p in written) for t in own]
+        scorer.remember(said, embed_texts(model, said))
         scorer.save(folder / "model")
         scorer.history_.to_csv(folder / "basis.csv", index=False)
 
     params = {"align": profile.align, "rali": profile.rali, "seed": seed}
     return ArtifactStore().make("rali", make, params=params, inputs=[data, reasoning], code=RALI)
+
+
+def export_rali(profile: Profile, *, seed: int = 0) -> Artifact:
+    """RALI of a profile for onnxruntime: rali.onnx, and rali-int8.onnx with 8-bit convolutions calibrated on training pictures."""
+    from rali_lab.rali.scorer import RaliScorer
+
+    data, rali = make_pictures(profile), fit_rali(profile, seed=seed)
+
+    def make(folder: Path) -> None:
+        from rali_lab.rali.export import export_onnx, quantise
+
+        train = select(load_pictures(data.path), domain="photo", split="train")
+        whole = export_onnx(RaliScorer.load(rali.path / "model"), folder / "rali.onnx")
+        quantise(whole, folder / "rali-int8.onnx", [p.pixels() for p in train[:: max(1, len(train) // 60)]])
+
+    return ArtifactStore().make("onnx", make, params={}, inputs=[data, rali], code=("rali_lab.rali.export", *RALI))
 
 
 def score_everything(profile: Profile, *, seed: int = 0, report=print) -> Artifact:

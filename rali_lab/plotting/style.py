@@ -37,6 +37,8 @@ METHODS = {
     "ridge_visual": Look("#029e73", "D", "ridge, visual features"),
     "ridge_clip": Look("#cc78bc", "P", "ridge, aligned features"),
     "rali": Look("#d55e00", "^", "RALI"),
+    "rali_onnx": Look("#a6761d", "h", "RALI, ONNX"),
+    "rali_int8": Look("#e6ab02", "H", "RALI, 8 bits"),
     "aligned": Look("#882255", "<", "aligned features"),
     "unaligned": Look("#cc79a7", ">", "before alignment"),
     "raw": Look("#4d4d4d", "d", "trunk statistics"),

@@ -154,7 +154,7 @@ def softmax_weights(z, vectors, *, tau: float = TAU):
     if not tau > 0:
         raise ValueError(f"tau must be above 0, got {tau}; the released code uses {TAU}")
     xp = np if isinstance(z, np.ndarray) else import_module("torch")
-    logits = _unit(z, xp) @ _unit(vectors, xp).T / tau
+    logits = cosines(z, vectors) / tau
     weights = xp.exp(logits - xp.amax(logits, axis=-1, keepdims=True))
     return weights / weights.sum(-1)[:, None]
 
@@ -174,6 +174,16 @@ def softmax_score(z, vectors, scores, *, tau: float = TAU):
     [1.0, 3.0]
     """
     return softmax_weights(z, vectors, tau=tau) @ scores
+
+
+def cosines(x, y):
+    """Cosine of every row of x (n, d) with every row of y (m, d), (n, m); 0 for a row of zeros. Both numpy, or both torch.
+
+    >>> cosines(np.array([[3.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.0]]
+    """
+    xp = np if isinstance(x, np.ndarray) else import_module("torch")
+    return _unit(x, xp) @ _unit(y, xp).T
 
 
 def _unit(x, xp):

@@ -1,4 +1,4 @@
-"""A fitted scorer on disk: `model.safetensors` (tower, PCA, basis) and `config.json` (hash, architecture, versions).
+"""A fitted scorer on disk: `model.safetensors` (tower, PCA, basis) and `config.json` (hash, architecture, remembered texts, versions).
 
 No pickle is written or read, and the text tower is left out: it is not needed to score.
 """
@@ -23,7 +23,7 @@ from rali_lab.rali.tower import fold_batch_norm, image_tower
 if TYPE_CHECKING:
     from rali_lab.rali.scorer import RaliScorer
 
-FORMAT = 1
+FORMAT = 2
 TENSORS, CONFIG = "model.safetensors", "config.json"
 FITTED = {"pca.mean": "mean_", "pca.scale": "scale_", "pca.components": "components_"}
 WAY_OUT = "copy the folder again, or fit and save the scorer anew"
@@ -48,6 +48,7 @@ def save(scorer: RaliScorer, folder: str | Path) -> Path:
         "explained_share": scorer.compressor_.explained_share_,
         "parameters": scorer.parameters(),
         "trained_ids": sorted(scorer.trained_ids_),
+        "words": scorer.words_,
         "versions": {name: version(name) for name in ("torch", "timm", "safetensors", "numpy")},
     }
     _replace(folder / TENSORS, data)
@@ -73,6 +74,7 @@ def load(scorer: RaliScorer, folder: str | Path) -> RaliScorer:
     try:
         scorer.set_params(**config["hyper_parameters"])
         visual = fold_batch_norm(image_tower(**config["tower"]).eval()).requires_grad_(False)
+        scorer.words_ = list(config["words"])
         expected = _expected_shapes(visual, scorer)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ValueError(f"{folder / CONFIG}: describes no scorer ({error}); {WAY_OUT}") from error
@@ -85,15 +87,20 @@ def load(scorer: RaliScorer, folder: str | Path) -> RaliScorer:
     compressor.explained_share_ = config["explained_share"]
     scorer.visual_, scorer.compressor_ = visual, compressor
     scorer.vectors_, scorer.scores_ = tensors["basis.vectors"].numpy(), tensors["basis.scores"].numpy()
+    scorer.word_vectors_ = tensors["words.vectors"].numpy()
     scorer.trained_ids_ = frozenset(config["trained_ids"])
     return scorer
 
 
 def _tensors(scorer: RaliScorer) -> dict[str, Tensor]:
     arrays = {key: getattr(scorer.compressor_, name) for key, name in FITTED.items()}
-    arrays |= {"basis.vectors": scorer.vectors_, "basis.scores": scorer.scores_}
+    arrays |= {"basis.vectors": scorer.vectors_, "basis.scores": scorer.scores_, "words.vectors": _word_vectors(scorer)}
     tower = {f"visual.{k}": v.detach().cpu() for k, v in scorer.visual_.state_dict().items()}
     return tower | {k: torch.from_numpy(np.ascontiguousarray(a)) for k, a in arrays.items()}
+
+
+def _word_vectors(scorer: RaliScorer) -> np.ndarray:
+    return scorer.word_vectors_ if scorer.words_ else np.zeros((0, scorer.vectors_.shape[1]), np.float32)
 
 
 def _architecture(visual: nn.Module) -> dict[str, str | int]:
@@ -112,6 +119,7 @@ def _expected_shapes(visual: nn.Module, scorer: RaliScorer) -> dict[str, tuple[i
         "pca.components": (k, d),
         "basis.vectors": (n, k),
         "basis.scores": (n,),
+        "words.vectors": (len(scorer.words_), k),
     }
 
 
@@ -136,7 +144,7 @@ def _read_config(file: Path) -> dict:
         config = json.loads(_read(file))
         if config["format"] != FORMAT:
             raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
-        return {k: config[k] for k in ("sha256", "tower", "hyper_parameters", "explained_share", "trained_ids")}
+        return {k: config[k] for k in ("sha256", "tower", "hyper_parameters", "explained_share", "trained_ids", "words")}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: cannot be read as a scorer's configuration ({error}); {WAY_OUT}") from error
 

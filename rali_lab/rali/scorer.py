@@ -6,7 +6,7 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,13 +14,24 @@ import torch.nn.functional as F
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from rali_lab.rali.basis import TAU, Compressor, binned_kmeans, softmax_score, softmax_weights
+from rali_lab.rali.basis import TAU, Compressor, binned_kmeans, cosines, softmax_score, softmax_weights
 from rali_lab.rali.tower import embed_pictures, fold_batch_norm
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LOWEST, HIGHEST = 1.0, 5.0
+
+
+class Explanation(NamedTuple):
+    """Why a score: the score, basis vectors (basis, weight, score), and remembered texts (text, similarity -1..1), heaviest first.
+
+    Weight times score, over all basis vectors, sums to the score.
+    """
+
+    score: float
+    basis: pd.DataFrame
+    words: pd.DataFrame
 
 
 class RaliScorer(BaseEstimator):
@@ -42,6 +53,7 @@ class RaliScorer(BaseEstimator):
     visual_ : the image tower with batch norms folded, or None when fitted on embeddings alone.
     history_ : one row per fine-tuning epoch from 0: epoch, train_mse, validation_mse (NaN without validation).
     trained_ids_ : sha256 of the ids of the training pictures, if they were given.
+    words_, word_vectors_ : remembered texts and their (m, n_components) compressed embeddings; see `remember`.
 
     >>> rng = np.random.default_rng(0)
     >>> z = rng.normal(size=(300, 8)); mos = 3 + np.tanh(z[:, 0])
@@ -91,6 +103,7 @@ class RaliScorer(BaseEstimator):
         visual = getattr(model, "visual", model)
         self.visual_ = None if visual is None else fold_batch_norm(copy.deepcopy(visual).eval()).requires_grad_(False)
         self.trained_ids_ = frozenset(map(_sha, ids or ()))
+        self.words_, self.word_vectors_ = [], np.zeros((0, 0), np.float32)
         z = self._embed(X)
         self.compressor_ = Compressor(self.n_components).fit(z)
         z = self.compressor_.transform(z)
@@ -129,22 +142,54 @@ class RaliScorer(BaseEstimator):
             return np.zeros(0)
         return softmax_score(self.compressor_.transform(z), self.vectors_, self.scores_, tau=self.tau)
 
-    def explain(self, picture: np.ndarray, *, k: int = 3) -> pd.DataFrame:
-        """The `k` basis vectors that weigh most in the score of one (H, W, 3) uint8 picture, heaviest first.
+    def remember(self, texts: Sequence[str], embeddings: np.ndarray) -> RaliScorer:
+        """Keep texts for `explain` to quote: the rationales that the image tower was aligned with.
+
+        Parameters
+        ----------
+        texts : m strings, repeats dropped. embeddings : (m, d) theirs, from the text tower of the same model.
+        """
+        if len(texts) != len(embeddings):
+            raise ValueError(f"{len(texts)} texts but {len(embeddings)} embeddings; give one for each")
+        first = {text: i for i, text in reversed(list(enumerate(texts)))}
+        self.words_ = sorted(first)
+        self.word_vectors_ = self.compressor_.transform(embeddings[[first[t] for t in self.words_]]).astype(np.float32)
+        return self
+
+    def explain(self, picture: np.ndarray, *, k: int = 3) -> Explanation:
+        """What speaks for the score of one (H, W, 3) uint8 picture, without a language model.
 
         Returns
         -------
-        Columns basis (row of `vectors_`), weight (0..1), score (1..5); weight times score, over all rows, sums to the score.
+        Explanation
+            Its score; the `k` basis vectors that weigh most; and, if texts were remembered, the `k` whose embeddings lie nearest to the
+            picture's, after PCA. They are quotations of what the teacher wrote about other pictures (notebook 06 measures how often
+            they name the right degradation).
         """
         import pandas as pd
 
         z = self.compressor_.transform(self._embed([picture]))
         weights = softmax_weights(z, self.vectors_, tau=self.tau)[0]
         order = np.argsort(-weights, kind="stable")[:k]
-        return pd.DataFrame({"basis": order, "weight": weights[order], "score": self.scores_[order]})
+        basis = pd.DataFrame({"basis": order, "weight": weights[order], "score": self.scores_[order]})
+        words = pd.DataFrame({"text": pd.Series(dtype=str), "similarity": pd.Series(dtype=float)})
+        if self.words_:
+            near = cosines(z, self.word_vectors_)[0]
+            best = np.argsort(-near, kind="stable")[:k]
+            words = pd.DataFrame({"text": [self.words_[i] for i in best], "similarity": near[best]})
+        return Explanation(float(weights @ self.scores_), basis, words)
+
+    def nearest_words(self, pictures: Sequence[np.ndarray]) -> list[str]:
+        """The remembered text nearest to each picture; ValueError if there are none."""
+        if not self.words_:
+            raise ValueError("this scorer remembers no texts; call `remember` after `fit`, or load one that was saved with them")
+        near = cosines(self.compressor_.transform(self._embed(pictures)), self.word_vectors_)
+        return [self.words_[i] for i in near.argmax(axis=1)]
 
     def parameters(self) -> int:
         """Numbers needed to score a picture: image tower, PCA (mean, scale, components), basis vectors and scores.
+
+        Remembered texts are not among them: no score needs them.
 
         >>> rng = np.random.default_rng(0)
         >>> RaliScorer(n_components=2, n_bins=2, n_basis=3).fit(rng.normal(size=(9, 4)), np.linspace(1, 5, 9)).parameters()

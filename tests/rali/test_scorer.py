@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -68,10 +70,29 @@ def test_the_fitted_tower_is_a_copy(fitted, clip, pictures):
 
 
 def test_explanation_adds_up_to_the_score(fitted, pictures):
-    every = fitted.explain(pictures[0], k=8)
-    assert np.isclose((every.weight * every.score).sum(), fitted.predict(pictures[:1])[0])
+    whole = fitted.explain(pictures[0], k=8)
+    every = whole.basis
+    expected = fitted.predict(pictures[:1])[0]
+    assert np.isclose((every.weight * every.score).sum(), expected) and np.isclose(whole.score, expected)
     assert every.weight.is_monotonic_decreasing and np.isclose(every.weight.sum(), 1)
-    assert fitted.explain(pictures[0]).equals(every.head(3))
+    assert fitted.explain(pictures[0]).basis.equals(every.head(3)) and whole.words.empty
+
+
+def test_the_words_that_are_quoted_are_the_nearest_remembered_ones(fitted, pictures, tmp_path):
+    scorer = copy.deepcopy(fitted)
+    with pytest.raises(ValueError, match="remembers no texts"):
+        scorer.nearest_words(pictures[:1])
+    z = scorer._embed(pictures)
+    scorer.remember([f"picture {i}" for i in range(24)] + ["picture 0"], np.concatenate([z, z[:1]]))
+    assert len(scorer.words_) == 24
+    assert scorer.nearest_words(pictures) == [f"picture {i}" for i in range(24)]
+    words = scorer.explain(pictures[3], k=2).words
+    assert words["text"].iloc[0] == "picture 3" and words["similarity"].iloc[0] == pytest.approx(1, abs=1e-5) and len(words) == 2
+    again = RaliScorer.load(scorer.save(tmp_path))
+    assert again.nearest_words(pictures) == scorer.nearest_words(pictures)
+    assert again.parameters() == fitted.parameters(), "words are no part of scoring"
+    with pytest.raises(ValueError, match="1 texts but 24 embeddings"):
+        scorer.remember(["x"], z)
 
 
 def test_parameters_are_tower_pca_and_basis(fitted):
