@@ -105,11 +105,11 @@ def efficiency_table(records: Iterable[Record], *, reference: str = "teacher") -
 
 
 def claims_table(rows: Iterable[Mapping]) -> str:
-    """One line per claim of the paper.
+    """One line per claim of the paper; what is measured for it stands in docs/CLAIMS.md.
 
     Parameters
     ----------
-    rows : mappings with id, sentence, measure, value, ci_low, ci_high, n, seeds, verdict, notebook
+    rows : mappings with id, sentence, value, ci_low, ci_high, seeds (how many, or which), verdict, notebook
         ``value`` and the interval may be None (not testable); ``notebook`` is a path, and is linked.
     """
     cells = []
@@ -119,11 +119,9 @@ def claims_table(rows: Iterable[Mapping]) -> str:
         value = "–" if row["value"] is None else decimal(row["value"])
         if row["ci_low"] is not None:
             value += f" [{decimal(row['ci_low'])}, {decimal(row['ci_high'])}]"
-        size = ", ".join(_counted(row[key], unit) for key, unit in _SIZES if row[key]) or "–"
-        verdict, where = f"**{row['verdict']}**", _link(row["notebook"])
-        cells.append([row["id"], row["sentence"], row["measure"], value, size, verdict, where])
-    header = ["#", "the paper says", "measured", "value [95 % interval]", "from", "verdict", "where"]
-    return markdown_table(header, cells)
+        seeds = len(row["seeds"]) if isinstance(row["seeds"], Sequence) else row["seeds"]
+        cells.append([f"`{row['id']}`", row["sentence"], value, str(seeds or "–"), f"**{row['verdict']}**", _link(row["notebook"])])
+    return markdown_table(["claim", "the paper says", "value [95 % interval]", "seeds", "verdict", "where"], cells)
 
 
 def notebook_table(rows: Iterable[Mapping]) -> str:
@@ -158,13 +156,6 @@ def inject(text: str, marker: str, table: str) -> str:
             "this order; put both lines where the table belongs"
         )
     return text[: text.index(begin) + len(begin)] + f"\n{table.strip()}\n" + text[text.index(end) :]
-
-
-_SIZES = (("n", "picture"), ("seeds", "seed"))
-
-
-def _counted(n: int, unit: str) -> str:
-    return f"{n} {unit}" if n == 1 else f"{n} {unit}s"
 
 
 def _percent(value: float) -> str:

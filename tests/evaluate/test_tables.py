@@ -57,10 +57,8 @@ CLAIM = {
 
 def test_claims_table():
     line = claims_table([CLAIM]).splitlines()[-1]
-    assert line == (
-        r"| C1 | a\|b | PLCC | .500 [.400, .600] | 100 pictures, 3 seeds | **reproduced** "
-        "| [02_train](notebooks/02_train.ipynb) |"
-    )
+    assert line == r"| `C1` | a\|b | .500 [.400, .600] | 3 | **reproduced** | [02_train](notebooks/02_train.ipynb) |"
+    assert claims_table([CLAIM | {"seeds": [0, 1, 2]}]).splitlines()[-1] == line
     untested = CLAIM | {
         "value": None,
         "ci_low": None,
