@@ -523,7 +523,7 @@ nb.figure(fig, "06_explain", why.assign(picture=[p.id for p in neighbours]))
 # %%
 from rali_lab.reasoner.prompts import findings, named
 
-test = select(pictures, split="test")
+test = select(pipeline.pictures(sizes), split="test")
 truth = [{f.word for f in findings(p.distortions)} for p in test]
 
 
