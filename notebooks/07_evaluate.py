@@ -188,7 +188,7 @@ board = pd.DataFrame({
     for name, f in protocols.items()
 })
 print("largest gain by a protocol:", round(float((board.max(axis=1) - board["raw"]).max()), 3))
-board.round(3).join(board.rank(ascending=False).astype(int), rsuffix=" (rank)")
+pd.concat({"mean over the domains not trained on": board.round(3), "rank": board.rank(ascending=False).astype(int)}, axis=1)
 
 # %% [markdown]
 # ## 6 · What the answers look like
@@ -294,7 +294,7 @@ both = pd.concat([plain, *extra.values()], ignore_index=True)
 nb.results(accuracy_records([both[both["method"] != "rali"]], profile=profile, n_boot=sizes.n_boot))
 for m in extra:
     print(m, "minus rali, all domains:", difference([both], m, "rali", role=None, n_boot=sizes.n_boot))
-nb.checks.expect("the ONNX file scores as torch does (largest difference)", float(apart["rali_onnx"].max()), high=1e-3,
+nb.checks.expect("the ONNX file scores as torch does (largest difference)", float(apart["rali_onnx"].max()), high=2e-3,
                  if_missed="another scorer was exported, or an operation is not what it says")
 
 # %%

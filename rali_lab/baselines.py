@@ -5,12 +5,23 @@ Every regression is fitted on scored pictures, chooses its settings by cross-val
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 ALPHAS = np.logspace(-1, 6, 29)
+
+
+@functools.cache
+def _frozen(tower: str) -> torch.nn.Module:
+    """A tower of `rali_lab.vision` with its pretrained trunk, built once."""
+    import timm
+
+    from rali_lab.vision import load_lite0
+
+    return load_lite0(timm.create_model(tower, num_classes=0)).eval().to(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
@@ -25,11 +36,9 @@ def visual_features(pictures: Sequence[np.ndarray], *, tower: str = "lite0_stats
     -------
     Means and deviations of the channels of every pooled stage and the pixel statistics, averaged over the cells.
     """
-    import timm
+    from rali_lab.vision import to_pixels
 
-    from rali_lab.vision import load_lite0, to_pixels
-
-    model = load_lite0(timm.create_model(tower, num_classes=0)).eval().to(memory_format=torch.channels_last)
+    model = _frozen(tower)
     same = len({np.shape(x) for x in pictures}) == 1
     step = batch if same else 1
     parts = [model.statistics(to_pixels(pictures[i : i + step])).mean(dim=(2, 3)) for i in range(0, len(pictures), step)]
