@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -20,8 +20,10 @@ def attention_modules(model) -> list[nn.Module]:
     layers = getattr(model.get_decoder(), "layers", None)
     found = [getattr(layer, "self_attn", None) for layer in layers or ()]
     if not found or None in found:
-        raise ValueError(f"{type(model).__name__}: its decoder {type(model.get_decoder()).__name__} is not a stack of layers with "
-                         "`self_attn`; attention cannot be read or blocked there")  # fmt: skip
+        raise ValueError(
+            f"{type(model).__name__}: its decoder {type(model.get_decoder()).__name__} is not a stack of layers with `self_attn`; "
+            "attention can be read and blocked in decoders built like Llama or Qwen2, take one of these"
+        )
     return found
 
 
@@ -56,7 +58,10 @@ def watching(model, see: Callable[[int, Tensor], None]) -> Iterator[None]:
         def seen(module, args, output):
             weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
             if weights is None:
-                raise ValueError(f"{type(module).__name__} gave no attention weights; eager attention is needed for that")
+                raise ValueError(
+                    f"{type(module).__name__} gave no attention weights although eager attention is set; this model's code drops "
+                    "them, take another class of it"
+                )
             see(layer, weights)
 
         return seen
@@ -68,13 +73,19 @@ def watching(model, see: Callable[[int, Tensor], None]) -> Iterator[None]:
 
 
 @contextmanager
-def masking(model, change: Callable[[int, int], Tensor | None]) -> Iterator[None]:
-    """Block attention: ``change(queries, keys)`` says what must not be seen, bool broadcastable to (batch, 1, queries, keys), or None."""
+def masking(model, change: Callable[[int, int], Tensor | None], *, layers: Sequence[int] | None = None) -> Iterator[None]:
+    """Block attention: ``change(queries, keys)`` says what must not be seen, bool broadcastable to (batch, 1, queries, keys), or None.
+
+    `layers` are those where it is blocked (0 is the first), all if None.
+    """
 
     def hook(module, args, kwargs):
         mask = kwargs.get("attention_mask")
         if mask is None or mask.ndim != 4:
-            raise ValueError(f"{type(module).__name__} was called without a 4-d attention mask; eager attention is needed for a knock-out")
+            raise ValueError(
+                f"{type(module).__name__} was called without a 4-d attention mask although eager attention is set; this "
+                "model's code makes masks of its own, take another class of it"
+            )
         blocked = change(mask.shape[-2], mask.shape[-1])
         if blocked is None:
             return None
@@ -82,6 +93,7 @@ def masking(model, change: Callable[[int, int], Tensor | None]) -> Iterator[None
         return args, kwargs | {"attention_mask": mask.expand(len(blocked), -1, -1, -1).masked_fill(blocked, least)}
 
     with eager(model), ExitStack() as stack:
-        for module in attention_modules(model):
+        every = attention_modules(model)
+        for module in every if layers is None else [every[i] for i in layers]:
             stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
         yield

@@ -41,6 +41,7 @@ def rate(
     reasonings: Sequence[str],
     *,
     block: Block | None = None,
+    layers: Sequence[int] | None = None,
     samples: int = 4,
     temperature: float = 1.0,
     top_k: int = 50,
@@ -54,7 +55,7 @@ def rate(
     ----------
     pictures : n (H, W, 3) uint8 arrays, or None: the model reads the reasoning alone.
     reasonings : what stands between <think> and </think>, one for each picture.
-    block : attention to take away, such as ``KNOCKOUTS["score to picture"]``.
+    block : attention to take away, such as ``KNOCKOUTS["score to picture"]``; layers : in these alone (0 is the first), all if None.
     samples : ratings sampled for each. temperature, top_k, top_p : as in `rali_lab.reasoner.policy.ask`; 0 for greedy decoding.
     asked : `question` and `system` as they were asked.
 
@@ -78,7 +79,7 @@ def rate(
     out: list[list[float]] = []
     for shown, part in batches(pictures, openings, batch):
         layout = lay_out(model, processor, shown, part, **asked)
-        with masking(model, blocker(layout, block, samples)) if block else nullcontext():
+        with masking(model, blocker(layout, block, samples), layers=layers) if block else nullcontext():
             ids = model.generate(**layout.inputs, max_new_tokens=12, num_return_sequences=samples, repetition_penalty=1.0, **sampling)
         texts = processor.batch_decode(ids[:, layout.groups.shape[1] :], skip_special_tokens=True)
         out += [[parse(opening + t).rating for t in texts[j * samples : (j + 1) * samples]] for j, opening in enumerate(part)]

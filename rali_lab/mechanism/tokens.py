@@ -102,12 +102,15 @@ def lay_out(
     prompt = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
     shown = {} if pictures is None else {"images": [Image.fromarray(np.asarray(x)) for x in pictures]}
     inputs = dict(processor(text=[prompt] * len(answers), padding=True, return_tensors="pt", **shown))
-    inputs.pop("mm_token_type_ids", None)  # of the prompt's length; models work without
-    prompts = [ids[mask.bool()] for ids, mask in zip(inputs.pop("input_ids"), inputs.pop("attention_mask"), strict=True)]
+    asked, real = inputs.pop("input_ids"), inputs.pop("attention_mask").bool()
+    prompts = [ids[mask] for ids, mask in zip(asked, real, strict=True)]
     written = processor.tokenizer(list(answers), add_special_tokens=False, return_offsets_mapping=True)
     rows = [_row(p, ids, offsets, answer, _image_token(model), pictures is not None)
             for p, ids, offsets, answer in zip(prompts, written["input_ids"], written["offset_mapping"], answers, strict=True)]  # fmt: skip
     ids, groups, writes = zip(*rows, strict=True)
+    if (kinds := inputs.get("mm_token_type_ids")) is not None:  # Qwen2.5-VL places its picture tokens by them; answers are text, 0
+        known = [k[mask] for k, mask in zip(kinds, real, strict=True)]
+        inputs["mm_token_type_ids"] = _pad([torch.cat([k, k.new_zeros(len(i) - len(k))]) for k, i in zip(known, ids, strict=True)], 0)
     inputs |= {"input_ids": _pad(ids, processor.tokenizer.pad_token_id), "attention_mask": _pad([torch.ones_like(i) for i in ids], 0)}
     return Layout(inputs, _pad(groups, PADDING), _pad(writes, False)).to(model.device)
 

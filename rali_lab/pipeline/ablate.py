@@ -15,6 +15,7 @@ from rali_lab.pipeline.line import (
     REASONER,
     base_path,
     fine_tune_teacher,
+    finished,
     fit_rali,
     make_pictures,
     seed_all,
@@ -22,7 +23,7 @@ from rali_lab.pipeline.line import (
 )
 from rali_lab.profiles import Profile
 
-CODE = (*REASONER, *RALI, "rali_lab.rali.dynamic", "rali_lab.rali.texts", "rali_lab.baselines")
+CODE = (*REASONER, *RALI, "rali_lab.rali.dynamic", "rali_lab.rali.texts", "rali_lab.baselines", "rali_lab.pipeline.ablate")
 Parts = dict[str, list[Picture]]
 
 
@@ -30,10 +31,10 @@ def ablate(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = p
     """scores.parquet (method, picture, domain, source, mos, score) of RALI, of each ablation and baseline, and choices.json.
 
     Methods: `rali`; without a piece (`no_alignment`, `no_pca`, `no_binned_kmeans`, `no_fine_tuning`, `no_augmentation`); aligned with other
-    texts (`text_shuffled`, `text_words`, `text_noise`, `text_score`, `text_base`); the same from an image side that never met a word
-    (`fresh_rali`, `fresh_no_alignment`, `fresh_shuffled`, `fresh_noise`, `fresh_score`); other readouts of the aligned features
-    (`aligned_ridge`, ...), of those before alignment (`unaligned_ridge`, ...) and of the trunk's (`raw_ridge`, ...); other weights on the
-    same basis (`dynamic_nearest`, ...); `brisque`.
+    texts (`text_shuffled`, `text_words`, `text_noise`, `text_score`, `text_base`); from an image side that never met a word
+    (`fresh_no_alignment`; `fresh_rali`, `fresh_shuffled`, `fresh_noise`, `fresh_score`, and a ridge on each, `..._ridge`); other
+    readouts of the aligned features (`aligned_ridge`, ...), of those before alignment (`unaligned_ridge`, ...) and of the trunk's
+    (`raw_ridge`, ...); other weights on the same basis (`dynamic_nearest`, ...); `brisque`.
     """
     data, reasoning, rali = make_pictures(profile), write_reasoning(profile, seed=seed), fit_rali(profile, seed=seed)
     naturalness = _naturalness(data)
@@ -42,15 +43,14 @@ def ablate(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = p
         from rali_lab.rali import texts as other
 
         parts = _parts(load_pictures(data.path))
-        own = _texts(pd.read_parquet(reasoning.path / "rationales.parquet"), parts)
-        mos = {k: mos_of(v) for k, v in parts.items()}
+        own = _texts(pd.read_parquet(reasoning.path / "rationales.parquet"), parts["train"])
         words = {
-            "no_augmentation": {k: [t[:1] for t in v] for k, v in own.items()},
-            "text_shuffled": {k: other.shuffled(v, seed) for k, v in own.items()},
-            "text_words": {k: other.random_words(v, seed) for k, v in own.items()},
-            "text_noise": {k: other.noise(v, seed) for k, v in own.items()},
-            "text_score": {k: other.score_only(v, mos[k]) for k, v in own.items()},
-            "text_base": _texts(_written_by(base_path(profile), parts, profile, seed), parts),
+            "no_augmentation": [t[:1] for t in own],
+            "text_shuffled": other.shuffled(own, seed),
+            "text_words": other.random_words(own, seed),
+            "text_noise": other.noise(own, seed),
+            "text_score": other.score_only(own, mos_of(parts["train"])),
+            "text_base": _texts(_written_by(base_path(profile), parts["train"], profile, seed), parts["train"]),
         }
         study = _Study(profile, parts, seed, report)
         study.readers(rali.path / "model", np.load(naturalness.path / "features.npz"))
@@ -72,7 +72,8 @@ def ablate_controls(profile: Profile, *, seed: int = 0, report: Callable[[str], 
     def make(folder: Path) -> None:
         parts = _parts(load_pictures(data.path))
         study = _Study(profile, parts, seed, report)
-        study.aligned_with("text_supervised", _texts(_written_by(supervised.path, parts, profile, seed), parts))
+        written = _written_by(finished(supervised), parts["train"], profile, seed)
+        study.aligned_with("text_supervised", _texts(written, parts["train"]))
         study.table().to_parquet(folder / "scores.parquet", index=False)
 
     params = {"align": profile.align, "rali": profile.rali, "seed": seed, "samples": profile.rationale_samples}
@@ -84,24 +85,23 @@ def _parts(everything: list[Picture]) -> Parts:
     return {"train": select(photo, split="train"), "val": select(photo, split="val"), "test": select(everything, split="test")}
 
 
-def _texts(written: pd.DataFrame, parts: Parts) -> dict[str, list[list[str]]]:
-    """Rationales of training and validation pictures, a list each.
+def _texts(written: pd.DataFrame, pictures: list[Picture]) -> list[list[str]]:
+    """Rationales of pictures, a list each.
 
     Raises ValueError where a picture has none: a variant would then learn from fewer pictures than the others.
     """
     told = written[(written["status"] == "ok") & (written["reasoning"] != "")].groupby("picture")["reasoning"].agg(list)
-    for part in ("train", "val"):
-        if lost := [p.id for p in parts[part] if p.id not in told.index]:
-            raise ValueError(f"{len(lost)} pictures have no readable reasoning, {lost[0]} first; write more samples of it")
-    return {part: [told[p.id] for p in parts[part]] for part in ("train", "val")}
+    if lost := [p.id for p in pictures if p.id not in told.index]:
+        raise ValueError(f"{len(lost)} pictures have no readable reasoning, {lost[0]} first; raise the profile's `rationale_samples`")
+    return [told[p.id] for p in pictures]
 
 
-def _written_by(folder: Path, parts: Parts, profile: Profile, seed: int) -> pd.DataFrame:
+def _written_by(folder: Path, pictures: list[Picture], profile: Profile, seed: int) -> pd.DataFrame:
     from rali_lab.reasoner.policy import load_policy
     from rali_lab.reasoner.rationales import write_rationales
 
     seed_all(seed)
-    return write_rationales(*load_policy(folder), parts["train"] + parts["val"], samples=profile.rationale_samples)
+    return write_rationales(*load_policy(folder), pictures, samples=profile.rationale_samples)
 
 
 def _naturalness(data: Artifact) -> Artifact:
@@ -144,15 +144,22 @@ class _Study:
                               "mos": self.mos["test"]})  # fmt: skip
         return pd.concat([about.assign(method=m, score=s) for m, s in self.scores.items()], ignore_index=True)
 
-    def aligned_with(self, method: str, texts: dict[str, list[list[str]]], *, fresh: bool = False) -> None:
-        """Align anew with other texts and fit RALI on top; `fresh` starts from a random head instead of the pretrained one."""
+    def aligned_with(self, method: str, texts: list[list[str]], *, fresh: bool = False) -> None:
+        """Align anew with other texts and fit RALI on top.
+
+        `fresh` starts from a random head instead of the pretrained one, with `align`'s own settings: the profile's are for a head that only
+        needs a touch. A ridge then reads the same embeddings (`<method>_ridge`), so that alignment is not confused with the readout.
+        """
         from rali_lab.rali.align import align
         from rali_lab.rali.clip import build_clip, load_base_clip
 
         self.report(f"aligning: {method}")
         model = build_clip(seed=self.seed)[0] if fresh else load_base_clip()
-        align(model, self.pixels["train"], texts["train"], seed=self.seed, **({} if fresh else self.profile.align))
-        self._fit(method, self._embed(model.visual))
+        align(model, self.pixels["train"], texts, seed=self.seed, **({} if fresh else self.profile.align))
+        z = self._embed(model.visual)
+        self._fit(method, z)
+        if fresh:
+            self.scores[f"{method}_ridge"] = self._read("ridge", z)
 
     def readers(self, rali: Path, naturalness) -> None:
         """Everything that needs no new alignment."""

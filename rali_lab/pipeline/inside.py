@@ -16,6 +16,7 @@ from rali_lab.pipeline.line import (
     UNREASONED,
     base_path,
     fine_tune_teacher,
+    finished,
     fit_rali,
     make_pictures,
     score_everything,
@@ -133,15 +134,15 @@ def explain(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
     def make(folder: Path) -> None:
         _write_probes(folder, _probed(load_pictures(data.path), profile), folders, profile, seed, report)
 
-    params = {"pictures": profile.probe_pictures, "seed": seed, "base": weights_digest(folders["base"])}
+    params = {"pictures": profile.probe_pictures, "samples": profile.score_samples, "seed": seed, "base": weights_digest(folders["base"])}
     return ArtifactStore().make("mechanism", make, params=params, inputs=[data, teacher], code=(*REASONER, "rali_lab.mechanism"))
 
 
 def explain_controls(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
     """What the controls say: the tables of `explain` for a supervised model, and scores.parquet (method, picture, ...) of these:
 
-    `unreasoned`, trained and asked without reasoning; `VISION|LANGUAGE` for modules trained on `photo`, on `procedural` or not at all
-    (`base`). Three trainings beside the teacher's, so this is run by a command of its own (`make bench-seeds`).
+    `unreasoned`, trained and asked without reasoning; `supervised`; `VISION|LANGUAGE` for modules trained on `photo`, on `procedural` or
+    not at all (`base`). Three trainings beside the teacher's, so this is run by a command of its own (`make bench-seeds`).
     """
     data, teacher = make_pictures(profile), train_teacher(profile, seed=seed, report=report)
     supervised = fine_tune_teacher(profile, seed=seed, report=report)
@@ -152,9 +153,10 @@ def explain_controls(profile: Profile, *, seed: int = 0, report=print) -> Artifa
         from rali_lab.reasoner.policy import load_policy
 
         shown = _probed(load_pictures(data.path), profile)
-        _write_probes(folder, shown, {"supervised": supervised.path}, profile, seed, report)
-        modules = {"photo": teacher.path, "procedural": elsewhere.path, "base": base_path(profile)}
-        parts = [_scored("unreasoned", load_policy(unreasoned.path), shown, profile, seed, prefix=UNREASONED)]
+        _write_probes(folder, shown, {"supervised": finished(supervised)}, profile, seed, report)
+        modules = {"photo": finished(teacher), "procedural": finished(elsewhere), "base": base_path(profile)}
+        parts = [_scored("unreasoned", load_policy(finished(unreasoned)), shown, profile, seed, prefix=UNREASONED),
+                 _scored("supervised", load_policy(supervised.path), shown, profile, seed)]  # fmt: skip
         for vision, language in SWAPS:
             report(f"modules: {vision} with the language of {language}")
             parts.append(_scored(f"{vision}|{language}", _combined(modules[vision], modules[language]), shown, profile, seed))

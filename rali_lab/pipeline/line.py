@@ -86,19 +86,28 @@ def train_teacher(
 
 
 def fine_tune_teacher(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
-    """The supervised control: the base model fine-tuned on its own reasoning with the MOS as rating (`reasoner.supervised`)."""
+    """The supervised control: the base model fine-tuned on its own reasoning with the MOS as rating (`reasoner.supervised`).
+
+    Steps and answers a step are those of the teacher's run, unless `profile.sft` says otherwise.
+    """
     from rali_lab.reasoner.policy import load_policy
     from rali_lab.reasoner.rationales import write_rationales
     from rali_lab.reasoner.supervised import SftSettings, fine_tune_reasoner, rated_answers
+    from rali_lab.reasoner.train import RunStopped
 
-    data, base, settings = make_pictures(profile), base_path(profile), SftSettings(**{**profile.sft, "seed": seed})
+    data, base, grpo = make_pictures(profile), base_path(profile), grpo_settings(profile, seed=seed)
+    budget = {"steps": grpo.steps, "answers_per_step": grpo.pictures_per_step * grpo.generations}
+    settings = SftSettings(**{**budget, **profile.sft, "seed": seed})
 
     def make(folder: Path) -> None:
         photo = select(load_pictures(data.path), domain="photo")
         train = select(photo, split="train")
         seed_all(seed)
         written = write_rationales(*load_policy(base), train, samples=profile.rationale_samples)
-        fine_tune_reasoner(base, train, rated_answers(written, train), select(photo, split="val"), settings, folder, report=report)
+        try:
+            fine_tune_reasoner(base, train, rated_answers(written, train), select(photo, split="val"), settings, folder, report=report)
+        except RunStopped as stopped:
+            (folder / "stopped.txt").write_text(str(stopped))
 
     params = {"settings": asdict(settings), "base": weights_digest(base), "samples": profile.rationale_samples}
     return ArtifactStore().make("supervised", make, params=params, inputs=[data], code=(*REASONER, "rali_lab.reasoner.supervised"))
@@ -108,6 +117,14 @@ def weights_digest(folder: Path) -> str:
     """sha256 over a folder's safetensors files."""
     files = sorted(Path(folder).glob("*.safetensors"))
     return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()
+
+
+def finished(made: Artifact) -> Path:
+    """Folder of a training that ran to its end; RuntimeError with its reason for one that was stopped, which can be no control."""
+    stopped = made.path / "stopped.txt"
+    if stopped.exists():
+        raise RuntimeError(f"the training {made.name!r} was stopped and cannot be compared with: {stopped.read_text()}")
+    return made.path
 
 
 def write_reasoning(profile: Profile, *, seed: int = 0) -> Artifact:

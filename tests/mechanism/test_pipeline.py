@@ -41,7 +41,7 @@ def test_a_profile_without_tables_has_its_own_run_and_no_controls(checked_in):
 def test_checked_in_tables_hold_every_model_and_combination(checked_in):
     _, alone, kept, folder = checked_in
     assert kept.controls and set(kept["ratings"][0]["model"]) == {"base", "teacher", "supervised"}
-    assert set(kept["scores"][0]["method"]) == {"unreasoned", *(f"{v}|{m}" for v, m in pipeline.SWAPS)}
+    assert set(kept["scores"][0]["method"]) == {"unreasoned", "supervised", *(f"{v}|{m}" for v, m in pipeline.SWAPS)}
     mine, theirs = (t["ratings"][0].query("model == 'teacher'") for t in (alone, kept))
     assert mine["score"].to_numpy() == pytest.approx(theirs["score"].to_numpy(), abs=1e-4, nan_ok=True)
     assert mine["picture"].tolist() == theirs["picture"].astype(str).tolist() and len(mine) == 13 * 12

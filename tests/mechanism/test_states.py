@@ -17,11 +17,7 @@ ANSWERS = [score_answer("blur noise", 2.10), score_answer("noise", 4.25)]
 def by_hand(model, processor, picture, answer):
     """States of one prompt and answer, written out: (tokens, hidden), and the token ids."""
     prompt = processor.apply_chat_template(conversation(SCORE_QUESTION), add_generation_prompt=True, tokenize=False)
-    inputs = processor(images=[Image.fromarray(picture)], text=[prompt], return_tensors="pt")
-    ids = processor.tokenizer([answer], add_special_tokens=False, return_tensors="pt")["input_ids"]
-    inputs = {k: v for k, v in inputs.items() if k != "mm_token_type_ids"}
-    inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], 1)
-    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    inputs = processor(images=[Image.fromarray(picture)], text=[prompt + answer], return_tensors="pt")
     with torch.inference_mode():
         states = model(**inputs, output_hidden_states=True).hidden_states
     return states, inputs["input_ids"][0]

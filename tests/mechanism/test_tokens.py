@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from rali_lab.mechanism.tokens import GROUPS, PADDING, lay_out, spans
-from rali_lab.reasoner.prompts import score_answer
+from rali_lab.reasoner.policy import conversation
+from rali_lab.reasoner.prompts import SCORE_QUESTION, score_answer
 
 ANSWERS = [score_answer("blur noise", 2.10), score_answer("noise noise noise blur", 4.25)]
 
@@ -102,3 +104,14 @@ def test_spans():
     assert spans('<think></think><answer>{"rating": 2.0}</answer>').reasoning is None
     assert spans('<think>x</think><answer>{"rating": 2.').score == (35, 37)
     assert len(GROUPS) == 6 and np.unique(GROUPS).size == 6
+
+
+def test_a_model_sees_what_it_would_see_had_it_been_given_the_whole_text(policy, pictures):
+    """Logits equal those of prompt and answer processed as one text: positions and kinds of picture tokens included."""
+    model, processor = policy
+    for p, answer in zip(pictures[:2], ANSWERS, strict=True):
+        prompt = processor.apply_chat_template(conversation(SCORE_QUESTION), add_generation_prompt=True, tokenize=False)
+        whole = processor(images=[Image.fromarray(p.pixels())], text=[prompt + answer], return_tensors="pt")
+        layout = lay_out(model, processor, [p.pixels()], [answer])
+        with torch.inference_mode():
+            torch.testing.assert_close(model(**layout.inputs).logits, model(**whole).logits, atol=1e-4, rtol=1e-4)
