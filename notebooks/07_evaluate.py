@@ -275,10 +275,10 @@ fig = plot_efficiency(costs, limits={"parameters": 0.05, "seconds_per_picture": 
 nb.figure(fig, "07_efficiency", costs)
 
 # %% [markdown]
-# ## 8 · One file, no torch: ONNX and 8 bits
+# ## 8 · One file: ONNX and 8 bits
 #
 # The whole scorer (tower, PCA, basis) as one ONNX graph, and once more with 8-bit convolutions calibrated on training pictures. First
-# the agreement on every test picture, then the speed, on one thread each, beside the ridge on visual features.
+# the agreement on every test picture, then the speed: one thread and batches of one size for all, beside the features of the ridge.
 
 # %%
 from rali_lab.rali.export import OnnxScorer
@@ -304,14 +304,16 @@ from rali_lab.baselines import visual_features
 
 
 def runners(pictures):
-    return {"rali": lambda: rali.predict(pictures), "rali_onnx": lambda: exported["rali_onnx"].predict(pictures, batch=16),
+    return {"rali": lambda: rali.predict(pictures, batch=16), "rali_onnx": lambda: exported["rali_onnx"].predict(pictures, batch=16),
             "rali_int8": lambda: exported["rali_int8"].predict(pictures, batch=16), "ridge_visual": lambda: visual_features(pictures)}
 
 
-speeds = []
+speeds, threads = [], torch.get_num_threads()
+torch.set_num_threads(1)
 for n in (1, 4, 16):
     timed = measure_side_by_side(runners(pixels[:n]), n_pictures=n, repeats=9)
     speeds += [{"batch": n, "method": m, "pictures a second": 1 / s.median, "time, share of torch": timed.ratio[m].median} for m, s in timed.seconds.items()]
+torch.set_num_threads(threads)
 with FlopCounterMode(display=False) as counted:
     rali.predict(pixels[:1])
 with FlopCounterMode(display=False) as counted_teacher:
