@@ -33,14 +33,14 @@ def table(rows: Sequence[Row]) -> str:
     """The rows as aligned text.
 
     >>> print(table([Row("00_start", "made", 12.3, 2**28, 4, 0)]))
-    notebook                    status       time  peak memory  passed  missed
-    00_start                    made         12 s      256 MiB       4       0
+    notebook                        status       time  peak memory  passed  missed
+    00_start                        made         12 s      256 MiB       4       0
     """
-    lines = [f"{'notebook':<28}{'status':<8}{'time':>9}{'peak memory':>13}{'passed':>8}{'missed':>8}"]
+    lines = [f"{'notebook':<32}{'status':<8}{'time':>9}{'peak memory':>13}{'passed':>8}{'missed':>8}"]
     for row in rows:
         peak = "-" if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 2**20:.0f} MiB"
         counts = f"{row.checks_passed:>8}{row.checks_missed:>8}"
-        lines.append(f"{row.notebook:<28}{row.status:<8}{duration(row.seconds):>9}{peak:>13}{counts}")
+        lines.append(f"{row.notebook:<32}{row.status:<8}{duration(row.seconds):>9}{peak:>13}{counts}")
     return "\n".join(lines)
 
 
