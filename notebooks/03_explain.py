@@ -258,6 +258,7 @@ def gap(a, b, model="teacher"):
 nb.ledger.record("mechanism.picture_knockout", **gap("score to picture", INTACT))
 nb.ledger.record("mechanism.text_knockout", **gap("all to picture", "answer to reasoning"))
 nb.ledger.record("mechanism.text_only", **gap(TEXT_ONLY, INTACT))
+nb.ledger.record("mechanism.reasoning_off", **gap(INTACT, WITHOUT))
 
 shuffled = mean_correlation([conditions(t, "teacher") for t in tables["ratings"]], CONTROLS[0], role=None, n_boot=200)
 nb.checks.expect("another picture's words alone say nothing about this one (PLCC)", shuffled.value, low=-0.25, high=0.25,

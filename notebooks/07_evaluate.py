@@ -148,7 +148,6 @@ for method in dict.fromkeys(scores["method"]):
 comparisons = {
     "teacher.scoring": ("teacher", "base", "in"),
     "teacher.generalises": ("teacher", "ridge_visual", "out"),
-    "mechanism.reasoning_off": ("teacher", "teacher_no_reasoning", None),
     "rali.accuracy": ("rali", "teacher", "out"),
 }
 found = {}
@@ -156,6 +155,8 @@ for claim, (a, b, role) in comparisons.items():
     d = found[claim] = difference([scores], a, b, role=role, n_boot=sizes.n_boot)
     print(f"{a} minus {b} ({role or 'all'} domains): {d}")
     nb.ledger.record(claim, d.value, d.ci_low, d.ci_high, d.n, 1)
+print("teacher minus teacher_no_reasoning (all domains; verdict in notebook 03):",
+      difference([scores], "teacher", "teacher_no_reasoning", role=None, n_boot=sizes.n_boot))
 
 # %% [markdown]
 # **What you should see**, as checks that can fail:
