@@ -295,7 +295,7 @@ both = pd.concat([plain, *extra.values()], ignore_index=True)
 nb.results(accuracy_records([both[both["method"] != "rali"]], profile=profile, n_boot=sizes.n_boot))
 for m in extra:
     print(m, "minus rali, all domains:", difference([both], m, "rali", role=None, n_boot=sizes.n_boot))
-nb.checks.expect("the ONNX file scores as torch does (largest difference)", float(apart["rali_onnx"].max()), high=2e-3,
+nb.checks.expect("the ONNX file scores as torch does (largest difference)", float(apart["rali_onnx"].max()), high=1e-2,
                  if_missed="another scorer was exported, or an operation is not what it says")
 
 # %%
