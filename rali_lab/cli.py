@@ -235,8 +235,7 @@ def _claims_table(rows: Sequence[dict]) -> str:
     for r in rows:
         value = "-" if r["value"] is None else f"{r['value']:.3f} [{float(r['ci_low']):.3f}, {float(r['ci_high']):.3f}]"
         lines.append((r["id"], r["verdict"], value, r["rule"]))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines)
+    return _aligned(lines)
 
 
 def _results_table(records: Sequence[Record]) -> str:
@@ -246,6 +245,11 @@ def _results_table(records: Sequence[Record]) -> str:
     for r in records:
         n = "-" if r.n is None else str(r.n)
         rows.append((r.profile, r.role, r.domain, r.metric, r.method, with_interval(r), n, str(r.seeds)))
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as lines with their columns one below the other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 

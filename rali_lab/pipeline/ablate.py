@@ -28,7 +28,7 @@ Parts = dict[str, list[Picture]]
 
 
 def ablate(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
-    """scores.parquet (method, picture, domain, source, mos, score) of RALI, of each ablation and baseline, and choices.json.
+    """scores.parquet (method, picture, domain, source, mos, score) of RALI, of each ablation and each baseline.
 
     Methods: `rali`; without a piece (`no_alignment`, `no_pca`, `no_binned_kmeans`, `no_fine_tuning`, `no_augmentation`); aligned with other
     texts (`text_shuffled`, `text_words`, `text_noise`, `text_score`, `text_base`); from an image side that never met a word
