@@ -21,7 +21,7 @@ class Profile:
     pictures : pictures per generated domain and split. data_seed : of their content, distortions and raters.
     base : folder of the base model; "" is the one in the package.
     grpo : changes to `rali_lab.reasoner.train.GrpoSettings`; collapse : further changes, for the run that goes wrong;
-        sft : changes to `rali_lab.reasoner.supervised.SftSettings`, for the control.
+        sft : changes to `rali_lab.reasoner.supervised.SftSettings`, for the control; ract : the same for RACT's third stage.
     rationale_samples : rationales the teacher writes per training picture. score_samples : ratings averaged for a score.
     probe_pictures : test pictures of each domain that the conditions of notebook 03 are tried on.
     state_samples : answers whose hidden states are averaged in `pipeline.represent`.
@@ -37,6 +37,7 @@ class Profile:
     grpo: dict[str, Any] = field(default_factory=dict)
     collapse: dict[str, Any] = field(default_factory=dict)
     sft: dict[str, Any] = field(default_factory=dict)
+    ract: dict[str, Any] = field(default_factory=dict)
     rationale_samples: int = 4
     score_samples: int = 8
     probe_pictures: int = 50
@@ -57,6 +58,8 @@ GRPO = {"steps": 150, "pictures_per_step": 12, "learning_rate": 5e-4, "beta": 0.
 COLLAPSE = {"steps": 40, "pictures_per_step": 8, "learning_rate": 2e-3, "beta": 0.0, "degradation_share": 0.0, "eval_every": 10,
             "min_format": 0.0, "min_spread": 0.0}  # fmt: skip
 """The run without leash: no KL, a hot learning rate, only the rating rewarded, the guard switched off."""
+RACT = {"steps": 60, "eval_every": 20}
+"""Of the third stage; with more steps the scores of validation pictures get worse (docs/LOG.md)."""
 ALIGN = {"epochs": 20, "lr": 2e-4, "jitter": 0.3}
 RALI = {"n_components": 32, "n_bins": 40, "n_basis": 60, "tau": 0.25}
 """Far fewer bins and vectors than the paper's 240 and 250, which would be one vector for every picture or two; the temperature has the
@@ -65,8 +68,8 @@ smallest squared error on validation pictures (docs/LOG.md)."""
 PROFILES: dict[str, Profile] = {
     p.name: p
     for p in (
-        Profile("tiny", _counts(360, 60, 100, 104), grpo=GRPO, collapse=COLLAPSE, align=ALIGN, rali=RALI),
-        Profile("small", _counts(2400, 200, 400, 400), grpo={**GRPO, "steps": 400, "pictures_per_step": 32}, collapse=COLLAPSE,
+        Profile("tiny", _counts(360, 60, 100, 104), grpo=GRPO, collapse=COLLAPSE, ract=RACT, align=ALIGN, rali=RALI),
+        Profile("small", _counts(2400, 200, 400, 400), grpo={**GRPO, "steps": 400, "pictures_per_step": 32}, collapse=COLLAPSE, ract=RACT,
                 align=ALIGN, rali={**RALI, "n_bins": 120, "n_basis": 160}, n_boot=2000),
     )
 }

@@ -37,11 +37,21 @@ def _make_pictures(counts: Counts, seed: int) -> Artifact:
     return ArtifactStore().make("pictures", make, params={"pictures": counts, "seed": seed}, code=DATA)
 
 
-def _learned_from(profile: Profile, domain: str) -> Artifact:
-    """Training and validation pictures of a domain; those of a domain that is only tested on otherwise are made apart."""
-    if "train" in profile.pictures[domain]:
+def learned_from(profile: Profile, domain: str) -> Artifact:
+    """Training and validation pictures of a domain; those of a domain that is not learned from otherwise are made apart."""
+    from rali_lab.data.mixture import SNAPSHOTS, build_set
+
+    if "train" in profile.pictures.get(domain, {}):
         return make_pictures(profile)
-    return _make_pictures({domain: {s: profile.pictures["photo"][s] for s in ("train", "val")}}, profile.data_seed + 1)
+    counts, seed = {s: profile.pictures["photo"][s] for s in ("train", "val")}, profile.data_seed + 1
+    if domain != SNAPSHOTS.name:
+        return _make_pictures({domain: counts}, seed)
+
+    def make(folder: Path) -> None:
+        save_pictures(build_set(domain, counts, seed=seed), folder)
+
+    params = {"pictures": {domain: counts}, "seed": seed}
+    return ArtifactStore().make("pictures", make, params=params, code=(*DATA, "rali_lab.data.mixture"))
 
 
 def pictures(profile: Profile) -> list[Picture]:
@@ -72,7 +82,7 @@ def train_teacher(
     """
     from rali_lab.reasoner.train import RunStopped, train_reasoner
 
-    data, settings, base = _learned_from(profile, domain), grpo_settings(profile, seed=seed, **changes), base_path(profile)
+    data, settings, base = learned_from(profile, domain), grpo_settings(profile, seed=seed, **changes), base_path(profile)
 
     def make(folder: Path) -> None:
         rated = select(load_pictures(data.path), domain=domain)

@@ -1,11 +1,13 @@
-"""Supervised fine-tuning on the same scores: the control that tells reinforcement learning from any other training.
+"""Supervised fine-tuning on written answers, through TRL's `SFTTrainer`, of the language module, the vision side or both.
 
-The base model's own reasoning is kept and its rating replaced by the MOS, so that text and form stay on its own policy and only what
-follows from the text is taught. TRL's `SFTTrainer` does the rest, with the same pictures, steps and answers a step as GRPO.
+Two things here need it. The control that tells reinforcement learning from any other training keeps the base model's own reasoning and
+replaces its rating by the MOS (`rated_answers`), so that text and form stay on its own policy and only what follows from the text is
+taught. RACT's third stage (`rali_lab.ract`) teaches the vision side to see what the reasoning of several teachers says.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +15,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 from PIL import Image
+from transformers import PreTrainedModel
 
 from rali_lab.data.records import Picture, mos_of
 from rali_lab.reasoner.policy import conversation, freeze_tower, load_policy
 from rali_lab.reasoner.prompts import SCORE_QUESTION, score_answer
 from rali_lab.reasoner.train import Watch, fast_bf16, run
+from rali_lab.vision import StatTower
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class SftSettings:
     steps: int = 150
     answers_per_step: int = 96
     learning_rate: float = 2e-4
+    train: str = "language"
+    reasoning_only: bool = False
     max_completion_length: int = 64
     score_question: str = SCORE_QUESTION
     system: str | None = None
@@ -80,7 +86,8 @@ def fine_tune_reasoner(
 
     Parameters
     ----------
-    answers : columns picture (an id of `pictures`) and text; see `rated_answers`. The loss counts the answer's tokens alone.
+    answers : columns picture (an id of `pictures`) and text; see `rated_answers`. The loss counts the answer's tokens alone, or the
+        reasoning's.
 
     Returns
     -------
@@ -99,7 +106,7 @@ def fine_tune_reasoner(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model, processor = load_policy(base)
-    freeze_tower(model)
+    choose_trained(model, settings.train)
     shown = {p.id: Image.fromarray(p.pixels()) for p in pictures}
     turn = [{"role": m["role"], "content": m["content"][-1]["text"]} for m in conversation(settings.score_question, system=settings.system)]
     rows = [
@@ -116,4 +123,75 @@ def fine_tune_reasoner(
     watch = Watch(validation, processor, settings, folder, report)
     trainer = SFTTrainer(model=model, args=SFTConfig(**{**options, **settings.trl_options}), train_dataset=Dataset.from_list(rows),
                          processing_class=processor, callbacks=[watch])  # fmt: skip
+    if settings.reasoning_only:
+        trainer.data_collator = ReasoningOnly(trainer.data_collator, processor.tokenizer)
     return run(trainer, watch)
+
+
+def choose_trained(model: PreTrainedModel, train: str) -> None:
+    """Freeze what is not trained: see `SftSettings.train`. The trunk of our own tower always is, and looks at a picture once.
+
+    Raises
+    ------
+    ValueError
+        On another word, or a model whose parts are not found.
+    """
+    if train not in ("language", "vision", "both"):
+        raise ValueError(f"train is {train!r}, expected 'language', 'vision' or 'both'")
+    freeze_tower(model, memoise=train == "language")
+    if train == "language":
+        return
+    parts = dict(model.named_modules())
+    tower = next(parts[name] for name in parts if name.split(".")[-1] in ("vision_tower", "visual"))
+    own = getattr(tower, "timm_model", None)
+    if isinstance(own, StatTower):
+        own.neck.requires_grad_(True)
+        _look_once(own)
+    else:
+        tower.requires_grad_(True)
+    if train == "vision":
+        language = next((parts[name] for name in parts if name.split(".")[-1] == "language_model"), None)
+        if language is None:
+            raise ValueError(f"{type(model).__name__} has no `language_model`; freeze its language part yourself")
+        language.requires_grad_(False)
+        model.get_output_embeddings().requires_grad_(False)
+
+
+def _look_once(tower: StatTower) -> None:
+    """Keep what the frozen trunk says of a picture, keyed by its pixels; exact."""
+    known: dict[bytes, torch.Tensor] = {}
+    compute = tower.statistics
+
+    def statistics(pixels: torch.Tensor) -> torch.Tensor:
+        keys = [x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() for x in pixels]
+        keys = [hashlib.blake2b(k, digest_size=16).digest() for k in keys]
+        new = {k: i for i, k in enumerate(keys) if k not in known}
+        if new:
+            with torch.no_grad():
+                known.update(zip(new, compute(pixels[list(new.values())]), strict=True))
+        return torch.stack([known[k] for k in keys])
+
+    tower.statistics = statistics
+
+
+class ReasoningOnly:
+    """A collator whose labels end with </think>: what comes behind, a score or the end of the answer, teaches nothing."""
+
+    def __init__(self, collate, tokenizer) -> None:
+        self.collate, self.tokenizer, self.known = collate, tokenizer, {}
+
+    def __call__(self, examples: list) -> dict:
+        batch = self.collate(examples)
+        for row in batch["labels"]:
+            at = (row != -100).nonzero()[:, 0]
+            row[at[self._length(tuple(row[at].tolist())) :]] = -100
+        return batch
+
+    def _length(self, ids: tuple[int, ...]) -> int:
+        """How many tokens it takes until </think> is whole; ValueError if it never is. Tokenizers may glue it to its neighbours."""
+        if ids not in self.known:
+            ends = (n for n in range(1, len(ids) + 1) if "</think>" in "".join(self.tokenizer.decode(ids[:n]).split()))
+            if (length := next(ends, None)) is None:
+                raise ValueError(f"an answer has no </think>: {self.tokenizer.decode(ids)[:80]!r}; give whole answers")
+            self.known[ids] = length
+        return self.known[ids]

@@ -1,6 +1,8 @@
-"""The supervised control learns ratings from the base's own words, through TRL, with the tower frozen."""
+"""Fine-tuning on written answers through TRL: what should move moves, what is frozen stays, and no more is learned than was meant."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -8,9 +10,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from rali_lab.reasoner.policy import load_policy
 from rali_lab.reasoner.prompts import parse, score_answer
 from rali_lab.reasoner.rationales import to_table
-from rali_lab.reasoner.supervised import SftSettings, fine_tune_reasoner, rated_answers
+from rali_lab.reasoner.supervised import ReasoningOnly, SftSettings, choose_trained, fine_tune_reasoner, rated_answers
 
 SETTINGS = SftSettings(steps=2, answers_per_step=4, learning_rate=1e-3, max_completion_length=8, eval_every=2, eval_samples=1, patience=9)
 
@@ -51,8 +54,6 @@ def test_only_the_answer_is_learned(tiny_base, pictures):
     """TRL masks the prompt: the loss of a batch counts the answer's tokens and the end token, nothing of the question."""
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-    from rali_lab.reasoner.policy import load_policy
-
     _, processor = load_policy(tiny_base)
     row = {"prompt": [{"role": "user", "content": "Rate."}], "completion": [{"role": "assistant", "content": score_answer("blur", 2.0)}],
            "image": Image.fromarray(pictures[0].pixels())}  # fmt: skip
@@ -64,3 +65,67 @@ def test_only_the_answer_is_learned(tiny_base, pictures):
 def test_fewer_answers_than_a_step_needs_is_an_error(tiny_base, pictures, tmp_path):
     with pytest.raises(ValueError, match="answers_per_step=4 answers, got 2"):
         fine_tune_reasoner(tiny_base, pictures[:2], rated_answers(written(pictures[:2]), pictures[:2]), pictures[4:], SETTINGS, tmp_path)
+
+
+def is_language(name):
+    return not any(part in name for part in ("vision_tower", "visual", "projector"))
+
+
+@pytest.mark.parametrize("base", ["tiny_base", "qwen"])
+@pytest.mark.parametrize("train", ["vision", "both"])
+def test_the_vision_side_learns_to_see_what_is_said(base, train, request, pictures, tmp_path):
+    folder = request.getfixturevalue(base)
+    settings = replace(SETTINGS, train=train, reasoning_only=True)
+    fine_tune_reasoner(folder, pictures[:4], rated_answers(written(pictures[:4]), pictures[:4]), pictures[4:], settings, tmp_path,
+                       report=lambda line: None)  # fmt: skip
+    before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    moved = {k for k in before if not torch.equal(before[k], after[k])}
+    assert any(is_language(k) for k in moved) == (train == "both")
+    vision = {k for k in before if not is_language(k)}
+    if base == "tiny_base":  # the trunk stays, neck and projector move
+        assert {k for k in vision & moved} == {k for k in vision if ".neck." in k or "projector" in k}
+    else:
+        assert all("bias" in k for k in vision - moved), vision - moved  # a key's bias has no gradient: softmax does not see it
+
+
+def test_a_picture_is_looked_at_once_and_seen_as_before(tiny_base, pictures):
+    from rali_lab.vision import to_pixels
+
+    model, _ = load_policy(tiny_base)
+    tower = model.model.vision_tower.timm_model
+    pixels = to_pixels([p.pixels() for p in pictures])
+    before = tower.forward_features(pixels).detach()
+    choose_trained(model, "vision")
+    looks = []
+    tower.conv_stem.register_forward_hook(lambda *_: looks.append(1))
+    for _ in range(2):
+        assert torch.allclose(tower.forward_features(pixels), before, atol=1e-5)
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("base", ["tiny_base", "qwen"])
+def test_only_the_reasoning_is_learned(base, request, pictures):
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    _, processor = load_policy(request.getfixturevalue(base))
+    rows = [{"prompt": [{"role": "user", "content": "Rate."}], "image": Image.fromarray(p.pixels()),
+             "completion": [{"role": "assistant", "content": text}]}
+            for p, text in zip(pictures, (score_answer("blur blur noise", 2.0), "<think>blur</think>"), strict=False)]  # fmt: skip
+    collate = ReasoningOnly(DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True), processor.tokenizer)
+    for row, text in zip(collate(rows)["labels"], ("<think>blurblurnoise</think>", "<think>blur</think>"), strict=True):
+        assert "".join(processor.tokenizer.decode(row[row >= 0]).split()) == text
+
+
+def test_an_answer_that_never_ends_its_reasoning_is_an_error(tiny_base, pictures):
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    _, processor = load_policy(tiny_base)
+    row = {"prompt": [{"role": "user", "content": "Rate."}], "completion": [{"role": "assistant", "content": "<think>blur"}],
+           "image": Image.fromarray(pictures[0].pixels())}  # fmt: skip
+    with pytest.raises(ValueError, match="has no </think>"):
+        ReasoningOnly(DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True), processor.tokenizer)([row])
+
+
+def test_an_unknown_part_is_an_error(tiny_base):
+    with pytest.raises(ValueError, match="train is 'head', expected"):
+        choose_trained(load_policy(tiny_base)[0], "head")

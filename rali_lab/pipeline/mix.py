@@ -1,0 +1,163 @@
+"""Several training sets at once: RACT in its three stages, and what it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rali_lab.data.mixture import SETS
+from rali_lab.data.records import Picture, load_pictures, mos_of, select
+from rali_lab.lab.artifacts import Artifact, ArtifactStore
+from rali_lab.pipeline.line import (
+    REASONER,
+    base_path,
+    finished,
+    grpo_settings,
+    learned_from,
+    make_pictures,
+    seed_all,
+    train_teacher,
+    weights_digest,
+    write_reasoning,
+)
+from rali_lab.profiles import Profile
+from rali_lab.reasoner.prompts import findings, named
+
+REFERENCE = SETS[0]
+"""The set whose scale the scores of every method should have."""
+MIXINGS = ("naive", "scaled", "unbiased")
+"""Scores as they are; rescaled set by set; and as one panel would have given them, which no one has outside a laboratory."""
+LABELS = {
+    "ract": {"train": "vision", "reasoning_only": True},
+    "ract_both": {"train": "both", "reasoning_only": True},
+    "ract_scores": {"train": "vision", "reasoning_only": False},
+    "ract_photo": {"train": "vision", "reasoning_only": True},
+}
+"""Third stages: RACT; with the language module trained, too; with each set's scores behind the words; with the words of one set alone."""
+CODE = (*REASONER, "rali_lab.ract", "rali_lab.data.mixture")
+
+
+def training_sets(profile: Profile) -> dict[str, list[Picture]]:
+    """Training and validation pictures of every set in `SETS`, with the scores of its own panel."""
+    return {name: select(load_pictures(learned_from(profile, name).path), domain=name, split=("train", "val")) for name in SETS}
+
+
+def mixed_scores(sets: dict[str, list[Picture]], how: str, seed: int = 0) -> dict[str, list[Picture]]:
+    """The sets with the scores that a mixing of `MIXINGS` trains on."""
+    from rali_lab.data.labels import RaterPanel
+    from rali_lab.ract import rescale
+
+    if how == "naive":
+        return sets
+    if how == "scaled":
+        return rescale(sets, REFERENCE)
+    if how != "unbiased":
+        raise ValueError(f"unknown mixing {how!r}; known: {', '.join(MIXINGS)}")
+    rng, out = np.random.default_rng([seed, len(SETS)]), {}
+    for name, pictures in sets.items():
+        mos, std = RaterPanel().rate(np.array([p.reference for p in pictures]), rng)
+        out[name] = [replace(p, mos=float(m), std=float(s)) for p, m, s in zip(pictures, mos, std, strict=True)]
+    return out
+
+
+def train_mixed(profile: Profile, how: str, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
+    """One reasoner for all sets, trained with GRPO on their pictures together; steps and all else as for the teacher of one set."""
+    from rali_lab.reasoner.train import RunStopped, train_reasoner
+
+    data, settings, base = [learned_from(profile, name) for name in SETS], grpo_settings(profile, seed=seed), base_path(profile)
+
+    def make(folder: Path) -> None:
+        sets = mixed_scores(training_sets(profile), how, profile.data_seed)
+        train = [p for pictures in sets.values() for p in select(pictures, split="train")]
+        try:
+            train_reasoner(base, train, select(sets[REFERENCE], split="val"), settings, folder, report=report)
+        except RunStopped as stopped:
+            (folder / "stopped.txt").write_text(str(stopped))
+
+    params = {"settings": asdict(settings), "base": weights_digest(base), "how": how}
+    return ArtifactStore().make("mixed", make, params=params, inputs=data, code=CODE)
+
+
+def write_labels(profile: Profile, name: str, *, seed: int = 0) -> Artifact:
+    """Stage 2 for one set: what its own reasoner writes about its training pictures (rationales.parquet)."""
+    from rali_lab.reasoner.policy import load_policy
+    from rali_lab.reasoner.rationales import write_rationales
+
+    if name == REFERENCE:
+        return write_reasoning(profile, seed=seed)
+    data, teacher = learned_from(profile, name), train_teacher(profile, seed=seed, domain=name)
+
+    def make(folder: Path) -> None:
+        seed_all(seed)
+        train = select(load_pictures(data.path), domain=name, split="train")
+        write_rationales(*load_policy(finished(teacher)), train, samples=profile.rationale_samples, path=folder / "rationales.parquet")
+
+    params = {"samples": profile.rationale_samples, "seed": seed, "set": name}
+    return ArtifactStore().make("rationales", make, params=params, inputs=[data, teacher], code=REASONER)
+
+
+def train_ract(profile: Profile, labels: str = "ract", *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
+    """Stages 1 to 3: the reference set's reasoner, its vision side fine-tuned on the words of all reasoners; `labels`: of `LABELS`."""
+    from rali_lab.ract import text_labels
+    from rali_lab.reasoner.supervised import SftSettings, fine_tune_reasoner, rated_answers
+    from rali_lab.reasoner.train import RunStopped
+
+    names = (REFERENCE,) if labels == "ract_photo" else SETS
+    written = {name: write_labels(profile, name, seed=seed) for name in names}
+    start = train_teacher(profile, seed=seed)
+    settings = SftSettings(**{"steps": grpo_settings(profile).steps, **profile.ract, **LABELS[labels], "seed": seed})
+
+    def make(folder: Path) -> None:
+        sets = training_sets(profile)
+        train = [p for name in names for p in select(sets[name], split="train")]
+        answers = pd.concat([pd.read_parquet(w.path / "rationales.parquet") for w in written.values()], ignore_index=True)
+        answers = answers[answers["picture"].isin([p.id for p in train])]
+        texts = text_labels(answers) if settings.reasoning_only else rated_answers(answers, train)
+        try:
+            fine_tune_reasoner(finished(start), train, texts, select(sets[REFERENCE], split="val"), settings, folder, report=report)
+        except RunStopped as stopped:
+            (folder / "stopped.txt").write_text(str(stopped))
+
+    inputs = [learned_from(profile, name) for name in SETS] + [start, *written.values()]
+    return ArtifactStore().make(labels, make, params={"settings": asdict(settings)}, inputs=inputs,
+                                code=(*CODE, "rali_lab.reasoner.supervised"))  # fmt: skip
+
+
+def mix(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
+    """scores.parquet: what every reasoner says of every test picture (method, picture, domain, source, mos, reference, score, named).
+
+    Methods: `teacher` (trained on `REFERENCE` alone), `naive_mixing`, `scaled_mixing`, `unbiased_mixing`, and the keys of `LABELS`.
+    `reference` is the quality before any panel; `named` the share of answers that name exactly what was done to the picture. Some eight
+    trainings, so this is run by a command of its own (`make bench-seeds`).
+    """
+    data = make_pictures(profile)
+    models = {"teacher": train_teacher(profile, seed=seed, report=report)}
+    models |= {f"{how}_mixing": train_mixed(profile, how, seed=seed, report=report) for how in MIXINGS}
+    models |= {labels: train_ract(profile, labels, seed=seed, report=report) for labels in LABELS}
+
+    def make(folder: Path) -> None:
+        test = select(load_pictures(data.path), split="test")
+        parts = [_scored(method, finished(made), test, profile, seed, report) for method, made in models.items()]
+        pd.concat(parts, ignore_index=True).to_parquet(folder / "scores.parquet", index=False)
+
+    params = {"samples": profile.score_samples, "seed": seed}
+    return ArtifactStore().make("mixing", make, params=params, inputs=[data, *models.values()], code=CODE)
+
+
+def _scored(method: str, model: Path, test: Sequence[Picture], profile: Profile, seed: int, report) -> pd.DataFrame:
+    from rali_lab.reasoner.policy import load_policy
+    from rali_lab.reasoner.rationales import ratings, write_rationales
+
+    report(f"{method}: rating {len(test)} pictures, {profile.score_samples} answers each")
+    seed_all(seed)
+    table, ids = write_rationales(*load_policy(model), test, samples=profile.score_samples), [p.id for p in test]
+    truth = {p.id: {f.word for f in findings(p.distortions)} for p in test}
+    right = table["reasoning"].map(lambda text: {f.word for f in named(text)}) == table["picture"].map(truth)
+    share = (right & (table["status"] == "ok")).groupby(table["picture"]).mean()
+    return pd.DataFrame({"method": method, "picture": ids, "domain": [p.domain for p in test], "source": [p.source for p in test],
+                         "mos": mos_of(test), "reference": [p.reference for p in test], "score": ratings(table, ids),
+                         "named": share.reindex(ids).to_numpy()})  # fmt: skip
