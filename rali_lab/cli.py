@@ -1,6 +1,6 @@
 """The command `rali-lab`: score pictures, print results, check rated folders, reproduce the study.
 
-Exit codes: 0 all good; 1 a picture could not be scored, or a table has problems; 2 wrong usage, or no model
+Exit codes: 0 all good; 1 a picture could not be scored, a table has problems, or the study cannot run here; 2 wrong usage, or no model
 or results yet; 130 interrupted; 141 the reader of the output went away. Heavy libraries load where needed.
 """
 
@@ -11,13 +11,15 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rali_lab import __version__
 
 if TYPE_CHECKING:
+    from rali_lab.data.check import DatasetReport
+    from rali_lab.data.validation import Report
     from rali_lab.evaluate.results import Record
 
 RUNS = Path("runs")
@@ -100,6 +102,22 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("std", "source", "split"):
         check.add_argument(f"--{name}-column", help="default: none")
     check.set_defaults(command=_validate)
+
+    data = commands.add_parser("data", help="look after data sets as they are published")
+    actions = data.add_subparsers(metavar="action", required=True)
+    check = actions.add_parser("check", help="check a published data set, or a plain score table, before training or testing on it")
+    check.add_argument("path", metavar="PATH", help="folder of the set, or a CSV, TSV or Parquet table with the columns image and mos")
+    check.add_argument("--layout", metavar="NAME", help="how the set lies on disk (default: found out by its label files)")
+    check.add_argument("--mos-range", nargs=2, type=float, metavar=("LO", "HI"), help="rating scale (default: the layout's)")
+    check.add_argument("--dmos", action="store_true", help="lower is better (default: as the layout says)")
+    check.add_argument("--images", metavar="DIR", help="folder that the image names are relative to (default: the layout's)")
+    check.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    check.set_defaults(command=_data_check)
+
+    doctor = commands.add_parser("doctor", help="say what this machine is and which profiles it can run")
+    doctor.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    doctor.add_argument("--quick", action="store_true", help="without the 20 seconds that measure its speed")
+    doctor.set_defaults(command=_doctor)
 
     reproduce = commands.add_parser(
         "reproduce", add_help=False, help="run the study; takes the runner's options"
@@ -258,7 +276,7 @@ def _validate(args: argparse.Namespace) -> int:
     from rali_lab.data.readers import read_rated_folder
     from rali_lab.data.validation import validate
 
-    try:
+    def report():
         pictures = read_rated_folder(
             args.csv,
             args.images,
@@ -271,12 +289,43 @@ def _validate(args: argparse.Namespace) -> int:
             source_column=args.source_column,
             split_column=args.split_column,
         )
-    except (OSError, ValueError) as error:
+        return validate(pictures)
+
+    return _print_report(report)
+
+
+def _data_check(args: argparse.Namespace) -> int:
+    from rali_lab.data.check import check_dataset
+    from rali_lab.data.official import LAYOUTS
+
+    if args.layout not in (None, *LAYOUTS):
+        raise CommandError(f"--layout {args.layout!r} is not known; choose one of {', '.join(LAYOUTS)}")
+    if args.mos_range and not -math.inf < args.mos_range[0] < args.mos_range[1] < math.inf:
+        raise CommandError(f"--mos-range {args.mos_range[0]:g} {args.mos_range[1]:g}: give the lower end first, both finite")
+    options = {
+        "layout": args.layout,
+        "images": args.images,
+        "mos_range": tuple(args.mos_range) if args.mos_range else None,
+        "higher_is_better": False if args.dmos else None,
+    }
+    return _print_report(lambda: check_dataset(args.path, **options), args.json)
+
+
+def _print_report(make: Callable[[], Report | DatasetReport], as_json: bool = False) -> int:
+    """Print the report that `make` returns: 0 if it is clean, 1 if it has problems or there is none."""
+    try:
+        report = make()
+    except (ImportError, OSError, ValueError) as error:
         _complain(error)
         return 1
-    report = validate(pictures)
-    print(report)
+    print(json.dumps(report.to_dict(), indent=1) if as_json else report)
     return 0 if report.ok else 1
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from rali_lab.lab import doctor
+
+    return doctor.main(as_json=args.json, quick=args.quick)
 
 
 def _reproduce(args: argparse.Namespace) -> int:

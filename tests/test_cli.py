@@ -207,6 +207,52 @@ def test_validate_fails_on_problems_and_on_tables_it_cannot_read(folder, capsys)
     assert "line 2: mos is 'bad'" in capsys.readouterr().err
 
 
+@pytest.fixture
+def bright(tmp_path):
+    """A table of twelve pictures, the score rising with the brightness."""
+    (tmp_path / "pictures").mkdir()
+    for i in range(12):
+        Image.new("L", (40, 40), 20 * i).save(tmp_path / "pictures" / f"{i}.png")
+    table = tmp_path / "set.csv"
+    table.write_text("image,mos\n" + "".join(f"{i}.png,{8 * i}\n" for i in range(12)))
+    return table
+
+
+def test_data_check_prints_what_it_took_and_what_it_found(scorer, bright, capsys):
+    scorer()
+    options = [str(bright), "--images", str(bright.parent / "pictures"), "--mos-range", "0", "100"]
+    assert cli.main(["data", "check", *options]) == 0
+    out, err = capsys.readouterr()
+    assert "column mos, scale 0..100, higher is better" in out and "SRCC 1.000" in out and out.endswith("no problems found\n")
+    assert err == ""
+    assert cli.main(["data", "check", *options, "--dmos"]) == 1
+    assert "sign: scores look as if higher were better" in capsys.readouterr().out
+    (bright.parent / "pictures" / "3.png").unlink()
+    assert cli.main(["data", "check", *options, "--json", "--layout", "table"]) == 1
+    row = json.loads(capsys.readouterr().out)
+    assert row["files"] == {"readable": 11, "missing": 1, "unreadable": 0} and row["sign"]["n"] == 11 and not row["ok"]
+
+
+def test_data_check_of_what_cannot_be_read_is_one_line_and_exit_1(scorer, bright, capsys):
+    asked = scorer()
+    for path, message in ((bright, "mos lies in 0..88"), (bright.parent, "no known layout"), (bright.parent / "x", "does not exist")):
+        assert cli.main(["data", "check", str(path)]) == 1
+        out, err = capsys.readouterr()
+        assert out == "" and err.startswith("rali-lab: ") and message in err and err.count("\n") == 1
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--layout", "kadid"], "--layout 'kadid' is not known; choose one of koniq10k,"),
+     (["--mos-range", "100", "0"], "--mos-range 100 0: give the lower end first"),
+     (["--mos-range", "0", "nan"], "--mos-range 0 nan: give the lower end first, both finite")],
+)  # fmt: skip
+def test_data_check_wrong_usage_is_exit_2(bright, capsys, options, message):
+    assert cli.main(["data", "check", str(bright), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_reproduce_passes_everything_on(monkeypatch):
     seen = []
     fake = types.ModuleType("rali_lab.lab.runner")
@@ -219,7 +265,8 @@ def test_reproduce_passes_everything_on(monkeypatch):
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["nonsense"], ["score"], ["score", "a.png", "--colour"], ["validate", "a.csv", "images"],
+    [[], ["nonsense"], ["data"], ["data", "check"], ["data", "check", "a", "--mos-range", "1"],
+     ["score"], ["score", "a.png", "--colour"], ["validate", "a.csv", "images"],
      ["results", "--profile", "tiny", "--run-dir", "x"]],
 )  # fmt: skip
 def test_wrong_usage_exits_with_2(argv, capsys):

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from rali_lab.data.images import PathLike
 from rali_lab.data.records import SPLITS, Picture
+from rali_lab.data.tables import Row, read_delimited
 
 SPLIT_WORDS = {"training": "train", "validation": "val", "testing": "test"} | {name: name for name in SPLITS}
 """Words accepted in a split column: our own and KonIQ-10k's."""
 
-Row = tuple[int, dict[str, str]]
-"""Line number in the file (the header is line 1) and the cells by column."""
+Missing = Literal["error", "report"]
+"""What to do about listed images without a file: stop, or keep their records so that `validate` lists them."""
+
+
+class ScaleWarning(UserWarning):
+    """Scores lie beyond the ends that were found on the training part, and were cut to 1..5."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class Scale:
 
     >>> Scale(0, 100).to_mos(25), Scale(0, 1, higher_is_better=False).to_mos(0.25), Scale(0, 100).to_std(10)
     (2.0, 4.0, 0.4)
+    >>> print(Scale(0, 1, higher_is_better=False))
+    0..1, lower is better
     """
 
     low: float
@@ -37,12 +45,41 @@ class Scale:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise ValueError(f"mos_range must be (low, high) with low < high, got ({self.low}, {self.high})")
 
+    def __str__(self) -> str:
+        return f"{self.low:g}..{self.high:g}, {'higher' if self.higher_is_better else 'lower'} is better"
+
     def to_mos(self, value: float) -> float:
         share = (value - self.low) / (self.high - self.low)
         return 1 + 4 * share if self.higher_is_better else 5 - 4 * share
 
     def to_std(self, value: float) -> float:
         return 4 * value / (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column of a score table holds what; None for what the table does not say."""
+
+    image: str
+    score: str
+    std: str | None = None
+    source: str | None = None
+    split: str | None = None
+    domain: str | None = None
+
+    def names(self) -> list[str]:
+        return [name for name in (self.image, self.score, self.std, self.source, self.split, self.domain) if name is not None]
+
+
+@dataclass(frozen=True)
+class Rated:
+    """What `rate` makes of a table: pictures, their scores as they were, the columns read, the scale, how many scores it had to cut."""
+
+    pictures: tuple[Picture, ...]
+    raw: tuple[float, ...]
+    columns: Columns
+    scale: Scale
+    n_cut: int = 0
 
 
 def read_rated_folder(
@@ -64,6 +101,7 @@ def read_rated_folder(
 
     Scores are mapped to 1..5 by the *declared* range, so that a picture's score does not depend on which
     others are in the table. (The DeQA-Score metas scale by minimum and maximum of train and test together.)
+    Published data sets as they are on disk: `rali_lab.data.official`.
 
     Parameters
     ----------
@@ -80,36 +118,14 @@ def read_rated_folder(
     Raises
     ------
     FileNotFoundError : no table, or images missing (five named, all counted).
-    ValueError : missing columns, no rows, an image listed twice; a score that is no number or out of range or
-        an unknown split, with line number and value.
+    ValueError : missing columns, no rows, an image listed twice; a row with too few or too many cells, an image outside the
+        folder, a score that is no number or out of range or an unknown split, with line number and value.
     """
-    csv_path, images_dir = Path(csv_path), Path(images_dir)
+    columns = Columns(image_column, mos_column, std_column, source_column, split_column)
     scale = Scale(*mos_range, higher_is_better)
-    wanted = [image_column, mos_column, std_column, source_column, split_column]
-    rows = _read_rows(csv_path, [column for column in wanted if column is not None])
-    names = [row[image_column] for _, row in rows]
-    _check_names(csv_path, names)
-    _check_files(images_dir, names)
-    scores = [_number(csv_path, row, mos_column, scale.low, scale.high) for row in rows]
-    stds = [_number(csv_path, row, std_column, 0, math.inf) for row in rows] if std_column else None
-    sources = [f"{domain}/{row[source_column or image_column]}" for _, row in rows]
-    if split_column:
-        splits = [_split_word(csv_path, row, split_column) for row in rows]
-    else:
-        chosen = split_sources(sources, seed=seed, fractions=fractions)
-        splits = [chosen[source] for source in sources]
-    return [
-        Picture(
-            id=f"{domain}/{name}",
-            domain=domain,
-            source=sources[i],
-            split=splits[i],
-            mos=scale.to_mos(scores[i]),
-            std=None if stds is None else scale.to_std(stds[i]),
-            path=str(images_dir / name),
-        )
-        for i, name in enumerate(names)
-    ]
+    rows = read_delimited(Path(csv_path), columns.names(), ",")
+    rated = rate(rows, columns, images_dir, table=csv_path, domain=domain, scale=scale, seed=seed, fractions=fractions)
+    return list(rated.pictures)
 
 
 def read_livec(folder: PathLike) -> list[Picture]:
@@ -134,6 +150,82 @@ def read_livec(folder: PathLike) -> list[Picture]:
     )
 
 
+def rate(
+    rows: Sequence[Row],
+    columns: Columns,
+    images: PathLike,
+    *,
+    table: PathLike,
+    domain: str,
+    scale: Scale | None,
+    higher_is_better: bool = True,
+    std_scale: Scale | None = None,
+    locate: Callable[[str], Path] | None = None,
+    missing: Missing = "error",
+    seed: int = 0,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+) -> Rated:
+    """The rows of any label file as pictures: every check, the scale and the split in one place.
+
+    Parameters
+    ----------
+    rows, columns : from `rali_lab.data.tables`, and which of their columns holds what.
+    images : folder that the names are relative to; a name, or a link, that leads out of it is refused.
+    table : the label file(s), for messages. domain : where `columns` names no column of domains.
+    scale : the declared ends. None: smallest and largest score of the training part, in the direction `higher_is_better`; scores
+        of the other parts beyond them are cut to 1..5 and counted.
+    std_scale : the scale of the standard deviations, where it is not that of the scores.
+    locate : name -> path, where a file is not simply ``images / name``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : as `read_rated_folder`.
+    """
+    images = Path(images)
+    names = [cells[columns.image] for _, cells in rows]
+    paths = _paths(rows, columns.image, images, locate)
+    domains = [_word(row, columns.domain) if columns.domain else domain for row in rows]
+    _check_repeats(table, names, list(zip(domains, paths, strict=True)))
+    if missing == "error":
+        _check_files(images, names, paths)
+    ends = (scale.low, scale.high) if scale else (-math.inf, math.inf)
+    scores = [number(row, columns.score, *ends) for row in rows]
+    stds = [number(row, columns.std, 0, math.inf) if columns.std else None for row in rows]
+    sources = [f"{d}/{_word(row, columns.source or columns.image)}" for d, row in zip(domains, rows, strict=True)]
+    splits = _splits(rows, columns.split, sources, seed, fractions)
+    scale = scale or _fitted(table, [s for s, split in zip(scores, splits, strict=True) if split == "train"], higher_is_better)
+    mos = [min(max(scale.to_mos(score), 1.0), 5.0) for score in scores]
+    pictures = tuple(
+        Picture(
+            id=f"{domains[i]}/{name}",
+            domain=domains[i],
+            source=sources[i],
+            split=splits[i],
+            mos=mos[i],
+            std=None if stds[i] is None else (std_scale or scale).to_std(stds[i]),
+            path=str(paths[i]),
+        )
+        for i, name in enumerate(names)
+    )
+    return Rated(pictures, tuple(scores), columns, scale, sum(not scale.low <= score <= scale.high for score in scores))
+
+
+def number(row: Row, column: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """The number in a cell; ValueError names place, column, value and range if it is none, or not in low..high."""
+    place, cells = row
+    text = cells[column]
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and low <= value <= high):
+        if re.fullmatch(r"\s*[-+]?\d*,\d+\s*", text):
+            raise ValueError(f"{place}: {column} is {text!r}, with a decimal comma; write {text.strip().replace(',', '.')}")
+        expected = "a number" if math.isinf(low) else f"{low:g}..{high:g}"
+        raise ValueError(f"{place}: {column} is {text!r}, expected {expected}; correct the row or the declared range")
+    return value
+
+
 def split_sources(sources: Iterable[str], *, seed: int, fractions: Sequence[float]) -> dict[str, str]:
     """A split for every distinct source; the same for any order and repetition of `sources`.
 
@@ -149,66 +241,65 @@ def split_sources(sources: Iterable[str], *, seed: int, fractions: Sequence[floa
     return {source: SPLITS[split] for source, split in zip(distinct, splits, strict=True)}
 
 
-def _read_rows(csv_path: Path, columns: list[str]) -> list[Row]:
-    if not csv_path.is_file():
-        raise FileNotFoundError(f"{csv_path}: score table not found; check the path")
-    try:
-        with csv_path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            present = reader.fieldnames or []
-            rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{csv_path}: not a comma-separated UTF-8 table ({error}); export it as one"
-        ) from error
-    missing = [column for column in columns if column not in present]
-    if missing:
-        raise ValueError(f"{csv_path}: no column {missing}; present are {list(present)}, name the right ones")
-    if not rows:
-        raise ValueError(f"{csv_path}: no rows below the header; expected one per picture")
-    return rows
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """The first names, and how many more there are.
 
-
-def _check_names(csv_path: Path, names: list[str]) -> None:
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise ValueError(f"{csv_path}: {_some(repeated)} listed more than once; keep one row per picture")
-
-
-def _check_files(images_dir: Path, names: list[str]) -> None:
-    missing = [name for name in names if not (images_dir / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{images_dir}: {len(missing)} of {len(names)} listed images are missing: {_some(missing)}; "
-            "restore them or remove their rows"
-        )
-
-
-def _number(csv_path: Path, row: Row, column: str, low: float, high: float) -> float:
-    line, cells = row
-    try:
-        value = float(cells[column])
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ValueError(
-            f"{csv_path}, line {line}: {column} is {cells[column]!r}, expected {low:g}..{high:g}; "
-            "correct the row or the declared range"
-        )
-    return value
-
-
-def _split_word(csv_path: Path, row: Row, column: str) -> str:
-    line, cells = row
-    word = cells[column].strip().lower()
-    if word not in SPLIT_WORDS:
-        expected = ", ".join(SPLIT_WORDS)
-        raise ValueError(
-            f"{csv_path}, line {line}: {column} is {cells[column]!r}, expected one of {expected}"
-        )
-    return SPLIT_WORDS[word]
-
-
-def _some(names: list[str], limit: int = 5) -> str:
+    >>> some(["a", "b", "c"], limit=2)
+    'a, b and 1 more'
+    """
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
+
+
+def _paths(rows: Sequence[Row], column: str, images: Path, locate: Callable[[str], Path] | None) -> list[Path]:
+    root, paths = images.resolve(), []
+    for place, cells in rows:
+        name = cells[column]
+        plain = name.strip() and not Path(name).is_absolute() and ".." not in Path(name).parts
+        path = (locate(name) if locate else images / name) if plain else None
+        if path is None or not path.resolve().is_relative_to(root):
+            raise ValueError(f"{place}: {column} is {name!r}, which leads out of {images}; correct the row, or copy the file there")
+        paths.append(path)
+    return paths
+
+
+def _word(row: Row, column: str) -> str:
+    place, cells = row
+    if not cells[column].strip():
+        raise ValueError(f"{place}: {column} is {cells[column]!r}, expected a name; fill it in every row, or leave the column out")
+    return cells[column]
+
+
+def _check_repeats(table: PathLike, names: Sequence[str], keys: Sequence[tuple[str, Path]]) -> None:
+    counts = Counter(keys)
+    repeated = list(dict.fromkeys(name for name, key in zip(names, keys, strict=True) if counts[key] > 1))
+    if repeated:
+        raise ValueError(f"{table}: {some(repeated)} listed more than once; keep one row per picture")
+
+
+def _check_files(images_dir: Path, names: Sequence[str], paths: Sequence[Path]) -> None:
+    missing = [name for name, path in zip(names, paths, strict=True) if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{images_dir}: {len(missing)} of {len(names)} listed images are missing: {some(missing)}; "
+            "restore them or remove their rows, or name the folder that holds them"
+        )
+
+
+def _splits(rows: Sequence[Row], column: str | None, sources: Sequence[str], seed: int, fractions: Sequence[float]) -> list[str]:
+    if column is None:
+        chosen = split_sources(sources, seed=seed, fractions=fractions)
+        return [chosen[source] for source in sources]
+    for place, cells in rows:
+        if cells[column].strip().lower() not in SPLIT_WORDS:
+            raise ValueError(f"{place}: {column} is {cells[column]!r}, expected one of {', '.join(SPLIT_WORDS)}")
+    return [SPLIT_WORDS[cells[column].strip().lower()] for _, cells in rows]
+
+
+def _fitted(table: PathLike, training: Sequence[float], higher_is_better: bool) -> Scale:
+    if not training or min(training) == max(training):
+        raise ValueError(
+            f"{table}: the ends of the scale are found on the training part, and {len(training)} pictures with "
+            f"{len(set(training))} different scores have none; give training a share in fractions, or declare mos_range"
+        )
+    return Scale(min(training), max(training), higher_is_better)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -81,8 +82,9 @@ def validate(pictures: Iterable[Picture]) -> Report:
 
     Found are: an id used twice; a source in more than one split, over all domains; equal pixels in more than
     one split, over all domains, or with differing scores within one domain (two domains may rate the same
-    picture differently, that is what annotation bias is); a score that is NaN or outside 1..5; a standard
-    deviation that is NaN, infinite or negative; a file that cannot be read. Pictures without a score are
+    picture differently, that is what annotation bias is); a duplicate, equal pixels twice in one split of one
+    domain with the same score; a score that is NaN or outside 1..5; a standard deviation that is NaN, infinite
+    or negative; missing files, counted together; a file that cannot be read. Pictures without a score are
     counted, not blamed. Equal means equal in every decoded pixel: a re-encoded or resized copy is not found.
 
     Cost: every picture is decoded once, one at a time (about 5 ms for 500x500 pixels), and 32 bytes are kept.
@@ -113,8 +115,8 @@ def validate(pictures: Iterable[Picture]) -> Report:
 
 
 def _read_all(pictures: Sequence[Picture]) -> tuple[list[Size | None], list[bytes | None], list[Problem]]:
-    """Sizes and pixel hashes, None where a picture cannot be read, and a problem for each of those."""
-    sizes, digests, problems = [], [], []
+    """Sizes and pixel hashes, None where a picture cannot be read, and the problems: one for all missing files, one for each other."""
+    sizes, digests, problems, missing = [], [], [], []
     for picture in pictures:
         size = digest = None
         try:
@@ -122,9 +124,14 @@ def _read_all(pictures: Sequence[Picture]) -> tuple[list[Size | None], list[byte
             size = (pixels.shape[1], pixels.shape[0])
             digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
         except PictureError as error:
-            problems.append(Problem("unreadable", str(error), (picture.id,)))
+            if picture.path is not None and not os.path.exists(picture.path):
+                missing.append(picture)
+            else:
+                problems.append(Problem("unreadable", str(error), (picture.id,)))
         sizes.append(size)
         digests.append(digest)
+    if missing:
+        problems.insert(0, _problem("missing", f"{len(missing)} of {len(pictures)} pictures have no file", missing))
     return sizes, digests, problems
 
 
@@ -151,6 +158,8 @@ def _equal_pixels(pictures: Sequence[Picture], digests: Sequence[bytes | None]) 
             if len(scores) > 1:
                 values = ", ".join(f"{score:.3f}" for score in scores)
                 yield _problem("equal pixels", f"differing scores {values} in {domain!r}", rated)
+            elif len(rated) > 1 and len(splits) == 1:
+                yield _problem("duplicate", f"equal pixels {len(rated)} times in split {splits[0]} of {domain!r}", rated)
 
 
 def _bad_scores(pictures: Sequence[Picture]) -> Iterator[Problem]:

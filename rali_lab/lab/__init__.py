@@ -1,4 +1,4 @@
-"""The laboratory bench: artefacts, provenance, checks, claims and the notebook runner.
+"""The laboratory bench: artefacts, provenance, checks, claims, the notebook runner and a look at the machine.
 
-Nothing here knows about pictures or models: `rali_lab.lab.artifacts.ArtifactStore` serves any project.
+Nothing here but `doctor` and `speed` knows about pictures or models: `rali_lab.lab.artifacts.ArtifactStore` serves any project.
 """

@@ -65,8 +65,18 @@ def test_equal_pixels_across_splits(pictures):
 def test_equal_pixels_with_differing_scores_count_within_a_domain(pictures):
     copy = replace(pictures[0], id="d/copy", mos=4.0)
     assert kinds([*pictures, copy]) == [("equal pixels", ("d/0", "d/copy"))]
-    assert kinds([*pictures, replace(copy, mos=pictures[0].mos)]) == []
+    assert kinds([*pictures, replace(copy, mos=pictures[0].mos)]) == [("duplicate", ("d/0", "d/copy"))]
     assert kinds([*pictures, replace(copy, domain="e")]) == [], "another domain may rate it differently"
+
+
+def test_equal_pixels_inside_one_split_are_one_finding(pictures):
+    copies = [replace(pictures[0], id=f"d/copy{i}", source=f"new{i}") for i in range(3)]
+    report = validate([*pictures, *copies])
+    assert [str(p) for p in report.problems] == [
+        "duplicate: equal pixels 4 times in split train of 'd' (d/0, d/copy0, d/copy1, d/copy2)"
+    ]
+    assert kinds([*pictures, copies[0], replace(copies[1], split="test")]) == [("equal pixels", ("d/0", "d/copy0", "d/copy1"))]
+    assert kinds([*pictures, replace(copies[0], domain="e")]) == [], "two domains may hold the same picture"
 
 
 def test_equal_bytes_in_another_shape_are_not_equal_pixels(pictures):
@@ -95,6 +105,13 @@ def test_an_unreadable_file_does_not_stop_the_others(pictures, tmp_path):
     report = validate(pictures)
     assert [(p.kind, p.ids) for p in report.problems] == [("unreadable", ("d/bad",))]
     assert "bad.png" in str(report) and report.domains[0].smallest == (30, 20)
+
+
+def test_missing_files_are_counted_together_and_five_are_named(pictures, tmp_path):
+    gone = [replace(pictures[0], id=f"d/gone{i}", array=None, path=str(tmp_path / f"{i}.png")) for i in range(7)]
+    report = validate([*pictures, *gone])
+    assert [(p.kind, p.ids) for p in report.problems] == [("missing", tuple(p.id for p in gone))]
+    assert "missing: 7 of 11 pictures have no file (d/gone0, d/gone1, d/gone2, d/gone3, d/gone4 and 2 more)" in str(report)
 
 
 def test_all_problems_are_raised_together(pictures):
