@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rali_lab.data.mixture import SETS
@@ -29,8 +28,8 @@ from rali_lab.reasoner.prompts import findings, named
 
 REFERENCE = SETS[0]
 """The set whose scale the scores of every method should have."""
-MIXINGS = ("naive", "scaled", "unbiased")
-"""Scores as they are; rescaled set by set; and as one panel would have given them, which no one has outside a laboratory."""
+MIXINGS = ("naive", "scaled")
+"""Scores as they are; rescaled set by set."""
 LABELS = {
     "ract": {"train": "vision", "reasoning_only": True},
     "ract_both": {"train": "both", "reasoning_only": True},
@@ -46,22 +45,13 @@ def training_sets(profile: Profile) -> dict[str, list[Picture]]:
     return {name: select(load_pictures(learned_from(profile, name).path), domain=name, split=("train", "val")) for name in SETS}
 
 
-def mixed_scores(sets: dict[str, list[Picture]], how: str, seed: int = 0) -> dict[str, list[Picture]]:
-    """The sets with the scores that a mixing of `MIXINGS` trains on."""
-    from rali_lab.data.labels import RaterPanel
+def mixed_scores(sets: dict[str, list[Picture]], how: str) -> dict[str, list[Picture]]:
+    """The sets with the scores that a mixing of `MIXINGS` trains on; ValueError on another."""
     from rali_lab.ract import rescale
 
-    if how == "naive":
-        return sets
-    if how == "scaled":
-        return rescale(sets, REFERENCE)
-    if how != "unbiased":
+    if how not in MIXINGS:
         raise ValueError(f"unknown mixing {how!r}; known: {', '.join(MIXINGS)}")
-    rng, out = np.random.default_rng([seed, len(SETS)]), {}
-    for name, pictures in sets.items():
-        mos, std = RaterPanel().rate(np.array([p.reference for p in pictures]), rng)
-        out[name] = [replace(p, mos=float(m), std=float(s)) for p, m, s in zip(pictures, mos, std, strict=True)]
-    return out
+    return rescale(sets, REFERENCE) if how == "scaled" else sets
 
 
 def train_mixed(profile: Profile, how: str, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
@@ -71,7 +61,7 @@ def train_mixed(profile: Profile, how: str, *, seed: int = 0, report: Callable[[
     data, settings, base = [learned_from(profile, name) for name in SETS], grpo_settings(profile, seed=seed), base_path(profile)
 
     def make(folder: Path) -> None:
-        sets = mixed_scores(training_sets(profile), how, profile.data_seed)
+        sets = mixed_scores(training_sets(profile), how)
         train = [p for pictures in sets.values() for p in select(pictures, split="train")]
         try:
             train_reasoner(base, train, select(sets[REFERENCE], split="val"), settings, folder, report=report)
@@ -130,8 +120,8 @@ def train_ract(profile: Profile, labels: str = "ract", *, seed: int = 0, report:
 def mix(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
     """scores.parquet: what every reasoner says of every test picture (method, picture, domain, source, mos, reference, score, named).
 
-    Methods: `teacher` (trained on `REFERENCE` alone), `naive_mixing`, `scaled_mixing`, `unbiased_mixing`, and the keys of `LABELS`.
-    `reference` is the quality before any panel; `named` the share of answers that name exactly what was done to the picture. Some eight
+    Methods: `teacher` (trained on `REFERENCE` alone), `naive_mixing`, `scaled_mixing`, and the keys of `LABELS`.
+    `reference` is the quality before any panel; `named` the share of answers that name exactly what was done to the picture. Some seven
     trainings, so this is run by a command of its own (`make bench-seeds`).
     """
     data = make_pictures(profile)
