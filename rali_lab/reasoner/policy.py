@@ -100,10 +100,24 @@ def build_tiny(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> FastVlmForCo
     return model
 
 
-def load_policy(folder: str | Path) -> tuple[PreTrainedModel, LlavaProcessor]:
+def load_processor(folder: str | Path) -> ProcessorMixin:
+    """The processor of a model folder, padding on the left; FileNotFoundError or ValueError when the folder holds no usable model."""
+    folder = Path(folder)
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"no model in {folder}: config.json is missing; run `make reproduce` or give another folder")
+    if code := json.loads((folder / "config.json").read_text()).get("auto_map"):
+        raise ValueError(f"{folder}: the model wants to run its own code ({', '.join(map(str, code.values()))}), which is refused; "
+                         "use a model whose class is in transformers")  # fmt: skip
+    check_hashes(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+def load_policy(folder: str | Path, *, dtype: torch.dtype | str = torch.float32) -> tuple[PreTrainedModel, LlavaProcessor]:
     """A VLM and its processor from a folder (safetensors only, no remote code), in eval mode.
 
-    If the folder holds `SHA256SUMS.json`, every file named there is checked first.
+    If the folder holds `SHA256SUMS.json`, every file named there is checked first. `dtype` "auto" keeps that of the file.
 
     Raises
     ------
@@ -111,14 +125,10 @@ def load_policy(folder: str | Path) -> tuple[PreTrainedModel, LlavaProcessor]:
         Naming the folder or file, what was found, and the way out.
     """
     folder = Path(folder)
-    if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"no model in {folder}: config.json is missing; run `make reproduce` or give another folder")
-    check_hashes(folder)
-    processor = AutoProcessor.from_pretrained(folder)
-    processor.tokenizer.padding_side = "left"
+    processor = load_processor(folder)
     try:
         model, found = AutoModelForImageTextToText.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            folder, use_safetensors=True, dtype=dtype, output_loading_info=True
         )
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: the weights cannot be read ({str(error)[:100]}); fetch or build it again") from error

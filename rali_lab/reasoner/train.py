@@ -9,6 +9,7 @@ work for a model of a few million parameters (docs/LOG.md tells how). TRL's own 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,7 +23,7 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from rali_lab.data.records import Picture, mos_of
-from rali_lab.reasoner.policy import conversation, freeze_tower, load_policy, opening_with, write_hashes
+from rali_lab.reasoner.policy import conversation, freeze_tower, load_policy, load_processor, opening_with, write_hashes
 from rali_lab.reasoner.prompts import DEGRADATION_QUESTION, SCORE_QUESTION, findings
 from rali_lab.reasoner.rationales import summarise, write_rationales
 from rali_lab.reasoner.rewards import ClosenessReward, Opened, ScoreReward, degradation_reward, format_reward
@@ -42,7 +43,9 @@ class GrpoSettings:
     degradation_share : share of prompts that ask for the degradation instead of the score.
     prefix : beginning of every answer, put into the model's mouth in training and validation; "<think></think><answer>" leaves no room
         to reason (Table A.1 of arXiv 2510.11369).
-    eval_every, eval_samples : how often the validation pictures are rated, and by how many sampled answers.
+    lora : fields of `peft.LoraConfig`; only adapters are then trained, and merged into the weights that are saved. None trains all weights.
+    freeze_vision : the vision tower is not trained.
+    eval_every, eval_samples : how often the validation pictures are rated (0: never), and by how many sampled answers.
     min_format, min_spread, patience : the run stops with a message if, after `patience` steps, the format share on the validation
         pictures is below `min_format`, or the spread of the ratings is below `min_spread` times that of the MOS.
     trl_options : anything else for `trl.GRPOConfig` (vLLM, DeepSpeed, bf16, PEFT ...).
@@ -65,6 +68,8 @@ class GrpoSettings:
     degradation_question: str = DEGRADATION_QUESTION
     system: str | None = None
     prefix: str = ""
+    lora: dict | None = None
+    freeze_vision: bool = True
     eval_every: int = 10
     eval_samples: int = 4
     min_format: float = 0.9
@@ -130,7 +135,7 @@ class Watch(TrainerCallback):
         return last
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        if not self.curve:
+        if not self.curve and self.settings.eval_every:
             self._measure(model, 0)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
@@ -155,6 +160,8 @@ class Watch(TrainerCallback):
         model.train(training)
         row = {"step": step, **summarise(table, self.pictures)}
         self.curve.append(row)
+        if int(os.environ.get("RANK", 0)):
+            return
         pd.DataFrame(self.curve).to_csv(self.folder / "validation.csv", index=False)
         self.report("step {step}: PLCC {plcc:.3f}  SRCC {srcc:.3f}  format {format_share:.2f}  naming {naming_accuracy:.2f}  "
                     "spread {spread:.2f}".format(**row))  # fmt: skip
@@ -247,7 +254,7 @@ def train_reasoner(
         raise ValueError(f"a step needs pictures_per_step={settings.pictures_per_step} pictures, got {len(pictures)}; give more")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _, processor = load_policy(base)
+    processor = check_base(base)
     watch = Watch(validation, processor, settings, folder, report)
     trainer = GRPOTrainer(
         model=str(base),
@@ -256,25 +263,67 @@ def train_reasoner(
         train_dataset=Dataset.from_list(prompts_of(pictures, settings)),
         processing_class=opening_with(processor, settings.prefix),
         callbacks=[watch],
+        peft_config=adapters(settings),
     )
     for model in (trainer.model, trainer.ref_model):
-        if model is not None:
+        if model is not None and settings.freeze_vision:
             freeze_tower(trainer.accelerator.unwrap_model(model))
     return run(trainer, watch)
 
 
+def check_base(base: str | Path):
+    """The processor of a base model, after the whole model was read once: TRL would fill missing weights at random and only warn.
+
+    On several processes of one machine the first alone reads the weights.
+    """
+    if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        return load_policy(base, dtype="auto")[1]
+    return load_processor(base)
+
+
+def adapters(settings: GrpoSettings):
+    """The `peft.LoraConfig` of these settings, or None; ModuleNotFoundError says how to get peft."""
+    if settings.lora is None:
+        return None
+    try:
+        from peft import LoraConfig
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("settings with `lora` need peft: pip install peft") from error
+    return LoraConfig(task_type="CAUSAL_LM", **settings.lora)
+
+
 def run(trainer, watch: Watch) -> pd.DataFrame:
-    """Train with any trainer of TRL, from its last checkpoint if there is one, and save what `train_reasoner` says."""
+    """Train with any trainer of TRL, from its last checkpoint if there is one, and save what `train_reasoner` says.
+
+    Sharded weights (DeepSpeed, FSDP) are gathered by the trainer; of several processes the first writes.
+    """
     folder = watch.folder
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=watch.resume())
-    pd.DataFrame(trainer.state.log_history).to_csv(folder / "log.csv", index=False)
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
-    watch.processor.save_pretrained(folder)
-    write_hashes(folder)
-    for checkpoint in folder.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
-    (folder / "settings.json").write_text(json.dumps(asdict(watch.settings), indent=2))
+    _save_weights(trainer, folder)
+    if trainer.is_world_process_zero():
+        pd.DataFrame(trainer.state.log_history).to_csv(folder / "log.csv", index=False)
+        watch.processor.save_pretrained(folder)
+        write_hashes(folder)
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+        (folder / "settings.json").write_text(json.dumps(asdict(watch.settings), indent=2))
     if watch.stopped:
         raise RunStopped(watch.stopped)
     return pd.DataFrame(watch.curve)
+
+
+def _save_weights(trainer, folder: Path) -> None:
+    """Whole weights as safetensors; adapters are kept apart, too, and merged into a copy of the base."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if not hasattr(model, "peft_config"):
+        trainer.save_model(str(folder))
+    else:
+        trainer.save_model(str(folder / "adapter"))
+        if trainer.is_world_process_zero():
+            from peft import PeftModel
+
+            base, _ = load_policy(model.config._name_or_path, dtype="auto")
+            PeftModel.from_pretrained(base, folder / "adapter").merge_and_unload().save_pretrained(folder)
+    for pickled in (folder / "training_args.bin", folder / "adapter" / "training_args.bin"):
+        pickled.unlink(missing_ok=True)  # nothing reads it, and nobody should unpickle it

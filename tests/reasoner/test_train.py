@@ -189,3 +189,35 @@ def test_the_opening_stands_at_the_end_of_the_generation_prompt_alone(tiny_base,
                          for p in (processor, opening_with(processor, '<think>"')))  # fmt: skip
         assert opened == plain + '<think>"'
         assert opening_with(processor, "x").apply_chat_template(turn, tokenize=False) == processor.apply_chat_template(turn, tokenize=False)
+
+
+def test_adapters_alone_are_trained_and_merged_into_what_is_saved(qwen, pictures, tmp_path, lottery):
+    pytest.importorskip("peft")
+    lora = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+    small = paper_settings(2, learning_rate=1e-2, pictures_per_step=2, max_completion_length=8, eval_every=0, lora=lora)
+    train_reasoner(qwen, pictures[:4], pictures[4:], small, tmp_path, report=lambda line: None)
+    changed, _ = moved(qwen, tmp_path)
+    assert changed and all(k.split(".")[-2] in ("q_proj", "v_proj") and "visual" not in k for k in changed)
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists() and not list(tmp_path.rglob("*.bin"))
+    assert ask(*load_policy(tmp_path), [pictures[0].pixels()], max_new_tokens=2)
+
+
+def test_every_parameter_of_a_qwen_moves_when_vision_is_not_frozen(qwen, pictures, tmp_path, lottery):
+    small = paper_settings(2, learning_rate=1e-2, pictures_per_step=2, max_completion_length=8, eval_every=0, freeze_vision=False)
+    train_reasoner(qwen, pictures[:4], pictures[4:], small, tmp_path, report=lambda line: None)
+    _, kept = moved(qwen, tmp_path)
+    assert all(k.endswith("bias") for k in kept), kept  # a key's bias has no gradient: softmax does not see it
+
+
+def test_a_model_that_wants_to_run_its_own_code_is_refused(tiny_base, pictures, tmp_path):
+    for file in tiny_base.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "modeling_x.X"}}))
+    with pytest.raises(ValueError, match=r"wants to run its own code \(modeling_x.X\), which is refused"):
+        load_policy(tmp_path)
+
+
+def test_without_validation_nothing_is_measured(tiny_base, pictures, tmp_path, lottery):
+    curve = train_reasoner(tiny_base, pictures[:4], [], replace(SETTINGS, eval_every=0), tmp_path, report=lambda line: None)
+    assert len(curve) == 0 and load_policy(tmp_path)
