@@ -42,7 +42,7 @@ bench-analysis: setup  ## time rali_lab.analysis against the n x n formula and t
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	$(BIN)/python -m rali_lab.bench_analysis
 
-bench-seeds: setup  ## three seeds of what notebooks 03 and 08 need, with their controls (over an hour)
+bench-seeds: setup  ## three seeds of what notebooks 03, 08 and 09 need, with their controls (over two hours)
 	$(BIN)/python -m rali_lab.bench_seeds --profile $(PROFILE)
 
 bench: setup bench-analysis  ## three seeds of everything, and the cost of rali_lab.analysis

@@ -1,8 +1,8 @@
 """What takes several trainings, over several seeds: `python -m rali_lab.bench_seeds` (what `make bench-seeds` runs).
 
-Per seed the teacher and its controls are trained: one without reasoning, one on another domain, a supervised one (some 20 minutes a seed
-on two cores). What they score goes as small tables into docs/results/<profile>-<study>/, where notebooks 03 and 08 find them. Everything
-made is kept, so a killed run resumes.
+Per seed the teacher and its controls are trained: one without reasoning, ones on other sets, a supervised one, two on mixed sets, and
+RACT's third stage in four forms (some 45 minutes a seed on two cores). What they score goes as small tables into
+docs/results/<profile>-<study>/, where notebooks 03, 08 and 09 find them. Everything made is kept, so a killed run resumes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rali_lab.profiles import get_profile
 STUDIES = {
     "mechanism": (pipeline.explain, pipeline.explain_controls),
     "ablations": (pipeline.ablate, pipeline.ablate_controls),
+    "mixing": (pipeline.mix, pipeline.mixing_words),
 }
 """Studies and the steps whose tables they keep."""
 

@@ -25,8 +25,12 @@ from torch import Tensor, nn
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-STAGES = {8: {0: 16, 1: 24, 2: 40}, 16: {0: 16, 1: 24, 2: 40, 3: 80, 4: 112}}
-"""Blocks of lite0 whose output is pooled, with their channels, for a tower that ends at stride 8 or 16."""
+STAGES = {
+    8: {0: 16, 1: 24, 2: 40},
+    16: {0: 16, 1: 24, 2: 40, 3: 80, 4: 112},
+    32: {0: 16, 1: 24, 2: 40, 3: 80, 4: 112, 5: 192, 6: 320},
+}
+"""Blocks of lite0 whose output is pooled, with their channels, for a tower that ends at stride 8, 16 or 32."""
 
 PIXEL_MEAN = PIXEL_STD = (0.5, 0.5, 0.5)
 """Normalisation of RGB in 0..1 before the tower, as lite0 was trained."""
@@ -68,11 +72,11 @@ def pixel_statistics(x: Tensor, grid: int) -> Tensor:
 
 
 class StatTower(nn.Module):
-    """Lite0 up to a stride of 8 or 16, pooled statistics, standardisation, and an optional neck.
+    """Lite0 up to a stride of 8, 16 or 32, pooled statistics, standardisation, and an optional neck.
 
     Parameters
     ----------
-    stride : 8 or 16, where the trunk is cut.
+    stride : 8, 16 or 32, where the trunk is cut.
     grid : cells per side. 1 pools the whole picture, so any picture size of at least 32 px is accepted.
     width : channels after the neck; 0 for no neck (the statistics themselves).
     hidden : width of the neck's hidden layer.
@@ -120,13 +124,28 @@ class StatTower(nn.Module):
         """Output of the trunk before any pooling: (B, C, H / stride, W / stride)."""
         return self.blocks(self.bn1(self.conv_stem(pixels)))
 
+    def look_once(self) -> None:
+        """Keep what the trunk says of a picture, keyed by its pixels: exact while the trunk is frozen. For this object, not for copies."""
+        known: dict[bytes, Tensor] = {}
+        compute = self.statistics
+
+        def statistics(pixels: Tensor) -> Tensor:
+            keys = pixel_keys(pixels)
+            new = {k: i for i, k in enumerate(keys) if k not in known}
+            if new:
+                with torch.no_grad():
+                    known.update(zip(new, compute(pixels[list(new.values())]), strict=True))
+            return torch.stack([known[k] for k in keys])
+
+        self.statistics = statistics
+
     def standardise(self, statistics: Tensor) -> Tensor:
         return (statistics - self.stat_mean[:, None, None]) / self.stat_std[:, None, None]
 
     def forward_features(self, pixels: Tensor) -> Tensor:
         if self.memo is None:
             return self.neck(self.standardise(self.statistics(pixels)))
-        keys = [hashlib.blake2b(x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes(), digest_size=16).digest() for x in pixels]
+        keys = pixel_keys(pixels)
         new = {k: i for i, k in enumerate(keys) if k not in self.memo}
         if new:
             with torch.no_grad():
@@ -140,6 +159,11 @@ class StatTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(pixels))
+
+
+def pixel_keys(pixels: Tensor) -> list[bytes]:
+    """A digest of every picture of a batch."""
+    return [hashlib.blake2b(x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes(), digest_size=16).digest() for x in pixels]
 
 
 class Neck(nn.Module):
@@ -168,6 +192,12 @@ def _build(options: dict, **defaults) -> StatTower:
 def lite0_stats_s8(**kwargs) -> StatTower:
     """RALI's tower: stride 8, statistics of the whole picture, no neck."""
     return _build(kwargs, stride=8, grid=1)
+
+
+@register_model
+def lite0_stats_s32(**kwargs) -> StatTower:
+    """The whole trunk: stride 32, statistics of the whole picture, no neck; for photographs that people rated (notebook 10)."""
+    return _build(kwargs, stride=32, grid=1)
 
 
 @register_model

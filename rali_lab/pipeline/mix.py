@@ -10,7 +10,7 @@ import pandas as pd
 
 from rali_lab.data.mixture import SETS
 from rali_lab.data.records import Picture, load_pictures, mos_of, select
-from rali_lab.lab.artifacts import Artifact, ArtifactStore
+from rali_lab.lab.artifacts import Artifact, ArtifactStore, digest
 from rali_lab.pipeline.line import (
     REASONER,
     base_path,
@@ -23,6 +23,7 @@ from rali_lab.pipeline.line import (
     weights_digest,
     write_reasoning,
 )
+from rali_lab.pipeline.seeds import kept_tables_folder
 from rali_lab.profiles import Profile
 from rali_lab.reasoner.prompts import findings, named
 
@@ -92,28 +93,45 @@ def write_labels(profile: Profile, name: str, *, seed: int = 0) -> Artifact:
 
 def train_ract(profile: Profile, labels: str = "ract", *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
     """Stages 1 to 3: the reference set's reasoner, its vision side fine-tuned on the words of all reasoners; `labels`: of `LABELS`."""
+    names = (REFERENCE,) if labels == "ract_photo" else SETS
+    written = [write_labels(profile, name, seed=seed) for name in names]
+
+    def answers() -> pd.DataFrame:
+        return pd.concat([pd.read_parquet(w.path / "rationales.parquet") for w in written], ignore_index=True)
+
+    return _third_stage(profile, labels, names, answers, written, seed, report)
+
+
+def _third_stage(
+    profile: Profile,
+    labels: str,
+    names: Sequence[str],
+    answers: Callable[[], pd.DataFrame],
+    inputs: list[Artifact],
+    seed: int,
+    report: Callable[[str], None],
+    **params: object,
+) -> Artifact:
     from rali_lab.ract import text_labels
     from rali_lab.reasoner.supervised import SftSettings, fine_tune_reasoner, rated_answers
     from rali_lab.reasoner.train import RunStopped
 
-    names = (REFERENCE,) if labels == "ract_photo" else SETS
-    written = {name: write_labels(profile, name, seed=seed) for name in names}
     start = train_teacher(profile, seed=seed)
     settings = SftSettings(**{"steps": grpo_settings(profile).steps, **profile.ract, **LABELS[labels], "seed": seed})
 
     def make(folder: Path) -> None:
         sets = training_sets(profile)
         train = [p for name in names for p in select(sets[name], split="train")]
-        answers = pd.concat([pd.read_parquet(w.path / "rationales.parquet") for w in written.values()], ignore_index=True)
-        answers = answers[answers["picture"].isin([p.id for p in train])]
-        texts = text_labels(answers) if settings.reasoning_only else rated_answers(answers, train)
+        said = answers()
+        said = said[said["picture"].isin([p.id for p in train])]
+        texts = text_labels(said) if settings.reasoning_only else rated_answers(said, train)
         try:
             fine_tune_reasoner(finished(start), train, texts, select(sets[REFERENCE], split="val"), settings, folder, report=report)
         except RunStopped as stopped:
             (folder / "stopped.txt").write_text(str(stopped))
 
-    inputs = [learned_from(profile, name) for name in SETS] + [start, *written.values()]
-    return ArtifactStore().make(labels, make, params={"settings": asdict(settings)}, inputs=inputs,
+    inputs = [learned_from(profile, name) for name in SETS] + [start, *inputs]
+    return ArtifactStore().make(labels, make, params={"settings": asdict(settings), **params}, inputs=inputs,
                                 code=(*CODE, "rali_lab.reasoner.supervised"))  # fmt: skip
 
 
@@ -136,6 +154,43 @@ def mix(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = prin
 
     params = {"samples": profile.score_samples, "seed": seed}
     return ArtifactStore().make("mixing", make, params=params, inputs=[data, *models.values()], code=CODE)
+
+
+def mixing_words(profile: Profile, *, seed: int = 0) -> Artifact:
+    """words.parquet: what each set's own reasoner wrote about its training pictures (picture, sample, reasoning, status)."""
+    written = [write_labels(profile, name, seed=seed) for name in SETS]
+
+    def make(folder: Path) -> None:
+        train = {p.id for pictures in training_sets(profile).values() for p in select(pictures, split="train")}
+        said = pd.concat([pd.read_parquet(w.path / "rationales.parquet") for w in written], ignore_index=True)
+        said = said[said["picture"].isin(train)][["picture", "sample", "reasoning", "status"]]
+        said.to_parquet(folder / "words.parquet", index=False)
+
+    inputs = [learned_from(profile, name) for name in SETS] + written
+    return ArtifactStore().make("words", make, params={}, inputs=inputs, code=("rali_lab.data.mixture",))
+
+
+def mix_live(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print) -> tuple[Artifact, Artifact]:
+    """RACT's third stage made now, and scores.parquet (as `mix`, of `ract` alone).
+
+    The words of the other sets' reasoners are those that `make bench-seeds` checked in, where there are any: their trainings would take
+    longer than most notebooks together. Otherwise all three stages run.
+    """
+    data, kept = make_pictures(profile), kept_tables_folder(profile, "mixing") / "words.parquet"
+    words = pd.read_parquet(kept) if kept.exists() else pd.DataFrame({"seed": []})
+    words = words[words["seed"] == seed].drop(columns="seed")
+    if len(words):
+        made = digest(words.to_dict("list"))
+        model = _third_stage(profile, "ract", SETS, lambda: words, [], seed, report, words=made)
+    else:
+        model = train_ract(profile, seed=seed, report=report)
+
+    def make(folder: Path) -> None:
+        test = select(load_pictures(data.path), split="test")
+        _scored("ract", finished(model), test, profile, seed, report).to_parquet(folder / "scores.parquet", index=False)
+
+    params = {"samples": profile.score_samples, "seed": seed}
+    return model, ArtifactStore().make("mixing-live", make, params=params, inputs=[data, model], code=CODE)
 
 
 def _scored(method: str, model: Path, test: Sequence[Picture], profile: Profile, seed: int, report) -> pd.DataFrame:

@@ -39,6 +39,9 @@ METHODS = {
     "rali": Look("#d55e00", "^", "RALI"),
     "rali_onnx": Look("#a6761d", "h", "RALI, ONNX"),
     "rali_int8": Look("#e6ab02", "H", "RALI, 8 bits"),
+    "ract": Look("#b30059", "*", "RACT"),
+    "naive_mixing": Look("#7f7f00", "o", "naive mixing"),
+    "scaled_mixing": Look("#5e4fa2", "8", "mixing, rescaled scores"),
     "aligned": Look("#882255", "<", "aligned features"),
     "unaligned": Look("#cc79a7", ">", "before alignment"),
     "raw": Look("#4d4d4d", "d", "trunk statistics"),
@@ -49,6 +52,7 @@ DOMAINS = {
     "procedural": Look("#b8952b", "D", "procedural"),
     "novel": Look("#cc6677", "^", "novel"),
     "generated": Look("#aa4499", "v", "generated"),
+    "snapshots": Look("#88ccee", "X", "snapshots"),
     "livec": Look("#117733", "P", "LIVE Challenge"),
 }
 STYLE = {

@@ -7,7 +7,6 @@ taught. RACT's third stage (`rali_lab.ract`) teaches the vision side to see what
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,7 +145,7 @@ def choose_trained(model: PreTrainedModel, train: str) -> None:
     own = getattr(tower, "timm_model", None)
     if isinstance(own, StatTower):
         own.neck.requires_grad_(True)
-        _look_once(own)
+        own.look_once()
     else:
         tower.requires_grad_(True)
     if train == "vision":
@@ -155,23 +154,6 @@ def choose_trained(model: PreTrainedModel, train: str) -> None:
             raise ValueError(f"{type(model).__name__} has no `language_model`; freeze its language part yourself")
         language.requires_grad_(False)
         model.get_output_embeddings().requires_grad_(False)
-
-
-def _look_once(tower: StatTower) -> None:
-    """Keep what the frozen trunk says of a picture, keyed by its pixels; exact."""
-    known: dict[bytes, torch.Tensor] = {}
-    compute = tower.statistics
-
-    def statistics(pixels: torch.Tensor) -> torch.Tensor:
-        keys = [x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() for x in pixels]
-        keys = [hashlib.blake2b(k, digest_size=16).digest() for k in keys]
-        new = {k: i for i, k in enumerate(keys) if k not in known}
-        if new:
-            with torch.no_grad():
-                known.update(zip(new, compute(pixels[list(new.values())]), strict=True))
-        return torch.stack([known[k] for k in keys])
-
-    tower.statistics = statistics
 
 
 class ReasoningOnly:

@@ -1,0 +1,214 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 10 · Your own pictures: what can be said about a folder of rated pictures?
+#
+# **The question.** You have pictures and scores that people gave them. Are they fit to train and to test on? How well does RALI know them
+# without ever having seen them, how well after training, and is that better than a plain regression?
+#
+# **What you'll do**
+# - check the folder: missing, broken, repeated files, leaks, the sign and the range of the scores;
+# - measure what the representations hold about your scores;
+# - train and test over ten splits, paired, and write a page of results.
+#
+# **What you'll learn**: what to ask of a data set before using it; how to report a result on a few hundred pictures.
+#
+# **What you need**: nothing, a small example is generated. To use your own: set `data` below to a folder in one of the published layouts, or to
+# a CSV, TSV or Parquet table with the columns `image` and `mos` (and perhaps `std`, `source`, `split`).
+#
+# | in | out |
+# |---|---|
+# | your folder or table; LIVE in the Wild where present; else a generated example | figures `10_*`, two records for `results.json`, a page of results |
+#
+# The measured time of the last published run stands in the README's table of notebooks.
+
+# %% tags=["parameters"]
+profile = "tiny"
+seed = 0
+out_dir = "runs/tiny"
+data = ""  # folder or table; "" looks for LIVE in the Wild and falls back on a generated example
+mos_low = 1.0
+mos_high = 5.0
+lower_is_better = False
+
+# %%
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown
+
+from rali_lab import own, pipeline
+from rali_lab.lab.notebook import open_notebook
+from rali_lab.profiles import get_profile
+
+nb = open_notebook("10", profile=profile, out_dir=out_dir)
+sizes = get_profile(profile)
+
+# %% [markdown]
+# ## 1 · A correlation on a hundred pictures, in small numbers
+#
+# A method whose correlation is .80 on all pictures of the world is tested on 100 of them, again and again. How far apart are the results?
+
+# %%
+rng = np.random.default_rng(0)
+world = rng.normal(size=(200, 100))
+tests = 0.8 * world + np.sqrt(1 - 0.8**2) * rng.normal(size=world.shape)
+found = np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(world, tests, strict=True)])
+print("95 % of the tests lie between", np.percentile(found, [2.5, 97.5]).round(2), "although the method is the same")
+
+# %% [markdown]
+# So a table without intervals says little at this size, and two methods must be compared on the *same* pictures.
+#
+# ## 2 · Check the folder
+#
+# **Before you run:** name three things that would make a data set lie.
+
+# %%
+from rali_lab.data.check import check_dataset
+from rali_lab.data.official import read_dataset
+
+livec = Path(os.environ.get("RALI_LAB_LIVEC", "../shared/data/livec"))
+if data:
+    path, name, asked = Path(data), Path(data).stem, {"mos_range": (mos_low, mos_high), "higher_is_better": not lower_is_better}
+elif (livec / "ratings.csv").is_file():
+    path, name, asked = livec / "ratings.csv", "livec", {"mos_range": (0, 100), "images": livec / "images"}
+else:
+    path, name, asked = own.example(Path(out_dir) / "example"), "example", {"mos_range": (1, 5)}
+report = check_dataset(path, **asked)
+text = str(report).replace(str(path.parent.resolve()), name).replace(str(path.parent), name)
+print(text)
+nb.checks.expect("problems found in the data set", len(report.report.problems), high=0,
+                 if_missed="read the lines above: each names pictures and says what is wrong with them")
+
+# %% [markdown]
+# *How to read it*: `sign` is the rank correlation of your scores with RALI's, which never saw them. If its whole interval is below zero, your
+# scores probably run the other way (DMOS: lower is better). An interval around zero says that RALI knows nothing about such pictures.
+#
+# ## 3 · What do the representations hold?
+#
+# The probe report of notebooks 04 and 05 on your pictures: how many dimensions each representation fills, and how much of the score can be read
+# from it by cross-validated regression, sources held out.
+
+# %%
+from rali_lab.analysis import compare
+from rali_lab.data.records import mos_of
+
+pictures = read_dataset(path, **asked)[: sizes.real_limit]
+looks = own.look(pictures, report=lambda line: None)
+mos, sources = mos_of(pictures), [p.source for p in pictures]
+probe = compare({"small trunk": looks["small"], "whole trunk": looks["trunk"], "RALI": looks["embedding"]}, scores=mos, groups=sources,
+                n_permutations=50, n_boot=20)
+print(probe)
+
+# %% [markdown]
+# ## 4 · Train and test, ten times
+#
+# Ten random divisions of the *sources*, 80 % for training. `rali` is never trained on your pictures; `rali_refitted` keeps its eyes and
+# fits the basis to your scores; `rali_trained` aligns a new head on the whole trunk with your scores as text; the ridges are plain
+# regressions on the same features. If one of the three RALI does not beat the ridge, you do not need it.
+
+# %%
+tables = own.study(pictures, looks=looks, seed=seed, report=lambda line: None)
+summary = own.summarise(tables, n_boot=min(sizes.n_boot, 500))
+summary.round(3)
+
+# %%
+from rali_lab.plotting import plot_effects
+
+drawn = summary[summary["metric"] == "srcc"].assign(effect=lambda t: t["method"].str.replace("_", " "), method="rali")
+nb.figure(plot_effects(drawn, xlabel=f"SRCC on held-out pictures of {name}", reference=None,
+                       note=f"{len(tables)} splits by source, n = {len(pictures)}; intervals over sources and splits"), "10_splits", drawn)
+
+# %%
+from rali_lab.evaluate.results import Record
+
+if name == "livec":
+    srcc = summary[summary["metric"] == "srcc"].set_index("method")
+    nb.results([Record(profile=profile, method="rali", domain=name, role="real", metric="srcc_trained", n=len(pictures), seeds=1,
+                       **{k: float(srcc.loc["rali_trained", k]) for k in ("value", "ci_low", "ci_high")})])
+trained = summary.set_index(["method", "metric"])["value"]
+nb.checks.expect("training helps (SRCC gained over RALI as it comes)", float(trained["rali_trained", "srcc"] - trained["rali", "srcc"]), low=0.0,
+                 if_missed="too few pictures, or scores that hang on something the trunk does not see")
+
+# %% [markdown]
+# ## 5 · The page of results
+
+# %%
+page = own.page(name, text, summary, len(pictures), len(tables))
+(Path(out_dir) / "your_pictures.md").write_text(page)
+Markdown(page.split("## How well")[1].join(["## How well", ""]))
+
+# %% [markdown]
+# ## If it went differently
+#
+# | symptom | likely cause | what to do |
+# |---|---|---|
+# | the sign is negative | DMOS | `lower_is_better = True` |
+# | everything is near zero | scores about content, not quality | look at the best and the worst picture |
+# | training and test differ wildly | near duplicates on both sides | a `source` column |
+#
+# ## Exercises
+#
+# **1 · A leak** (easy, 5 min). Ten pictures of one scene in training and one in the test: what column tells the splitter? Pass its name to the
+# check.
+
+# %%
+def check_column(column):
+    assert column == "source", "the column that says which pictures belong together"
+    print("right")
+
+
+# %% [markdown]
+# <details><summary>hint</summary>`split_sources` divides it.</details>
+# <details><summary>solution</summary>
+#
+# ```python
+# check_column("source")
+# ```
+# </details>
+#
+# **2 · How many pictures does it take?** (medium, 10 min). Give the study every second picture, and pass both SRCC of `ridge_visual` to the check.
+
+# %%
+def check_half(srcc_half, srcc_all):
+    assert -1 < srcc_half < 1 and -1 < srcc_all < 1, "two correlations"
+    print("half the pictures cost", round(srcc_all - srcc_half, 3))
+
+
+# %% [markdown]
+# <details><summary>hint</summary>`own.study(pictures[::2], looks={k: v[::2] for k, v in looks.items()})`</details>
+# <details><summary>solution</summary>
+#
+# ```python
+# quiet = {"report": lambda line: None, "n_splits": 5}
+# half = own.summarise(own.study(pictures[::2], looks={k: v[::2] for k, v in looks.items()}, **quiet), n_boot=50)
+# check_half(half.set_index(["method", "metric"])["value"]["ridge_visual", "srcc"], trained["ridge_visual", "srcc"])
+# ```
+# </details>
+#
+# ## Takeaways
+#
+# - Check before you train: most surprising results are surprising data.
+# - Split by source, repeat, pair, and print the interval.
+# - The baseline on the same features goes into the same table.
+#
+# ## Reuse this in your own study
+
+# %%
+some = own.study(pictures, looks=looks, n_splits=2, report=lambda line: None)   # any list of rated pictures (read_dataset)
+print(own.summarise(some, n_boot=20).head(3).round(2))
+
+# %% [markdown]
+# ## References
+#
+# Ghadiyaram and Bovik, *Massive Online Crowdsourced Study of Subjective and Objective Picture Quality*, IEEE TIP 2016 (LIVE in the Wild).

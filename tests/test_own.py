@@ -1,0 +1,57 @@
+"""Your own pictures: the example can be read, splits keep sources apart, and nothing that was trained on is scored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rali_lab import own
+from rali_lab.data.official import read_dataset
+from rali_lab.data.records import Picture
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return read_dataset(own.example(tmp_path_factory.mktemp("own"), n=65))
+
+
+@pytest.fixture(scope="module")
+def tables(pictures):
+    return own.study(pictures, n_splits=2, report=lambda line: None)
+
+
+def test_every_method_scores_held_out_pictures_of_held_out_sources(pictures, tables):
+    source = {p.id: p.source for p in pictures}
+    for table in tables:
+        assert set(own.METHODS) < set(table.columns) and np.isfinite(table[list(own.METHODS)].to_numpy()).all()
+        left = {s for i, s in source.items() if i not in set(table["picture"])}
+        assert left and not left & set(table["source"]) and 8 <= len(table) <= 30
+    assert set(tables[0]["source"]) != set(tables[1]["source"])
+
+
+def test_training_does_not_see_held_out_scores(pictures, tables):
+    """Other scores for the held-out pictures of a split change nothing that is said of them."""
+    from dataclasses import replace
+
+    held = set(tables[0]["picture"])
+    lied = [replace(p, mos=6 - p.mos) if p.id in held else p for p in pictures]
+    again = own.study(lied, n_splits=1, report=lambda line: None)[0]
+    pd.testing.assert_frame_equal(again.drop(columns="mos"), tables[0].drop(columns="mos"), atol=1e-6)
+
+
+def test_the_summary_is_paired_with_the_ridge(tables):
+    found = own.summarise(tables, n_boot=40)
+    ridge = found[found["method"] == "ridge_visual"]
+    assert (ridge[["minus_ridge", "minus_low", "minus_high"]] == 0).all(axis=None)
+    assert (found["ci_low"] <= found["value"]).all() and (found["value"] <= found["ci_high"]).all()
+    page = own.page("mine", "what was found", found, 65, 2)
+    assert page.startswith("# mine: 65 rated pictures") and all(f"| `{m}` |" in page for m in own.METHODS) and "nan" not in page
+
+
+def test_too_few_pictures_or_one_score_are_refused(pictures):
+    with pytest.raises(ValueError, match="10 pictures of .* sources are too few to split; give 60 pictures of five sources or more"):
+        own.study(pictures[:10])
+    flat = [Picture(id=str(i), domain="d", source=str(i), split="test", mos=3.0, array=np.zeros((32, 32, 3), np.uint8)) for i in range(60)]
+    with pytest.raises(ValueError, match="all 60 scores are 3; nothing can be predicted"):
+        own.study(flat)
