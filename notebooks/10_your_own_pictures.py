@@ -137,7 +137,7 @@ if name == "livec":
     nb.results([Record(profile=profile, method="rali", domain=name, role="real", metric="srcc_trained", n=len(pictures), seeds=1,
                        **{k: float(srcc.loc["rali_trained", k]) for k in ("value", "ci_low", "ci_high")})])
 trained = summary.set_index(["method", "metric"])["value"]
-nb.checks.expect("training helps (SRCC gained over RALI as it comes)", float(trained["rali_trained", "srcc"] - trained["rali", "srcc"]), low=0.0,
+nb.checks.expect("the scores can be predicted (SRCC of the best method)", float(trained.xs("srcc", level="metric").max()), low=0.2,
                  if_missed="too few pictures, or scores that hang on something the trunk does not see")
 
 # %% [markdown]

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from rali_lab.data.readers import split_sources
 from rali_lab.data.records import Picture, mos_of
-from rali_lab.report import pooled
 
 TRUNK = "lite0_stats_s32"
 """The whole of lite0 (3.4 million numbers): people's scores hang on more than a small tower sees."""
@@ -144,27 +143,46 @@ def _aligned(statistics: np.ndarray, mos: np.ndarray, fit: np.ndarray, seed: int
     return torch.nn.functional.normalize(z, dim=-1).numpy()
 
 
-def summarise(tables: Sequence[pd.DataFrame], *, n_boot: int = 500) -> pd.DataFrame:
-    """PLCC and SRCC of every method: mean over splits, with an interval in which sources and splits are resampled.
+def summarise(tables: Sequence[pd.DataFrame], *, n_boot: int = 500, seed: int = 0) -> pd.DataFrame:
+    """PLCC and SRCC of every method: mean over splits, with 95 % intervals.
+
+    Sources are drawn with replacement, once for all splits, and so are the splits; a split of which no source was drawn does not count in
+    that draw.
 
     Returns
     -------
     Columns method, metric ("plcc", "srcc"), value, ci_low, ci_high, and against ridge_visual, paired: minus_ridge, minus_low, minus_high.
     """
-    rows = []
-    for metric in ("plcc", "srcc"):
-        for method in METHODS:
-            value = pooled(tables, lambda t, m=method, k=metric: _correlation(t, m, k), n_boot=n_boot)
-            minus = pooled(tables, lambda t, m=method, k=metric: _correlation(t, m, k) - _correlation(t, "ridge_visual", k), n_boot=n_boot)
-            rows.append((method, metric, *value, *minus))
-    return pd.DataFrame(rows, columns=["method", "metric", "value", "ci_low", "ci_high", "minus_ridge", "minus_low", "minus_high"])
+    rng, names = np.random.default_rng(seed), sorted(set().union(*(t["source"] for t in tables)))
+    rows = [{name: np.flatnonzero(t["source"].to_numpy() == name) for name in names} for t in tables]
+    whole = np.mean([_correlations(t) for t in tables], axis=0)
+    draws = np.empty((n_boot, *whole.shape))
+    for i in range(n_boot):
+        drawn = [names[k] for k in rng.integers(len(names), size=len(names))]
+        found = []
+        for split in rng.integers(len(tables), size=len(tables)):
+            chosen = np.concatenate([rows[split][name] for name in drawn])
+            if len(chosen):
+                found.append(_correlations(tables[split].iloc[chosen]))
+        draws[i] = np.nanmean(found, axis=0)
+    minus, ridge = whole - whole[:, [RIDGE]], draws - draws[:, :, [RIDGE]]
+    ends, minus_ends = (np.nanquantile(d, [0.025, 0.975], axis=0) for d in (draws, ridge))
+    out = [
+        (method, metric, *(x[k, m] for x in (whole, *ends, minus, *minus_ends)))
+        for k, metric in enumerate(("plcc", "srcc")) for m, method in enumerate(METHODS)
+    ]  # fmt: skip
+    return pd.DataFrame(out, columns=["method", "metric", "value", "ci_low", "ci_high", "minus_ridge", "minus_low", "minus_high"])
 
 
-def _correlation(table: pd.DataFrame, method: str, metric: str) -> float:
-    score, mos = table[method], table["mos"]
-    if len(table) < 3 or score.nunique() < 2 or mos.nunique() < 2:
-        return np.nan
-    return float((pearsonr if metric == "plcc" else spearmanr)(score, mos)[0])
+RIDGE = list(METHODS).index("ridge_visual")
+
+
+def _correlations(table: pd.DataFrame) -> np.ndarray:
+    """PLCC and SRCC (2, methods); NaN where there are fewer than three different rows."""
+    values = table[["mos", *METHODS]].to_numpy(float)
+    if len(np.unique(values[:, 0])) < 3:
+        return np.full((2, len(METHODS)), np.nan)
+    return np.stack([np.corrcoef(x, rowvar=False)[0, 1:] for x in (values, rankdata(values, axis=0))])
 
 
 def page(name: str, check: str, summary: pd.DataFrame, n: int, n_splits: int) -> str:
