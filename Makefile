@@ -45,7 +45,8 @@ bench-analysis: setup  ## time rali_lab.analysis against the n x n formula and t
 bench-seeds: setup  ## three seeds of what notebooks 03, 08 and 09 need, with their controls (over two hours)
 	$(BIN)/python -m rali_lab.bench_seeds --profile $(PROFILE)
 
-bench: setup bench-analysis  ## three seeds of everything, and the cost of rali_lab.analysis
+bench: setup bench-analysis  ## three seeds of everything, the cost of rali_lab.analysis and of a GRPO step
+	$(BIN)/python -m rali_lab.bench_grpo
 	$(BIN)/python -m rali_lab.bench
 
 figures: setup  ## redraw the figures from the last run's data without computing anything again

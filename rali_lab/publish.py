@@ -45,7 +45,7 @@ def notebook_rows(folder: Path) -> list[dict]:
 def tables(results: Path, claims: Path, notebooks: Path) -> dict[str, str]:
     """The generated tables of the README by marker."""
     records = read_records(results)
-    accuracy = [r for r in records if r.metric == "plcc"]
+    accuracy = [r for r in records if r.metric == "plcc" and r.method in METHODS]
     rows = json.loads(claims.read_text())
     by_number = {f.name[:2]: f"notebooks/{f.name}" for f in notebooks.glob("[0-9]*.ipynb")}
     ledger = [{**r, "notebook": by_number.get(r["notebook"][:2], r["notebook"])} for r in rows]
@@ -106,7 +106,7 @@ def publish(profile: str, root: Path) -> None:
         shutil.copy(run / f"{name}.json", kept / f"{profile}-{name}.json")
     pretrained = root / "rali_lab" / "rali" / "pretrained"
     shutil.rmtree(pretrained, ignore_errors=True)
-    shutil.copytree(pipeline.fit_rali(get_profile(profile)).path / "model", pretrained)
+    shutil.copytree(pipeline.fit_wide(get_profile(profile)).path / "model", pretrained)
     readme = root / "README.md"
     found = tables(kept / f"{profile}-results.json", kept / f"{profile}-claims.json", root / "notebooks")
     readme.write_text(readme_with(found, readme.read_text()))

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rali_lab.data.mixture import SETS
 from rali_lab.data.records import Picture, load_pictures, mos_of, select
 from rali_lab.lab.artifacts import Artifact, ArtifactStore, digest
 from rali_lab.pipeline.line import (
+    RALI,
     REASONER,
     base_path,
     finished,
@@ -176,14 +178,8 @@ def mix_live(profile: Profile, *, seed: int = 0, report: Callable[[str], None] =
     The words of the other sets' reasoners are those that `make bench-seeds` checked in, where there are any: their trainings would take
     longer than most notebooks together. Otherwise all three stages run.
     """
-    data, kept = make_pictures(profile), kept_tables_folder(profile, "mixing") / "words.parquet"
-    words = pd.read_parquet(kept) if kept.exists() else pd.DataFrame({"seed": []})
-    words = words[words["seed"] == seed].drop(columns="seed")
-    if len(words):
-        made = digest(words.to_dict("list"))
-        model = _third_stage(profile, "ract", SETS, lambda: words, [], seed, report, words=made)
-    else:
-        model = train_ract(profile, seed=seed, report=report)
+    data, (words, inputs, params) = make_pictures(profile), _words(profile, seed)
+    model = _third_stage(profile, "ract", SETS, words, inputs, seed, report, **params)
 
     def make(folder: Path) -> None:
         test = select(load_pictures(data.path), split="test")
@@ -191,6 +187,49 @@ def mix_live(profile: Profile, *, seed: int = 0, report: Callable[[str], None] =
 
     params = {"samples": profile.score_samples, "seed": seed}
     return model, ArtifactStore().make("mixing-live", make, params=params, inputs=[data, model], code=CODE)
+
+
+def fit_wide(profile: Profile, *, seed: int = 0) -> Artifact:
+    """RALI for use: aligned with the words about all three sets and fitted to the quality before any panel (model/).
+
+    We made the pictures, so we know their quality on one scale; who has rated pictures of several origins has RACT's problem.
+    """
+    from rali_lab.rali.align import align
+    from rali_lab.rali.clip import embed_texts, load_base_clip
+    from rali_lab.rali.scorer import RaliScorer
+
+    (words, inputs, known), data = _words(profile, seed), [learned_from(profile, name) for name in SETS]
+
+    def make(folder: Path) -> None:
+        every = [p for pictures in training_sets(profile).values() for p in pictures]
+        train, val = (select(every, split=s) for s in ("train", "val"))
+        said = words()
+        texts = said[(said["status"] == "ok") & (said["reasoning"] != "")].groupby("picture")["reasoning"].agg(list)
+        told = [p for p in train if p.id in texts.index]
+        model = load_base_clip()
+        align(model, [p.pixels() for p in told], [texts[p.id] for p in told], seed=seed, **profile.align).to_csv(
+            folder / "alignment.csv", index=False
+        )
+        quality = {k: np.array([p.reference for p in part]) for k, part in (("train", train), ("val", val))}
+        scorer = RaliScorer(random_state=seed, **profile.rali)
+        scorer.fit([p.pixels() for p in train], quality["train"], model=model, ids=[p.id for p in train],
+                   validation=([p.pixels() for p in val], quality["val"]))  # fmt: skip
+        own = [t for p in told for t in texts[p.id]]
+        scorer.remember(own, embed_texts(model, own)).save(folder / "model")
+
+    params = {"align": profile.align, "rali": profile.rali, "seed": seed, **known}
+    return ArtifactStore().make("rali-wide", make, params=params, inputs=[*data, *inputs], code=(*RALI, "rali_lab.data.mixture"))
+
+
+def _words(profile: Profile, seed: int) -> tuple[Callable[[], pd.DataFrame], list[Artifact], dict[str, object]]:
+    """How to read the words about all sets, and what to name as the reason of whatever is made from them."""
+    kept = kept_tables_folder(profile, "mixing") / "words.parquet"
+    words = pd.read_parquet(kept) if kept.exists() else pd.DataFrame({"seed": []})
+    words = words[words["seed"] == seed].drop(columns="seed")
+    if len(words):
+        return lambda: words, [], {"words": digest(words.to_dict("list"))}
+    made = mixing_words(profile, seed=seed)
+    return lambda: pd.read_parquet(made.path / "words.parquet"), [made], {}
 
 
 def _scored(method: str, model: Path, test: Sequence[Picture], profile: Profile, seed: int, report) -> pd.DataFrame:
