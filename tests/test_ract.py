@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from rali_lab.data.domains import TEST
 from rali_lab.data.mixture import SETS, SNAPSHOTS, build_set
-from rali_lab.pipeline.mix import MIXINGS, mixed_scores
+from rali_lab.pipeline import mixing
+from rali_lab.pipeline.mixing import MIXINGS, mixed_scores
 from rali_lab.ract import rescale, text_labels
 from rali_lab.reasoner.prompts import score_answer
 from rali_lab.reasoner.rationales import to_table
@@ -79,3 +82,16 @@ def test_the_third_set_has_a_harsh_panel_and_no_test_scene():
     assert not {p.source for p in made} & set(TEST)
     assert np.mean([p.mos - p.reference for p in made]) < -0.5
     assert {d.name for p in made for d in p.distortions} <= set(SNAPSHOTS.types)
+
+
+def test_words_that_were_checked_in_serve_their_own_seed_and_others_are_made(tmp_path, monkeypatch):
+    row = {"picture": ["photo-0001"], "sample": [0], "reasoning": ["Serious blur."], "status": ["ok"]}
+    (tmp_path / "made").mkdir()
+    pd.DataFrame(row).to_parquet(tmp_path / "made" / "words.parquet")
+    pd.DataFrame({**row, "reasoning": ["Slight haze."], "seed": [0]}).to_parquet(tmp_path / "words.parquet")
+    monkeypatch.setattr(mixing, "kept_tables_folder", lambda profile, study: tmp_path)
+    monkeypatch.setattr(mixing, "mixing_words", lambda profile, seed: SimpleNamespace(path=tmp_path / "made"))
+    kept, no_inputs, known = mixing._words(None, 0)
+    assert kept()["reasoning"].tolist() == ["Slight haze."] and not no_inputs and set(known) == {"words"}
+    made, inputs, nothing = mixing._words(None, 1)
+    assert made()["reasoning"].tolist() == ["Serious blur."] and len(inputs) == 1 and nothing == {}

@@ -21,7 +21,7 @@ from .line import (
     train_teacher,
     write_reasoning,
 )
-from .mix import LABELS, MIXINGS, REFERENCE, fit_wide, mix, mix_live, mixed_scores, mixing_words, training_sets
+from .mixing import LABELS, MIXINGS, REFERENCE, fit_wide, mix, mix_live, mixed_scores, mixing_words, training_sets
 from .seeds import SeedTables, kept_tables_folder, seed_tables
 
 __all__ = ["LABELS", "MIXINGS", "NO_REASONING", "REFERENCE", "SWAPS", "UNREASONED", "SeedTables", "ablate", "ablate_controls",
