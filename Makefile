@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce publish test check lab base-model bench bench-analysis bench-seeds figures clean
+.PHONY: help setup reproduce publish test check lab base-model bench bench-analysis bench-seeds bench-people figures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench-analysis: setup  ## time rali_lab.analysis against the n x n formula and t
 
 bench-seeds: setup  ## three seeds of what notebooks 03, 08 and 09 need, with their controls (over two hours)
 	$(BIN)/python -m rali_lab.bench_seeds --profile $(PROFILE)
+
+bench-people: setup  ## the whole line on a rated folder: DATA=ratings.csv (some ten minutes a split)
+	$(BIN)/python -m rali_lab.bench_people $(DATA) --profile $(PROFILE)
 
 bench: setup bench-analysis  ## three seeds of everything, the cost of rali_lab.analysis and of a GRPO step
 	$(BIN)/python -m rali_lab.bench_grpo

@@ -45,7 +45,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from rali_lab import own, pipeline
 from rali_lab.lab.notebook import open_notebook
@@ -141,7 +141,30 @@ nb.checks.expect("the scores can be predicted (SRCC of the best method)", float(
                  if_missed="too few pictures, or scores that hang on something the trunk does not see")
 
 # %% [markdown]
-# ## 5 · The page of results
+# ## 5 · The whole line on people's scores
+#
+# `make bench-people DATA=ratings.csv` does to a rated folder what notebooks 02 to 07 do to the generated set: a teacher is trained with GRPO on
+# these scores, writes about the training pictures, RALI learns from its words, and all are tested on the rest, next to a ridge. That takes some
+# ten minutes a split; what it found on LIVE in the Wild is checked in and shown here.
+
+# %%
+from rali_lab.report import pooled
+
+LINE = {"base": "base model", "teacher_zero_shot": "teacher of `photo`, never trained on these", "teacher": "teacher of these scores",
+        "rali": "RALI from its words, small tower", "rali_trunk": "RALI from its words, whole trunk", "ridge_visual": "ridge, whole trunk"}
+kept = pipeline.kept_tables_folder(sizes, "people") / "scores.parquet"
+if kept.exists():
+    line = pd.read_parquet(kept)
+    by_split = [part for _, part in line.groupby("seed")]
+    rows = [(label, *pooled([t[t["method"] == m] for t in by_split], lambda t: t["score"].corr(t["mos"], method="spearman"), n_boot=200))
+            for m, label in LINE.items()]
+    print(f"LIVE in the Wild, {len(by_split)} splits")
+    display(pd.DataFrame(rows, columns=["method", "SRCC", "ci_low", "ci_high"]).round(3))
+else:
+    print(f"{kept.parent.name} holds nothing yet: `make bench-people DATA=...`")
+
+# %% [markdown]
+# ## 6 · The page of results
 
 # %%
 page = own.page(name, text, summary, len(pictures), len(tables))

@@ -86,9 +86,9 @@ def study(
         chosen = split_sources(sources, seed=seed + split, fractions=(1 - test_share, 0, test_share))
         held = np.array([chosen[s] == "test" for s in sources])
         fit, new = np.flatnonzero(~held), np.flatnonzero(held)
-        options = {**_sizes(len(fit)), **(rali or {}), "random_state": seed + split}
-        scores = {"rali": seen["rali"][new], "rali_refitted": _read(seen["embedding"], mos, fit, new, options),
-                  "rali_trained": _read(_aligned(seen["trunk"], mos, fit, seed + split), mos, fit, new, options),
+        options = {**(rali or {}), "random_state": seed + split}
+        scores = {"rali": seen["rali"][new], "rali_refitted": read_basis(seen["embedding"], mos, fit, new, **options),
+                  "rali_trained": read_basis(_aligned(seen["trunk"], mos, fit, seed + split), mos, fit, new, **options),
                   "ridge_visual": ridge_scores(seen["trunk"][fit], mos[fit], sources[fit], seen["trunk"][new]),
                   "ridge_small": ridge_scores(seen["small"][fit], mos[fit], sources[fit], seen["small"][new])}  # fmt: skip
         about = {"picture": [pictures[i].id for i in new], "source": sources[new], "mos": mos[new]}
@@ -121,26 +121,30 @@ def _sizes(n: int) -> dict[str, object]:
     return {"n_components": 16, "n_bins": max(4, n // 24), "n_basis": max(6, n // 16), "tau": 0.25}
 
 
-def _read(z: np.ndarray, mos: np.ndarray, fit: np.ndarray, new: np.ndarray, options: dict) -> np.ndarray:
+def read_basis(z: np.ndarray, mos: np.ndarray, fit: np.ndarray, new: np.ndarray, **options: object) -> np.ndarray:
+    """Scores of the rows `new` of embeddings (n, d) by a RALI basis fitted on the rows `fit`, sized for as many pictures."""
     from rali_lab.rali.scorer import RaliScorer
 
-    return RaliScorer(**options).fit(z[fit], mos[fit]).predict_embeddings(z[new])
+    return RaliScorer(**{**_sizes(len(fit)), **options}).fit(z[fit], mos[fit]).predict_embeddings(z[new])
+
+
+def embed(visual, statistics: np.ndarray) -> np.ndarray:
+    """Embeddings (n, d) of length 1 by the head of an image side, from what its trunk says of the pictures (`look`)."""
+    import torch
+
+    with torch.inference_mode():
+        z = visual.head((torch.from_numpy(statistics).float() - visual.trunk.stat_mean) / visual.trunk.stat_std)
+    return torch.nn.functional.normalize(z, dim=-1).numpy()
 
 
 def _aligned(statistics: np.ndarray, mos: np.ndarray, fit: np.ndarray, seed: int) -> np.ndarray:
     """Embeddings of all pictures by a head that was aligned with the scores of those in `fit`, written as text ("3.4")."""
-    import torch
-
     from rali_lab.rali.align import align
     from rali_lab.rali.clip import build_clip
 
     model = build_clip(TRUNK, seed=seed)[0]
-    x = torch.from_numpy(statistics).float()
     align(model, statistics[fit], [f"{m:.1f}" for m in mos[fit]], seed=seed)
-    trunk = model.visual.trunk
-    with torch.inference_mode():
-        z = model.visual.head((x - trunk.stat_mean) / trunk.stat_std)
-    return torch.nn.functional.normalize(z, dim=-1).numpy()
+    return embed(model.visual, statistics)
 
 
 def summarise(tables: Sequence[pd.DataFrame], *, n_boot: int = 500, seed: int = 0) -> pd.DataFrame:

@@ -1,0 +1,108 @@
+"""The whole line on pictures that people rated: `python -m rali_lab.bench_people ratings.csv` (what `make bench-people` runs).
+
+For each random split by source: a teacher trained with GRPO on the scores of 80 %, its words about them, RALI from those words, and all of
+them, with a ridge on the same trunk, on the other 20 %. Some ten minutes a split on two cores. Writes
+docs/results/<profile>-people/scores.parquet, which notebook 10 shows; everything made is kept, so a killed run resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rali_lab import own, pipeline
+from rali_lab.data.official import read_dataset
+from rali_lab.data.readers import split_sources
+from rali_lab.data.records import Picture, mos_of
+from rali_lab.lab.artifacts import Artifact, ArtifactStore, digest
+from rali_lab.lab.provenance import stamp
+from rali_lab.pipeline.line import RALI, REASONER, seed_all, weights_digest
+from rali_lab.pipeline.seeds import keep, kept_tables_folder
+from rali_lab.profiles import Profile, get_profile
+
+
+def teach(profile: Profile, train: list[Picture], val: list[Picture], seed: int) -> Artifact:
+    """A teacher of these scores. Nobody named what is wrong with the pictures, so the score is the only task."""
+    from rali_lab.reasoner.train import train_reasoner
+
+    settings, base = pipeline.grpo_settings(profile, seed=seed, degradation_share=0.0), pipeline.base_path(profile)
+
+    def make(folder: Path) -> None:
+        train_reasoner(base, train, val, settings, folder)
+
+    params = {"settings": asdict(settings), "base": weights_digest(base), "pictures": digest([[p.id, p.mos] for p in train])}
+    return ArtifactStore().make("people", make, params=params, code=REASONER)
+
+
+def one_split(profile: Profile, pictures: list[Picture], looks: dict[str, np.ndarray], seed: int) -> Artifact:
+    """scores.parquet (picture, source, mos, method, score) of one split."""
+    chosen = split_sources([p.source for p in pictures], seed=seed, fractions=(0.75, 0.05, 0.2))
+    parts = {s: [replace(p, split=s) for p in pictures if chosen[p.source] == s] for s in ("train", "val", "test")}
+    teacher, zero_shot = teach(profile, parts["train"], parts["val"], seed), pipeline.train_teacher(profile, seed=0)
+
+    def make(folder: Path) -> None:
+        from rali_lab.reasoner.policy import load_policy
+        from rali_lab.reasoner.rationales import ratings, write_rationales
+
+        place, test = {p.id: i for i, p in enumerate(pictures)}, parts["test"]
+        scores = {}
+        for method, model in (("teacher", teacher.path), ("teacher_zero_shot", zero_shot.path), ("base", pipeline.base_path(profile))):
+            seed_all(seed)
+            table = write_rationales(*load_policy(model), test, samples=profile.score_samples)
+            scores[method] = ratings(table, [p.id for p in test])
+        seed_all(seed)
+        words = write_rationales(*load_policy(teacher.path), parts["train"], samples=profile.rationale_samples)
+        fit, new = ([place[p.id] for p in parts[s]] for s in ("train", "test"))
+        scores |= _from_words(looks, mos_of(pictures), words, [p.id for p in parts["train"]], fit, new, seed)
+        sources = np.array([p.source for p in pictures])
+        about = pd.DataFrame({"picture": [p.id for p in test], "source": sources[new], "mos": mos_of(test)})
+        pd.concat([about.assign(method=m, score=s) for m, s in scores.items()], ignore_index=True).to_parquet(folder / "scores.parquet")
+
+    params = {"seed": seed, "pictures": digest([[p.id, p.mos] for p in pictures]), "samples": profile.score_samples}
+    code = (*REASONER, *RALI, "rali_lab.own", "rali_lab.bench_people")
+    return ArtifactStore().make("people-scores", make, params=params, inputs=[teacher, zero_shot], code=code)
+
+
+def _from_words(looks, mos: np.ndarray, words: pd.DataFrame, ids: list[str], fit: list[int], new: list[int], seed: int) -> dict:
+    """RALI on the small tower (from the pretrained head) and on the whole trunk (from a random one), and the ridge beside it."""
+    from rali_lab.baselines import ridge_scores
+    from rali_lab.rali.align import align
+    from rali_lab.rali.clip import build_clip, load_base_clip
+
+    told = words[(words["status"] == "ok") & (words["reasoning"] != "")].groupby("picture")["reasoning"].agg(list)
+    kept = [k for k, i in enumerate(ids) if i in told.index]
+    texts, out = [told[ids[k]] for k in kept], {}
+    for method, look, model in (("rali", "small", load_base_clip()), ("rali_trunk", "trunk", build_clip(own.TRUNK, seed=seed)[0])):
+        align(model, looks[look][np.array(fit)[kept]], texts, seed=seed)
+        z = own.embed(model.visual, looks[look])
+        out[method] = own.read_basis(z, mos, np.array(fit), np.array(new), random_state=seed)
+    out["ridge_visual"] = ridge_scores(looks["trunk"][fit], mos[fit], [str(i) for i in fit], looks["trunk"][new])
+    return out
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", help="folder or table of rated pictures, as for `rali-lab data check`")
+    parser.add_argument("--images", help="folder that image names are relative to")
+    parser.add_argument("--mos-range", nargs=2, type=float, metavar=("LO", "HI"))
+    parser.add_argument("--profile", default="tiny")
+    parser.add_argument("--splits", type=int, nargs="+", default=[0, 1, 2])
+    args = parser.parse_args(argv)
+    profile = get_profile(args.profile)
+    pictures = read_dataset(args.data, images=args.images, mos_range=tuple(args.mos_range) if args.mos_range else None)[: profile.real_limit]
+    looks, parts, keys = own.look(pictures), [], {}
+    for split in args.splits:
+        made = one_split(profile, pictures, looks, split)
+        print(split, made, flush=True)
+        keys[str(split)] = made.key
+        parts.append(pd.read_parquet(made.path / "scores.parquet").assign(seed=split))
+    about = {"made_by": "make bench-people", "profile": args.profile, "seeds": args.splits, "artefacts": keys, "n": len(pictures), **stamp()}
+    keep(kept_tables_folder(profile, "people"), {"scores": parts}, about)
+
+
+if __name__ == "__main__":
+    main()
