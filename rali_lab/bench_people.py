@@ -92,16 +92,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--splits", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args(argv)
-    profile = get_profile(args.profile)
-    pictures = read_dataset(args.data, images=args.images, mos_range=tuple(args.mos_range) if args.mos_range else None)[: profile.real_limit]
+    profile, ends = get_profile(args.profile), tuple(args.mos_range) if args.mos_range else None
+    pictures = read_dataset(args.data, images=args.images, mos_range=ends)[: profile.real_limit]
     looks, parts, keys = own.look(pictures), [], {}
     for split in args.splits:
         made = one_split(profile, pictures, looks, split)
         print(split, made, flush=True)
         keys[str(split)] = made.key
         parts.append(pd.read_parquet(made.path / "scores.parquet").assign(seed=split))
-    about = {"made_by": "make bench-people", "profile": args.profile, "seeds": args.splits, "artefacts": keys, "n": len(pictures), **stamp()}
-    keep(kept_tables_folder(profile, "people"), {"scores": parts}, about)
+    about = {"made_by": "make bench-people", "profile": args.profile, "seeds": args.splits, "artefacts": keys, "n": len(pictures)}
+    keep(kept_tables_folder(profile, "people"), {"scores": parts}, {**about, **stamp()})
 
 
 if __name__ == "__main__":
