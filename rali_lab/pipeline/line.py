@@ -63,6 +63,8 @@ def base_path(profile: Profile) -> Path:
     """Folder of the profile's base model."""
     from rali_lab.reasoner.policy import base_folder
 
+    if profile.base and not (Path(profile.base) / "config.json").exists():
+        raise FileNotFoundError(f"{profile.base} holds no model; make the base of profile {profile.name!r} with `make base-{profile.name}`")
     return Path(profile.base) if profile.base else base_folder()
 
 

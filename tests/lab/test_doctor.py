@@ -18,6 +18,7 @@ from rali_lab.lab import doctor, machine, speed
 from rali_lab.profiles import PROFILES, get_profile
 
 TINY = get_profile("tiny")
+LARGER = replace(get_profile("small"), name="larger", base="")
 H100, H200, V100 = ({"name": n, "memory": g * 1e9, "bf16": b} for n, g, b in (("H100", 85, True), ("H200", 150, True), ("V100", 34, False)))
 
 
@@ -154,8 +155,9 @@ def test_verdicts():
     assert doctor.judge(TINY, report()).verdict == "runs here"
     slow = doctor.judge(TINY, report(speed={k: v / 4 for k, v in speed.REFERENCE["speed"].items()}))
     assert (slow.verdict, slow.minutes) == ("runs, but slowly", 100.0) and "not measured" not in slow.reason
-    small = doctor.judge(get_profile("small"), report())
-    assert small.verdict == "runs, but slowly" and "not measured, an estimate" in small.reason and "not timed" in small.reason
+    larger = doctor.judge(LARGER, report())
+    assert larger.verdict == "runs, but slowly" and "not measured, an estimate" in larger.reason and "not timed" in larger.reason
+    assert "no base model in models/small" in doctor.judge(get_profile("small"), report()).reason
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_the_paper_needs_gpus(gpus, enough, needed):
 
 
 def test_estimates_grow_with_work_and_with_slowness():
-    assert speed.estimate(get_profile("small")) > 3 * speed.estimate(TINY)
+    assert speed.estimate(LARGER) > 3 * speed.estimate(TINY)
     assert speed.estimate(TINY, {"tokens": 0.5 * speed.REFERENCE["speed"]["tokens"], "tower": None}) == 50.0  # one figure stands for all
     assert speed.estimate(TINY, dict.fromkeys(speed.UNITS)) == 25.0
     assert set(speed.REFERENCE["speed"]) == set(speed.UNITS) and sum(share for share, _ in speed.PARTS.values()) == pytest.approx(1)
