@@ -39,7 +39,7 @@ METHODS = {
     "rali": Look("#d55e00", "^", "RALI"),
     "rali_onnx": Look("#a6761d", "h", "RALI, ONNX"),
     "rali_int8": Look("#e6ab02", "H", "RALI, 8 bits"),
-    "ract": Look("#b30059", "*", "RACT"),
+    "ract": Look("#b30059", "D", "RACT"),
     "naive_mixing": Look("#7f7f00", "o", "naive mixing"),
     "scaled_mixing": Look("#5e4fa2", "8", "mixing, rescaled scores"),
     "aligned": Look("#882255", "<", "aligned features"),
