@@ -31,10 +31,10 @@ UNITS = {
 
 REFERENCE: dict = {
     "machine": "two cores of an Intel Xeon, bf16",
-    "minutes": {"tiny": 25.0},
+    "minutes": {"tiny": 31.0},
     "speed": {"float32": 159.5, "bf16": 1329.0, "tower": 190.9, "training": 139.4, "tokens": 3255.8},
 }
-"""What other machines are compared with: minutes of `make reproduce` from nothing by profile (README.md says 20 to 25), and the figures
+"""What other machines are compared with: minutes of `make reproduce` from nothing by profile (README.md says half an hour), and the figures
 of a calibration on the same machine, whose cores another training shared in that quarter of a minute. To refresh: copy "speed" from
 `rali-lab doctor --json` on an idle machine, and time a run there."""
 
@@ -66,7 +66,7 @@ def estimate(profile: Profile, speed: Speed | None = None) -> float | None:
     None for a profile with another base model, of whose speed the calibration says nothing.
 
     >>> estimate(PROFILES["tiny"]), estimate(PROFILES["tiny"], {k: v / 2 for k, v in REFERENCE["speed"].items()})
-    (25.0, 50.0)
+    (31.0, 62.0)
     """
     if profile.base or profile.name == "paper":
         return None

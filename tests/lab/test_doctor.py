@@ -154,7 +154,7 @@ def test_missing_and_damaged_weights_are_named_with_the_way_out(tmp_path, monkey
 def test_verdicts():
     assert doctor.judge(TINY, report()).verdict == "runs here"
     slow = doctor.judge(TINY, report(speed={k: v / 4 for k, v in speed.REFERENCE["speed"].items()}))
-    assert (slow.verdict, slow.minutes) == ("runs, but slowly", 100.0) and "not measured" not in slow.reason
+    assert (slow.verdict, slow.minutes) == ("runs, but slowly", 124.0) and "not measured" not in slow.reason
     larger = doctor.judge(LARGER, report())
     assert larger.verdict == "runs, but slowly" and "not measured, an estimate" in larger.reason and "not timed" in larger.reason
     assert "no base model in models/small" in doctor.judge(get_profile("small"), report()).reason
@@ -198,8 +198,8 @@ def test_the_paper_needs_gpus(gpus, enough, needed):
 
 def test_estimates_grow_with_work_and_with_slowness():
     assert speed.estimate(LARGER) > 3 * speed.estimate(TINY)
-    assert speed.estimate(TINY, {"tokens": 0.5 * speed.REFERENCE["speed"]["tokens"], "tower": None}) == 50.0  # one figure stands for all
-    assert speed.estimate(TINY, dict.fromkeys(speed.UNITS)) == 25.0
+    assert speed.estimate(TINY, {"tokens": 0.5 * speed.REFERENCE["speed"]["tokens"], "tower": None}) == 62.0  # one figure stands for all
+    assert speed.estimate(TINY, dict.fromkeys(speed.UNITS)) == 31.0
     assert set(speed.REFERENCE["speed"]) == set(speed.UNITS) and sum(share for share, _ in speed.PARTS.values()) == pytest.approx(1)
 
 
