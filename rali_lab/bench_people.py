@@ -20,21 +20,44 @@ from rali_lab.data.readers import split_sources
 from rali_lab.data.records import Picture, mos_of
 from rali_lab.lab.artifacts import Artifact, ArtifactStore, digest
 from rali_lab.lab.provenance import stamp
-from rali_lab.pipeline.line import RALI, REASONER, seed_all, weights_digest
+from rali_lab.pipeline.line import RALI, REASONER, finished, seed_all, weights_digest
 from rali_lab.pipeline.seeds import keep, kept_tables_folder
 from rali_lab.profiles import Profile, get_profile
 
 
+CROP = 128
+"""Side of what the tiny teacher sees, in pixels. Shrunk to it, a photograph loses what people judged, and reinforcement learning on LIVE in
+the Wild collapsed (docs/LOG.md); so it sees four cut-outs at native resolution, and a picture's score is their mean."""
+
+
+def cut(pictures: list[Picture]) -> list[Picture]:
+    """Four cut-outs of every picture, one from the middle of each quarter; ids end in /0 to /3."""
+    out = []
+    for p in pictures:
+        x = p.pixels()
+        for i in range(4):
+            top, left = (max(0, min((2 * k + 1) * n // 4 - CROP // 2, n - CROP)) for k, n in zip(divmod(i, 2), x.shape[:2], strict=True))
+            part = np.ascontiguousarray(x[top : top + CROP, left : left + CROP])
+            out.append(replace(p, id=f"{p.id}/{i}", path=None, array=part))
+    return out
+
+
 def teach(profile: Profile, train: list[Picture], val: list[Picture], seed: int) -> Artifact:
-    """A teacher of these scores. Nobody named what is wrong with the pictures, so the score is the only task."""
-    from rali_lab.reasoner.train import train_reasoner
+    """A teacher of these scores. Nobody named what is wrong with the pictures, so the score is the only task.
+
+    A run that the guard stopped keeps its reason in stopped.txt, as in `pipeline.train_teacher`.
+    """
+    from rali_lab.reasoner.train import RunStopped, train_reasoner
 
     settings, base = pipeline.grpo_settings(profile, seed=seed, degradation_share=0.0), pipeline.base_path(profile)
 
     def make(folder: Path) -> None:
-        train_reasoner(base, train, val, settings, folder)
+        try:
+            train_reasoner(base, cut(train), cut(val), settings, folder)
+        except RunStopped as stopped:
+            (folder / "stopped.txt").write_text(str(stopped))
 
-    params = {"settings": asdict(settings), "base": weights_digest(base), "pictures": digest([[p.id, p.mos] for p in train])}
+    params = {"settings": asdict(settings), "base": weights_digest(base), "pictures": digest([[p.id, p.mos] for p in train]), "crop": CROP}
     return ArtifactStore().make("people", make, params=params, code=REASONER)
 
 
@@ -50,12 +73,12 @@ def one_split(profile: Profile, pictures: list[Picture], looks: dict[str, np.nda
 
         place, test = {p.id: i for i, p in enumerate(pictures)}, parts["test"]
         scores = {}
-        for method, model in (("teacher", teacher.path), ("teacher_zero_shot", zero_shot.path), ("base", pipeline.base_path(profile))):
+        for method, model in (("teacher", finished(teacher)), ("teacher_zero_shot", zero_shot.path), ("base", pipeline.base_path(profile))):
             seed_all(seed)
-            table = write_rationales(*load_policy(model), test, samples=profile.score_samples)
-            scores[method] = ratings(table, [p.id for p in test])
+            table = write_rationales(*load_policy(model), cut(test), samples=profile.score_samples // 4)
+            scores[method] = ratings(_whole(table), [p.id for p in test])
         seed_all(seed)
-        words = write_rationales(*load_policy(teacher.path), parts["train"], samples=profile.rationale_samples)
+        words = _whole(write_rationales(*load_policy(finished(teacher)), cut(parts["train"]), samples=1))
         fit, new = ([place[p.id] for p in parts[s]] for s in ("train", "test"))
         scores |= _from_words(looks, mos_of(pictures), words, [p.id for p in parts["train"]], fit, new, seed)
         sources = np.array([p.source for p in pictures])
@@ -65,6 +88,11 @@ def one_split(profile: Profile, pictures: list[Picture], looks: dict[str, np.nda
     params = {"seed": seed, "pictures": digest([[p.id, p.mos] for p in pictures]), "samples": profile.score_samples}
     code = (*REASONER, *RALI, "rali_lab.own", "rali_lab.bench_people")
     return ArtifactStore().make("people-scores", make, params=params, inputs=[teacher, zero_shot], code=code)
+
+
+def _whole(answers: pd.DataFrame) -> pd.DataFrame:
+    """Answers about cut-outs as answers about their pictures."""
+    return answers.assign(picture=answers["picture"].str.rsplit("/", n=1).str[0])
 
 
 def _from_words(looks, mos: np.ndarray, words: pd.DataFrame, ids: list[str], fit: list[int], new: list[int], seed: int) -> dict:
