@@ -24,7 +24,6 @@ from rali_lab.pipeline.line import RALI, REASONER, finished, seed_all, weights_d
 from rali_lab.pipeline.seeds import keep, kept_tables_folder
 from rali_lab.profiles import Profile, get_profile
 
-
 CROP = 128
 """Side of what the tiny teacher sees, in pixels. Shrunk to it, a photograph loses what people judged, and reinforcement learning on LIVE in
 the Wild collapsed (docs/LOG.md); so it sees four cut-outs at native resolution, and a picture's score is their mean."""
