@@ -50,7 +50,7 @@ def plot_dot_interval(data: pd.DataFrame, *, metric: str = "plcc", note: str = "
         style = look(method)
         ax.hlines(y, rows["ci_low"], rows["ci_high"], color=style.color, lw=2, alpha=0.55)
         ax.plot(
-            rows["value"], y, style.marker, color=style.color, ms=6.5, mec="white", mew=0.8, label=style.label
+            rows["value"], y, style.marker, color=style.color, ms=9 if style.marker == "*" else 6.5, mec="white", mew=0.8, label=style.label
         )
     for row in range(0, len(domains), 2):
         ax.axhspan(row - 0.5, row + 0.5, color="#f6f7f9", zorder=0)
@@ -90,7 +90,7 @@ def plot_training_curves(
         look("teacher").color,
         look("rali").color,
         look("ridge_visual").color,
-        look("ridge_clip").color,
+        look("unaligned").color,
         MUTED,
     ]
     fig, axes = panels(len(metrics), size=(3.1, 2.3), sharex=True)
