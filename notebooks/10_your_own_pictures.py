@@ -125,7 +125,10 @@ summary.round(3)
 # %%
 from rali_lab.plotting import plot_effects
 
-drawn = summary[summary["metric"] == "srcc"].assign(effect=lambda t: t["method"].str.replace("_", " "), method="rali")
+drawn = summary[summary["metric"] == "srcc"].assign(
+    effect=lambda t: t["method"].str.replace("_", " "),
+    method=lambda t: np.where(t["method"].str.startswith("ridge"), "ridge_visual", "rali"),
+)
 nb.figure(plot_effects(drawn, xlabel=f"SRCC on held-out pictures of {name}", reference=None,
                        note=f"{len(tables)} splits by source, n = {len(pictures)}; intervals over sources and splits"), "10_splits", drawn)
 
