@@ -71,10 +71,10 @@ def one_split(profile: Profile, pictures: list[Picture], looks: dict[str, np.nda
         from rali_lab.reasoner.rationales import ratings, write_rationales
 
         place, test = {p.id: i for i, p in enumerate(pictures)}, parts["test"]
-        scores = {}
+        shown, scores = cut(test), {}
         for method, model in (("teacher", finished(teacher)), ("teacher_zero_shot", zero_shot.path), ("base", pipeline.base_path(profile))):
             seed_all(seed)
-            table = write_rationales(*load_policy(model), cut(test), samples=profile.score_samples // 4)
+            table = write_rationales(*load_policy(model), shown, samples=profile.score_samples // 4)
             scores[method] = ratings(_whole(table), [p.id for p in test])
         seed_all(seed)
         words = _whole(write_rationales(*load_policy(finished(teacher)), cut(parts["train"]), samples=1))
@@ -99,10 +99,11 @@ def _from_words(looks, mos: np.ndarray, words: pd.DataFrame, ids: list[str], fit
     from rali_lab.baselines import ridge_scores
     from rali_lab.rali.align import align
     from rali_lab.rali.clip import build_clip, load_base_clip
+    from rali_lab.reasoner.rationales import told
 
-    told = words[(words["status"] == "ok") & (words["reasoning"] != "")].groupby("picture")["reasoning"].agg(list)
-    kept = [k for k, i in enumerate(ids) if i in told.index]
-    texts, out = [told[ids[k]] for k in kept], {}
+    known = told(words)
+    kept = [k for k, i in enumerate(ids) if i in known.index]
+    texts, out = [known[ids[k]] for k in kept], {}
     for method, look, model in (("rali", "small", load_base_clip()), ("rali_trunk", "trunk", build_clip(own.TRUNK, seed=seed)[0])):
         align(model, looks[look][np.array(fit)[kept]], texts, seed=seed)
         z = own.embed(model.visual, looks[look])

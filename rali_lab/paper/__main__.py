@@ -97,16 +97,16 @@ def _write(args: argparse.Namespace) -> int:
     from transformers import set_seed
 
     from rali_lab.reasoner.policy import load_policy
-    from rali_lab.reasoner.rationales import write_rationales
+    from rali_lab.reasoner.rationales import told, write_rationales
 
     sets = load_sets(parse_data(args.data), split="train", limit=args.max_samples)
     args.out.mkdir(parents=True, exist_ok=True)
     set_seed(0)
     table = write_rationales(*load_policy(args.model), [p for pictures in sets.values() for p in pictures], samples=args.samples,
                              path=args.out / "rationales.parquet", progress=True, batch=args.batch, **_question(args.model))  # fmt: skip
-    told = table[(table["status"] == "ok") & (table["reasoning"] != "")]["picture"].nunique()
-    print(f"{told} of {table['picture'].nunique()} pictures have a readable reasoning")
-    return 0 if told == table["picture"].nunique() else 1
+    readable, asked = len(told(table)), table["picture"].nunique()
+    print(f"{readable} of {asked} pictures have a readable reasoning")
+    return 0 if readable == asked else 1
 
 
 def _student(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,13 +83,12 @@ def _held(folder: Path, about: Mapping[str, object], resume: bool) -> pd.DataFra
 
 
 def _scored(scorer: Scorer, name: str, pictures: Sequence[Picture]) -> pd.DataFrame:
-    broken = {}
+    broken, readable = {}, []
     for p in pictures:
         try:
-            p.pixels()
+            readable.append(replace(p, path=None, array=p.pixels()))  # decoded once
         except PictureError as error:
             broken[p.id] = str(error)
-    readable = [p for p in pictures if p.id not in broken]
     said = scorer(readable).set_index("picture") if readable else pd.DataFrame(columns=["score"])
     ids = [p.id for p in pictures]
     rows = pd.DataFrame({"set": name, "picture": ids, "path": [p.path for p in pictures], "source": [p.source for p in pictures],

@@ -20,6 +20,7 @@ from rali_lab.data.records import Picture, mos_of
 from rali_lab.rali.basis import TAU
 from rali_lab.rali.official import OfficialScorer, write_official
 from rali_lab.rali.scorer import RaliScorer
+from rali_lab.reasoner.rationales import told
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ class RationalePairs(torch.utils.data.Dataset):
     """Pictures with one of their rationales each, drawn anew whenever a picture is asked for ("seed augmentation")."""
 
     def __init__(self, pictures: Sequence[Picture], rationales: pd.DataFrame, seed: int = 0) -> None:
-        told = rationales[(rationales["status"] == "ok") & (rationales["reasoning"] != "")].groupby("picture")["reasoning"].agg(list)
-        if lost := [p.id for p in pictures if p.id not in told.index]:
+        known = told(rationales)
+        if lost := [p.id for p in pictures if p.id not in known.index]:
             raise ValueError(f"{len(lost)} of {len(pictures)} pictures have no readable reasoning, {lost[0]} first; let the teacher write "
                              "more samples, or leave them out by name")  # fmt: skip
-        self.pictures, self.texts = list(pictures), [told[p.id] for p in pictures]
+        self.pictures, self.texts = list(pictures), [known[p.id] for p in pictures]
         self.rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:

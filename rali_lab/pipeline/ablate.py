@@ -90,10 +90,12 @@ def _texts(written: pd.DataFrame, pictures: list[Picture]) -> list[list[str]]:
 
     Raises ValueError where a picture has none: a variant would then learn from fewer pictures than the others.
     """
-    told = written[(written["status"] == "ok") & (written["reasoning"] != "")].groupby("picture")["reasoning"].agg(list)
-    if lost := [p.id for p in pictures if p.id not in told.index]:
+    from rali_lab.reasoner.rationales import told
+
+    known = told(written)
+    if lost := [p.id for p in pictures if p.id not in known.index]:
         raise ValueError(f"{len(lost)} pictures have no readable reasoning, {lost[0]} first; raise the profile's `rationale_samples`")
-    return [told[p.id] for p in pictures]
+    return [known[p.id] for p in pictures]
 
 
 def _written_by(folder: Path, pictures: list[Picture], profile: Profile, seed: int) -> pd.DataFrame:

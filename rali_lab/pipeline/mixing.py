@@ -197,24 +197,24 @@ def fit_wide(profile: Profile, *, seed: int = 0) -> Artifact:
     from rali_lab.rali.align import align
     from rali_lab.rali.clip import embed_texts, load_base_clip
     from rali_lab.rali.scorer import RaliScorer
+    from rali_lab.reasoner.rationales import told
 
     (words, inputs, known), data = _words(profile, seed), [learned_from(profile, name) for name in SETS]
 
     def make(folder: Path) -> None:
         every = [p for pictures in training_sets(profile).values() for p in pictures]
         train, val = (select(every, split=s) for s in ("train", "val"))
-        said = words()
-        texts = said[(said["status"] == "ok") & (said["reasoning"] != "")].groupby("picture")["reasoning"].agg(list)
-        told = [p for p in train if p.id in texts.index]
+        texts = told(words())
+        written = [p for p in train if p.id in texts.index]
         model = load_base_clip()
-        align(model, [p.pixels() for p in told], [texts[p.id] for p in told], seed=seed, **profile.align).to_csv(
+        align(model, [p.pixels() for p in written], [texts[p.id] for p in written], seed=seed, **profile.align).to_csv(
             folder / "alignment.csv", index=False
         )
         quality = {k: np.array([p.reference for p in part]) for k, part in (("train", train), ("val", val))}
         scorer = RaliScorer(random_state=seed, **profile.rali)
         scorer.fit([p.pixels() for p in train], quality["train"], model=model, ids=[p.id for p in train],
                    validation=([p.pixels() for p in val], quality["val"]))  # fmt: skip
-        own = [t for p in told for t in texts[p.id]]
+        own = [t for p in written for t in texts[p.id]]
         scorer.remember(own, embed_texts(model, own)).save(folder / "model")
 
     params = {"align": profile.align, "rali": profile.rali, "seed": seed, **known}

@@ -81,6 +81,16 @@ def ratings(table: pd.DataFrame, ids: Sequence[str]) -> np.ndarray:
     return table.groupby("picture")["rating"].mean().reindex(list(ids)).to_numpy(dtype=np.float64)
 
 
+def told(table: pd.DataFrame) -> pd.Series:
+    """The readable reasoning of each picture, a list; pictures of which nothing could be read are not in it.
+
+    >>> rows = to_table(["a", "b"], [['<think>Blur.</think><answer>{"rating": 2.00}</answer>', "no form"], ["no form"]])
+    >>> told(rows).to_dict()
+    {'a': ['Blur.']}
+    """
+    return table[(table["status"] == "ok") & (table["reasoning"] != "")].groupby("picture")["reasoning"].agg(list)
+
+
 def format_share(table: pd.DataFrame) -> float:
     """Share of answers with the exact form and a rating within 1..5."""
     return float(((table["status"] == "ok") & table["rating"].notna()).mean())
