@@ -6,30 +6,37 @@ trunk looks at every picture once.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import timm
+import torch
 from scipy.stats import rankdata, spearmanr
 
 from rali_lab.data.readers import split_sources
 from rali_lab.data.records import Picture, mos_of
+from rali_lab.lab.artifacts import ArtifactStore, digest
+from rali_lab.rali import levels
+from rali_lab.vision import StatTower, load_lite0
 
 TRUNK = "lite0_stats_s32"
 """The whole of lite0 (3.4 million numbers): people's scores hang on more than a small tower sees."""
 METHODS = {
     "rali": "RALI as it comes, never trained on these pictures",
     "rali_refitted": "its embeddings, with a basis fitted on these scores",
-    "rali_trained": "three heads on the whole trunk, aligned with these scores as text, a basis for each, and the mean of their scores",
+    "rali_trained": "the whole trunk's statistics mapped to texts of five quality levels, read by RALI's score (rali_lab.rali.levels)",
+    "rali_tuned": "the same, after the deep half of the trunk was trained through that score",
     "ridge_visual": "ridge on the statistics of the whole trunk",
+    "ridge_tuned": "ridge on the statistics of the trunk that `rali_tuned` trained: what the texts add to it",
     "ridge_small": "ridge on the statistics that RALI's small tower sees",
 }
 """What `study` measures."""
 MIN_PICTURES = 60
-HEADS, JITTER = 3, 1.2
-"""Heads that are averaged, and the noise on standardised statistics while they are aligned: few pictures want more of it than many
-(both were chosen on splits of LIVE in the Wild, docs/LOG.md)."""
+CODE = ("rali_lab.rali.basis", "rali_lab.rali.levels", "rali_lab.vision")
 
 
 def example(folder: str | Path, *, n: int = 120, seed: int = 7) -> Path:
@@ -55,20 +62,24 @@ def study(
     n_splits: int = 10,
     test_share: float = 0.2,
     rali: dict | None = None,
+    tune: bool = True,
     seed: int = 0,
     report: Callable[[str], None] = print,
 ) -> list[pd.DataFrame]:
     """Scores of every method of `METHODS` on the held-out pictures of every split.
 
+    Every tuned trunk is kept as an artefact, so an interrupted study goes on where it was.
+
     Parameters
     ----------
     pictures : rated pictures of at least 32 px, at least 60 of at least five sources; their own splits are not used.
     looks : what `look` said of these pictures, if it was asked before. n_splits, test_share : random divisions of the sources.
-    rali : options of `RaliScorer`.
+    rali : options of `RaliScorer`. tune : also train the trunk (`rali_tuned`, `ridge_tuned`).
 
     Returns
     -------
-    A table for each split: picture, source, mos and a column for each method. Cost: `look` once, and some 10 s a split.
+    A table for each split: picture, source, mos and a column for each method. Cost: `look` once, and for each split some 5 s, and
+    with `tune` about 1 s for each training picture of 500 x 500 pixels on one core (600 pictures, ten splits: an hour and a half).
 
     Raises
     ------
@@ -76,6 +87,7 @@ def study(
         On too few pictures or sources, or scores that do not differ.
     """
     from rali_lab.baselines import ridge_scores
+    from rali_lab.rali.clip import embed_texts, load_base_clip
 
     mos, sources = mos_of(pictures), np.array([p.source for p in pictures])
     if len(pictures) < MIN_PICTURES or len(set(sources)) < 5:
@@ -84,20 +96,53 @@ def study(
     if np.ptp(mos) == 0:
         raise ValueError(f"all {len(mos)} scores are {mos[0]:g}; nothing can be predicted")
     seen = look(pictures, report=report) if looks is None else looks
+    texts = embed_texts(load_base_clip(), levels.TEXTS)
+    tuned = _Tuned(pictures, report) if tune else None
     tables = []
     for split in range(n_splits):
         chosen = split_sources(sources, seed=seed + split, fractions=(1 - test_share, 0, test_share))
         held = np.array([chosen[s] == "test" for s in sources])
         fit, new = np.flatnonzero(~held), np.flatnonzero(held)
+        reader = levels.fit_levels(seen["trunk"][fit], mos[fit], sources[fit], texts)
+        known = {"trunk": seen["trunk"], "small": seen["small"]} | ({"tuned": tuned.statistics(reader, fit, seed + split)} if tune else {})
+        plain = {k: ridge_scores(x[fit], mos[fit], sources[fit], x[new]) for k, x in known.items()}
         options = {**(rali or {}), "random_state": seed + split}
         scores = {"rali": seen["rali"][new], "rali_refitted": read_basis(seen["embedding"], mos, fit, new, **options),
-                  "rali_trained": _by_heads(seen["trunk"], mos, fit, new, seed + split, options),
-                  "ridge_visual": ridge_scores(seen["trunk"][fit], mos[fit], sources[fit], seen["trunk"][new]),
-                  "ridge_small": ridge_scores(seen["small"][fit], mos[fit], sources[fit], seen["small"][new])}  # fmt: skip
+                  "rali_trained": reader.read(known["trunk"][new])}  # fmt: skip
+        scores |= {"rali_tuned": reader.read(known["tuned"][new])} if tune else {}
+        scores |= {f"ridge_{'visual' if k == 'trunk' else k}": s for k, s in plain.items()}
         about = {"picture": [pictures[i].id for i in new], "source": sources[new], "mos": mos[new]}
-        tables.append(pd.DataFrame({**about, **scores}))
+        tables.append(pd.DataFrame({**about, **{m: scores[m] for m in METHODS if m in scores}}))
         report(f"split {split + 1} of {n_splits}: SRCC " + ", ".join(f"{m} {spearmanr(s, mos[new])[0]:.2f}" for m, s in scores.items()))
     return tables
+
+
+class _Tuned:
+    """What trunks say of the pictures after they were tuned on some of them; every tuning is kept as an artefact."""
+
+    def __init__(self, pictures: Sequence[Picture], report: Callable[[str], None]) -> None:
+        self.pictures, self.report, self.mos = pictures, report, mos_of(pictures)
+        self.known = [[p.id, p.mos, hashlib.sha256(p.pixels().tobytes()).hexdigest()] for p in pictures]
+
+    @functools.cached_property
+    def halves(self) -> levels.Halves:
+        return levels.Halves((p.pixels() for p in self.pictures), self._trunk())
+
+    @staticmethod
+    def _trunk() -> StatTower:
+        return load_lite0(timm.create_model(TRUNK, num_classes=0)).eval().to(memory_format=torch.channels_last)
+
+    def statistics(self, reader: levels.LevelReader, fit: np.ndarray, seed: int) -> np.ndarray:
+        """(n, d) of all pictures, by a trunk that was tuned on the rows `fit`."""
+
+        def make(folder: Path) -> None:
+            deep = self._trunk().blocks[levels.FIXED :]
+            levels.tune(reader, deep, self.halves, fit, self.mos[fit], seed=seed, report=self.report)
+            np.save(folder / "statistics.npy", self.halves.all_statistics(deep, range(len(self.pictures))).astype(np.float32))
+
+        params = {"pictures": digest(self.known), "fit": fit.tolist(), "seed": seed}
+        made = ArtifactStore().make("tuned", make, params=params, code=CODE)
+        return np.load(made.path / "statistics.npy", allow_pickle=False).astype(np.float64)
 
 
 def look(pictures: Sequence[Picture], *, report: Callable[[str], None] = print, chunk: int = 32) -> dict[str, np.ndarray]:
@@ -133,26 +178,9 @@ def read_basis(z: np.ndarray, mos: np.ndarray, fit: np.ndarray, new: np.ndarray,
 
 def embed(visual, statistics: np.ndarray) -> np.ndarray:
     """Embeddings (n, d) of length 1 by the head of an image side, from what its trunk says of the pictures (`look`)."""
-    import torch
-
     with torch.inference_mode():
         z = visual.head((torch.from_numpy(statistics).float() - visual.trunk.stat_mean) / visual.trunk.stat_std)
     return torch.nn.functional.normalize(z, dim=-1).numpy()
-
-
-def _by_heads(statistics: np.ndarray, mos: np.ndarray, fit: np.ndarray, new: np.ndarray, seed: int, options: dict) -> np.ndarray:
-    heads = (_aligned(statistics, mos, fit, 1000 * head + seed) for head in range(HEADS))
-    return np.mean([read_basis(z, mos, fit, new, **options) for z in heads], axis=0)
-
-
-def _aligned(statistics: np.ndarray, mos: np.ndarray, fit: np.ndarray, seed: int) -> np.ndarray:
-    """Embeddings of all pictures by a head that was aligned with the scores of those in `fit`, written as text ("3.4")."""
-    from rali_lab.rali.align import align
-    from rali_lab.rali.clip import build_clip
-
-    model = build_clip(TRUNK, seed=seed)[0]
-    align(model, statistics[fit], [f"{m:.1f}" for m in mos[fit]], seed=seed, jitter=JITTER)
-    return embed(model.visual, statistics)
 
 
 def summarise(tables: Sequence[pd.DataFrame], *, n_boot: int = 500, seed: int = 0) -> pd.DataFrame:
@@ -165,9 +193,11 @@ def summarise(tables: Sequence[pd.DataFrame], *, n_boot: int = 500, seed: int = 
     -------
     Columns method, metric ("plcc", "srcc"), value, ci_low, ci_high, and against ridge_visual, paired: minus_ridge, minus_low, minus_high.
     """
+    methods = [m for m in METHODS if m in tables[0]]
+    base = methods.index("ridge_visual")
     rng, names = np.random.default_rng(seed), sorted(set().union(*(t["source"] for t in tables)))
     rows = [{name: np.flatnonzero(t["source"].to_numpy() == name) for name in names} for t in tables]
-    whole = np.mean([_correlations(t) for t in tables], axis=0)
+    whole = np.mean([_correlations(t, methods) for t in tables], axis=0)
     draws = np.empty((n_boot, *whole.shape))
     for i in range(n_boot):
         drawn = [names[k] for k in rng.integers(len(names), size=len(names))]
@@ -175,25 +205,22 @@ def summarise(tables: Sequence[pd.DataFrame], *, n_boot: int = 500, seed: int = 
         for split in rng.integers(len(tables), size=len(tables)):
             chosen = np.concatenate([rows[split][name] for name in drawn])
             if len(chosen):
-                found.append(_correlations(tables[split].iloc[chosen]))
+                found.append(_correlations(tables[split].iloc[chosen], methods))
         draws[i] = np.nanmean(found, axis=0)
-    minus, ridge = whole - whole[:, [RIDGE]], draws - draws[:, :, [RIDGE]]
+    minus, ridge = whole - whole[:, [base]], draws - draws[:, :, [base]]
     ends, minus_ends = (np.nanquantile(d, [0.025, 0.975], axis=0) for d in (draws, ridge))
     out = [
         (method, metric, *(x[k, m] for x in (whole, *ends, minus, *minus_ends)))
-        for k, metric in enumerate(("plcc", "srcc")) for m, method in enumerate(METHODS)
+        for k, metric in enumerate(("plcc", "srcc")) for m, method in enumerate(methods)
     ]  # fmt: skip
     return pd.DataFrame(out, columns=["method", "metric", "value", "ci_low", "ci_high", "minus_ridge", "minus_low", "minus_high"])
 
 
-RIDGE = list(METHODS).index("ridge_visual")
-
-
-def _correlations(table: pd.DataFrame) -> np.ndarray:
+def _correlations(table: pd.DataFrame, methods: list[str]) -> np.ndarray:
     """PLCC and SRCC (2, methods); NaN where there are fewer than three different rows."""
-    values = table[["mos", *METHODS]].to_numpy(float)
+    values = table[["mos", *methods]].to_numpy(float)
     if len(np.unique(values[:, 0])) < 3:
-        return np.full((2, len(METHODS)), np.nan)
+        return np.full((2, len(methods)), np.nan)
     return np.stack([np.corrcoef(x, rowvar=False)[0, 1:] for x in (values, rankdata(values, axis=0))])
 
 
@@ -208,4 +235,4 @@ def page(name: str, check: str, summary: pd.DataFrame, n: int, n_splits: int) ->
         cells = ["{value:.3f} [{ci_low:.3f}, {ci_high:.3f}]".format(**part.loc[k]) for k in ("plcc", "srcc")]
         cells.append("{minus_ridge:+.3f} [{minus_low:+.3f}, {minus_high:+.3f}]".format(**part.loc["srcc"]))
         lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *(f"- `{m}`: {what}" for m, what in METHODS.items()), ""])
+    return "\n".join([*lines, "", *(f"- `{m}`: {METHODS[m]}" for m in wide), ""])

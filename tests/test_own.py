@@ -11,6 +11,15 @@ from rali_lab.data.official import read_dataset
 from rali_lab.data.records import Picture
 
 
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory):
+    """Tuned trunks go to a folder of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("artifacts")
+        patch.setenv("RALI_LAB_ARTIFACTS", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     return read_dataset(own.example(tmp_path_factory.mktemp("own"), n=65))
@@ -38,6 +47,19 @@ def test_training_does_not_see_held_out_scores(pictures, tables):
     lied = [replace(p, mos=6 - p.mos) if p.id in held else p for p in pictures]
     again = own.study(lied, n_splits=1, report=lambda line: None)[0]
     pd.testing.assert_frame_equal(again.drop(columns="mos"), tables[0].drop(columns="mos"), atol=1e-6)
+
+
+def test_a_tuned_trunk_is_kept_and_can_be_left_out(store, pictures, tables):
+    made = sorted(store.glob("tuned-*"))
+    assert len(made) >= 2
+    again = own.study(pictures, n_splits=1, report=lambda line: None)[0]
+    pd.testing.assert_frame_equal(again, tables[0])
+    assert sorted(store.glob("tuned-*")) == made
+    without = own.study(pictures, n_splits=1, tune=False, report=lambda line: None)
+    assert set(tables[0]) - set(without[0]) == {"rali_tuned", "ridge_tuned"}
+    pd.testing.assert_frame_equal(without[0], tables[0].drop(columns=["rali_tuned", "ridge_tuned"]))
+    page = own.page("mine", "", own.summarise(without, n_boot=20), 65, 1)
+    assert "ridge_visual" in page and "tuned" not in page
 
 
 def test_the_summary_is_paired_with_the_ridge(tables):

@@ -210,8 +210,6 @@ def _obstacles(profile: Profile, report: Mapping[str, Any]) -> list[str]:
             found.append(f"{what.replace('_', ' ')} is {_size(here[what])}, expected {_size(need)}; free some or take a larger machine")
     if profile.base and not (Path(profile.base) / "config.json").is_file():
         found.append(f"no base model in {profile.base}; `make base-<profile>` makes it, or copy one there")
-    if profile.name == "paper" and not report["paper"]["enough"]:
-        found.append(report["paper"]["text"])
     return found
 
 
@@ -228,7 +226,7 @@ def examine(*, quick: bool = False) -> dict[str, Any]:
         "speed": speed,
         "speed_notes": notes,
         "reference": REFERENCE,
-        "paper": {"profile": "paper" in PROFILES, **paper_need(found["gpus"])},
+        "paper": paper_need(found["gpus"]),
     }
     report["profiles"] = [asdict(judge(p, report)) for p in PROFILES.values()]
     return report
@@ -238,8 +236,8 @@ def render(report: Mapping[str, Any]) -> str:
     """The report as text, a part a paragraph."""
     timed = [(name, f"{value:g} {UNITS[name]}") for name, value in (report["speed"] or {}).items() if value is not None]
     verdicts = [(v["profile"], f"{v['verdict']}: {v['reason']}") for v in report["profiles"]]
-    if not report["paper"]["profile"]:
-        verdicts.append(("paper", f"no profile of this version; {report['paper']['text']}"))
+    enough = "should run here, not tried" if report["paper"]["enough"] else "does not run here"
+    verdicts.append(("paper", f"{enough}: the command `python -m rali_lab.paper` (docs/PAPER_RUN.md); {report['paper']['text']}"))
     parts = {
         f"rali-lab {report['rali_lab'] or 'not installed'}": [("python", report["python"]), *map(_software, report["packages"])],
         "machine": _hardware(report["machine"]),

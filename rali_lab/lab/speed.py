@@ -68,7 +68,7 @@ def estimate(profile: Profile, speed: Speed | None = None) -> float | None:
     >>> estimate(PROFILES["tiny"]), estimate(PROFILES["tiny"], {k: v / 2 for k, v in REFERENCE["speed"].items()})
     (31.0, 62.0)
     """
-    if profile.base or profile.name == "paper":
+    if profile.base:
         return None
     name = profile.name if profile.name in REFERENCE["minutes"] else "tiny"
     slower = {k: REFERENCE["speed"][k] / v for k, v in (speed or {}).items() if v}
