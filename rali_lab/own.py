@@ -1,7 +1,7 @@
 """Your own rated pictures: how well is their score predicted, by RALI as it comes, by RALI trained on them, and by a plain regression?
 
 Everything is measured over several random splits by source, on the same pictures for every method, so that differences are paired. The
-trunk looks at every picture once.
+frozen trunk looks at every picture once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy.stats import rankdata, spearmanr
 
 from rali_lab.data.readers import split_sources
 from rali_lab.data.records import Picture, mos_of
-from rali_lab.lab.artifacts import ArtifactStore, digest
+from rali_lab.lab.artifacts import Artifact, ArtifactStore, digest
 from rali_lab.rali import levels
 from rali_lab.vision import StatTower, load_lite0
 
@@ -97,31 +97,33 @@ def study(
         raise ValueError(f"all {len(mos)} scores are {mos[0]:g}; nothing can be predicted")
     seen = look(pictures, report=report) if looks is None else looks
     texts = embed_texts(load_base_clip(), levels.TEXTS)
-    tuned = _Tuned(pictures, report) if tune else None
-    tables = []
+    tuned, tables = _Tuned(pictures) if tune else None, []
     for split in range(n_splits):
         chosen = split_sources(sources, seed=seed + split, fractions=(1 - test_share, 0, test_share))
         held = np.array([chosen[s] == "test" for s in sources])
         fit, new = np.flatnonzero(~held), np.flatnonzero(held)
         reader = levels.fit_levels(seen["trunk"][fit], mos[fit], sources[fit], texts)
-        known = {"trunk": seen["trunk"], "small": seen["small"]} | ({"tuned": tuned.statistics(reader, fit, seed + split)} if tune else {})
-        plain = {k: ridge_scores(x[fit], mos[fit], sources[fit], x[new]) for k, x in known.items()}
-        options = {**(rali or {}), "random_state": seed + split}
-        scores = {"rali": seen["rali"][new], "rali_refitted": read_basis(seen["embedding"], mos, fit, new, **options),
-                  "rali_trained": reader.read(known["trunk"][new])}  # fmt: skip
-        scores |= {"rali_tuned": reader.read(known["tuned"][new])} if tune else {}
-        scores |= {f"ridge_{'visual' if k == 'trunk' else k}": s for k, s in plain.items()}
+        options, made = {**(rali or {}), "random_state": seed + split}, None
+        ridges = {"ridge_visual": seen["trunk"], "ridge_small": seen["small"]}
+        scores = {"rali": seen["rali"][new], "rali_trained": reader.read(seen["trunk"][new]),
+                  "rali_refitted": read_basis(seen["embedding"], mos, fit, new, **options)}  # fmt: skip
+        if tuned is not None:
+            made, ridges["ridge_tuned"] = tuned.statistics(reader, fit, seed + split)
+            scores["rali_tuned"] = reader.read(ridges["ridge_tuned"][new])
+        scores |= {name: ridge_scores(x[fit], mos[fit], sources[fit], x[new]) for name, x in ridges.items()}
+        methods = [m for m in METHODS if m in scores]
         about = {"picture": [pictures[i].id for i in new], "source": sources[new], "mos": mos[new]}
-        tables.append(pd.DataFrame({**about, **{m: scores[m] for m in METHODS if m in scores}}))
-        report(f"split {split + 1} of {n_splits}: SRCC " + ", ".join(f"{m} {spearmanr(s, mos[new])[0]:.2f}" for m, s in scores.items()))
+        tables.append(pd.DataFrame({**about, **{m: scores[m] for m in methods}}))
+        found = ", ".join(f"{m} {spearmanr(scores[m], mos[new])[0]:.2f}" for m in methods)
+        report(f"split {split + 1} of {n_splits}: SRCC {found}" + (f" ({made!r})" if made else ""))
     return tables
 
 
 class _Tuned:
     """What trunks say of the pictures after they were tuned on some of them; every tuning is kept as an artefact."""
 
-    def __init__(self, pictures: Sequence[Picture], report: Callable[[str], None]) -> None:
-        self.pictures, self.report, self.mos = pictures, report, mos_of(pictures)
+    def __init__(self, pictures: Sequence[Picture]) -> None:
+        self.pictures, self.mos = pictures, mos_of(pictures)
         self.known = [[p.id, p.mos, hashlib.sha256(p.pixels().tobytes()).hexdigest()] for p in pictures]
 
     @functools.cached_property
@@ -132,17 +134,17 @@ class _Tuned:
     def _trunk() -> StatTower:
         return load_lite0(timm.create_model(TRUNK, num_classes=0)).eval().to(memory_format=torch.channels_last)
 
-    def statistics(self, reader: levels.LevelReader, fit: np.ndarray, seed: int) -> np.ndarray:
-        """(n, d) of all pictures, by a trunk that was tuned on the rows `fit`."""
+    def statistics(self, reader: levels.LevelReader, fit: np.ndarray, seed: int) -> tuple[Artifact, np.ndarray]:
+        """(n, d) of all pictures, by a trunk that was tuned on the rows `fit`, and the artefact that holds them."""
 
         def make(folder: Path) -> None:
             deep = self._trunk().blocks[levels.FIXED :]
-            levels.tune(reader, deep, self.halves, fit, self.mos[fit], seed=seed, report=self.report)
+            levels.tune(reader, deep, self.halves, fit, self.mos[fit], seed=seed, report=lambda line: None)
             np.save(folder / "statistics.npy", self.halves.all_statistics(deep, range(len(self.pictures))).astype(np.float32))
 
         params = {"pictures": digest(self.known), "fit": fit.tolist(), "seed": seed}
         made = ArtifactStore().make("tuned", make, params=params, code=CODE)
-        return np.load(made.path / "statistics.npy", allow_pickle=False).astype(np.float64)
+        return made, np.load(made.path / "statistics.npy", allow_pickle=False).astype(np.float64)
 
 
 def look(pictures: Sequence[Picture], *, report: Callable[[str], None] = print, chunk: int = 32) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 
 from rali_lab.evaluate.results import read_records
-from rali_lab.evaluate.tables import claims_table, efficiency_table, inject, notebook_table, results_table
+from rali_lab.evaluate.tables import claims_table, efficiency_table, inject, notebook_table, people_table, results_table
 from rali_lab.lab.claims import ledger_rows
 from rali_lab.lab.runner import stale
 
@@ -54,6 +54,7 @@ def tables(results: Path, claims: Path, notebooks: Path) -> dict[str, str]:
         "notebooks": notebook_table(notebook_rows(notebooks)),
         "claims": claims_table(ledger),
         "accuracy": results_table(accuracy, metric="plcc", methods=shown),
+        "people": people_table(records),
         "efficiency": efficiency_table(records),
     }
 

@@ -104,6 +104,20 @@ def efficiency_table(records: Iterable[Record], *, reference: str = "teacher") -
     return markdown_table(["method", *COSTS.values()], rows, align="lrrr")
 
 
+def people_table(records: Iterable[Record]) -> str:
+    """What methods trained on people's scores reach on held-out pictures of them, one line per method; a sentence if none was measured.
+
+    Reads the records srcc_trained, plcc_trained and srcc_minus_ridge of role "real".
+    """
+    found = {(r.method, r.metric): r for r in records if r.role == "real"}
+    metrics = {"srcc_trained": "SRCC", "plcc_trained": "PLCC", "srcc_minus_ridge": "SRCC minus `ridge_visual`, paired"}
+    methods = [m for m, metric in found if metric == "plcc_trained"]
+    if not methods:
+        return "Not measured in this run."
+    rows = [[f"`{m}`", *(with_interval(found[m, k]) if (m, k) in found else "–" for k in metrics)] for m in methods]
+    return markdown_table(["method", *metrics.values()], rows, align="lrrr")
+
+
 def claims_table(rows: Iterable[Mapping]) -> str:
     """One line per claim of the paper; what is measured for it stands in docs/CLAIMS.md.
 

@@ -3,6 +3,7 @@
 import pytest
 
 from rali_lab.evaluate import Record, claims_table, efficiency_table, inject, notebook_table, results_table
+from rali_lab.evaluate.tables import people_table
 
 
 def record(method, domain, metric, value, low=None, high=None, role="in", n=100):
@@ -86,6 +87,19 @@ def test_notebook_table_has_a_column_per_profile():
 
 
 README = "head\n<!-- begin:results -->\nold\n<!-- end:results -->\ntail\n"
+
+
+def test_people_table_shows_what_was_trained_on_their_scores():
+    def record(method, metric, value):
+        common = {"profile": "tiny", "domain": "livec", "role": "real", "n": 600}
+        return Record(method=method, metric=metric, value=value, ci_low=value - 0.01, ci_high=value + 0.01, **common)
+
+    assert people_table([record("rali", "srcc", 0.4)]) == "Not measured in this run."
+    records = [record("rali", "srcc", 0.4), record("rali", "srcc_trained", 0.8)]
+    records += [record(m, k, v) for m, v in (("rali_tuned", 0.8), ("ridge_visual", 0.7)) for k in ("srcc_trained", "plcc_trained")]
+    lines = people_table([*records, record("rali_tuned", "srcc_minus_ridge", 0.1)]).splitlines()
+    assert lines[2:] == ["| `rali_tuned` | .800 [.790, .810] | .800 [.790, .810] | .100 [.090, .110] |",
+                         "| `ridge_visual` | .700 [.690, .710] | .700 [.690, .710] | – |"]  # fmt: skip
 
 
 def test_inject_replaces_between_the_marks_and_is_idempotent():
