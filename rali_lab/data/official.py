@@ -84,7 +84,7 @@ def read_dataset(
     images : the folder that image names are relative to, where it is not the layout's.
     mos_range, higher_is_better : the ends and the direction of the score column, instead of those of the layout.
     seed, fractions : shares of train, val and test among the sources, where the labels know no split.
-    missing : "error", or "report" to keep the records of pictures without a file, so that `validate` lists them.
+    missing : "error", or "report" to keep the records of pictures without a file, so that `validate` lists them; none at all is an error.
 
     Raises
     ------

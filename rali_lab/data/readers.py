@@ -186,7 +186,7 @@ def rate(
     paths = _paths(rows, columns.image, images, locate)
     domains = [_word(row, columns.domain) if columns.domain else domain for row in rows]
     _check_repeats(table, names, list(zip(domains, paths, strict=True)))
-    if missing == "error":
+    if missing == "error" or not any(path.is_file() for path in paths):
         _check_files(images, names, paths)
     ends = (scale.low, scale.high) if scale else (-math.inf, math.inf)
     scores = [number(row, columns.score, *ends) for row in rows]
@@ -280,9 +280,10 @@ def _check_repeats(table: PathLike, names: Sequence[str], keys: Sequence[tuple[s
 def _check_files(images_dir: Path, names: Sequence[str], paths: Sequence[Path]) -> None:
     missing = [name for name, path in zip(names, paths, strict=True) if not path.is_file()]
     if missing:
+        beside = next((d for d in sorted(images_dir.glob("*/")) if (d / missing[0]).is_file()), None)
         raise FileNotFoundError(
             f"{images_dir}: {len(missing)} of {len(names)} listed images are missing: {some(missing)}; "
-            "restore them or remove their rows, or name the folder that holds them"
+            "restore them or remove their rows, or name the folder that holds them" + (f": it seems to be {beside}" if beside else "")
         )
 
 

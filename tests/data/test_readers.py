@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rali_lab.data.official import read_dataset
 from rali_lab.data.readers import Scale, read_livec, read_rated_folder, split_sources
 
 LIVEC = Path("../shared/data/livec")
@@ -85,6 +86,17 @@ def test_missing_images_are_counted_and_some_named(table):
         FileNotFoundError, match=r"7 of 7 listed images are missing: 0.png, .*4.png and 2 more;"
     ):
         read_rated_folder(**table(*(f"{i}.png,10" for i in range(7)), images=False))
+
+
+def test_a_folder_beside_that_holds_the_missing_images_is_named(tmp_path):
+    from rali_lab.data.check import check_dataset
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").touch()
+    (tmp_path / "ratings.csv").write_text("image,mos\na.png,2\nb.png,3\n")
+    for read in (read_dataset, check_dataset):  # nothing at all is there: no report of a thousand missing pictures
+        with pytest.raises(FileNotFoundError, match="2 of 2 listed images are missing: a.png, b.png; .* it seems to be .*photos"):
+            read(tmp_path / "ratings.csv", mos_range=(1, 5))
 
 
 def test_a_picture_listed_twice_is_an_error(table):
