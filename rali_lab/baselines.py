@@ -15,8 +15,8 @@ ALPHAS = np.logspace(-1, 6, 29)
 
 
 @functools.cache
-def _frozen(tower: str) -> torch.nn.Module:
-    """A tower of `rali_lab.vision` with its pretrained trunk, built once."""
+def frozen_tower(tower: str) -> torch.nn.Module:
+    """A tower of `rali_lab.vision` with its pretrained trunk, built once: copy it before changing it."""
     import timm
 
     from rali_lab.vision import load_lite0
@@ -38,7 +38,7 @@ def visual_features(pictures: Sequence[np.ndarray], *, tower: str = "lite0_stats
     """
     from rali_lab.vision import to_pixels
 
-    model = _frozen(tower)
+    model = frozen_tower(tower)
     same = len({np.shape(x) for x in pictures}) == 1
     step = batch if same else 1
     parts = [model.statistics(to_pixels(pictures[i : i + step])).mean(dim=(2, 3)) for i in range(0, len(pictures), step)]

@@ -106,10 +106,19 @@ def _from_words(looks, mos: np.ndarray, words: pd.DataFrame, ids: list[str], fit
     texts, out = [known[ids[k]] for k in kept], {}
     for method, look, model in (("rali", "small", load_base_clip()), ("rali_trunk", "trunk", build_clip(own.TRUNK, seed=seed)[0])):
         align(model, looks[look][np.array(fit)[kept]], texts, seed=seed)
-        z = own.embed(model.visual, looks[look])
+        z = _embed(model.visual, looks[look])
         out[method] = own.read_basis(z, mos, np.array(fit), np.array(new), random_state=seed)
     out["ridge_visual"] = ridge_scores(looks["trunk"][fit], mos[fit], [str(i) for i in fit], looks["trunk"][new])
     return out
+
+
+def _embed(visual, statistics: np.ndarray) -> np.ndarray:
+    """Embeddings (n, d) of length 1 by the head of an image side, from what its trunk says of the pictures (`own.look`)."""
+    import torch
+
+    with torch.inference_mode():
+        z = visual.head((torch.from_numpy(statistics).float() - visual.trunk.stat_mean) / visual.trunk.stat_std)
+    return torch.nn.functional.normalize(z, dim=-1).numpy()
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -6,6 +6,7 @@ frozen trunk looks at every picture once.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -13,15 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import timm
-import torch
 from scipy.stats import rankdata, spearmanr
 
 from rali_lab.data.readers import split_sources
 from rali_lab.data.records import Picture, mos_of
 from rali_lab.lab.artifacts import Artifact, ArtifactStore, digest
 from rali_lab.rali import levels
-from rali_lab.vision import StatTower, load_lite0
 
 TRUNK = "lite0_stats_s32"
 """The whole of lite0 (3.4 million numbers): people's scores hang on more than a small tower sees."""
@@ -128,17 +126,16 @@ class _Tuned:
 
     @functools.cached_property
     def halves(self) -> levels.Halves:
-        return levels.Halves((p.pixels() for p in self.pictures), self._trunk())
+        from rali_lab.baselines import frozen_tower
 
-    @staticmethod
-    def _trunk() -> StatTower:
-        return load_lite0(timm.create_model(TRUNK, num_classes=0)).eval().to(memory_format=torch.channels_last)
+        return levels.Halves((p.pixels() for p in self.pictures), frozen_tower(TRUNK))
 
     def statistics(self, reader: levels.LevelReader, fit: np.ndarray, seed: int) -> tuple[Artifact, np.ndarray]:
         """(n, d) of all pictures, by a trunk that was tuned on the rows `fit`, and the artefact that holds them."""
+        from rali_lab.baselines import frozen_tower
 
         def make(folder: Path) -> None:
-            deep = self._trunk().blocks[levels.FIXED :]
+            deep = copy.deepcopy(frozen_tower(TRUNK).blocks[levels.FIXED :])
             levels.tune(reader, deep, self.halves, fit, self.mos[fit], seed=seed, report=lambda line: None)
             np.save(folder / "statistics.npy", self.halves.all_statistics(deep, range(len(self.pictures))).astype(np.float32))
 
@@ -176,13 +173,6 @@ def read_basis(z: np.ndarray, mos: np.ndarray, fit: np.ndarray, new: np.ndarray,
     from rali_lab.rali.scorer import RaliScorer
 
     return RaliScorer(**{**_sizes(len(fit)), **options}).fit(z[fit], mos[fit]).predict_embeddings(z[new])
-
-
-def embed(visual, statistics: np.ndarray) -> np.ndarray:
-    """Embeddings (n, d) of length 1 by the head of an image side, from what its trunk says of the pictures (`look`)."""
-    with torch.inference_mode():
-        z = visual.head((torch.from_numpy(statistics).float() - visual.trunk.stat_mean) / visual.trunk.stat_std)
-    return torch.nn.functional.normalize(z, dim=-1).numpy()
 
 
 def summarise(tables: Sequence[pd.DataFrame], *, n_boot: int = 500, seed: int = 0) -> pd.DataFrame:

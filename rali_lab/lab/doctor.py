@@ -198,6 +198,12 @@ def judge(profile: Profile, report: Mapping[str, Any]) -> Verdict:
     return Verdict(profile.name, verdict, f"about {minutes:.0f} min ({where}{basis})", minutes)
 
 
+def judge_paper(need: Mapping[str, Any]) -> Verdict:
+    """The verdict on the paper's own line, which is a command and no profile, from `paper_need`."""
+    verdict = "should run here, not tried" if need["enough"] else "does not run here"
+    return Verdict("paper", verdict, f"the command `python -m rali_lab.paper` (docs/PAPER_RUN.md); {need['text']}")
+
+
 def _obstacles(profile: Profile, report: Mapping[str, Any]) -> list[str]:
     here = report["machine"]
     found = [f"{p['name']} {p['problem']}" for p in report["packages"] if p["problem"]]
@@ -236,8 +242,8 @@ def render(report: Mapping[str, Any]) -> str:
     """The report as text, a part a paragraph."""
     timed = [(name, f"{value:g} {UNITS[name]}") for name, value in (report["speed"] or {}).items() if value is not None]
     verdicts = [(v["profile"], f"{v['verdict']}: {v['reason']}") for v in report["profiles"]]
-    enough = "should run here, not tried" if report["paper"]["enough"] else "does not run here"
-    verdicts.append(("paper", f"{enough}: the command `python -m rali_lab.paper` (docs/PAPER_RUN.md); {report['paper']['text']}"))
+    paper = judge_paper(report["paper"])
+    verdicts.append((paper.profile, f"{paper.verdict}: {paper.reason}"))
     parts = {
         f"rali-lab {report['rali_lab'] or 'not installed'}": [("python", report["python"]), *map(_software, report["packages"])],
         "machine": _hardware(report["machine"]),

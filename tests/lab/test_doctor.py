@@ -190,7 +190,9 @@ def test_another_base_model_must_be_there_and_gets_no_estimate(tmp_path):
 def test_the_paper_needs_gpus(gpus, enough, needed):
     need = doctor.paper_need(gpus)
     assert (need["enough"], need["gpus_needed"]) == (enough, needed)
-    assert f"found {len([g for g in gpus if g['bf16']])} with bf16, expected" in need["text"]
+    verdict = doctor.judge_paper(need)
+    assert (verdict.verdict == "does not run here") != enough
+    assert f"found {len([g for g in gpus if g['bf16']])} with bf16, expected" in verdict.reason
 
 
 def test_estimates_grow_with_work_and_with_slowness():
@@ -249,7 +251,7 @@ def test_json_and_text_and_exit_code(monkeypatch, capsys):
     assert cli.main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert "tower: too slow" in text and "tiny " in text and "python -m rali_lab.paper" in text and sys.prefix not in text
-    assert ("paper " in text) and ("does not run here: the command" in text) != found["paper"]["enough"]
+    assert "paper " in text and ("does not run here: the command" in text) != found["paper"]["enough"]
 
 
 def test_without_torch_it_says_so_and_exits_with_1(monkeypatch, capsys):
