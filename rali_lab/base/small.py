@@ -92,10 +92,15 @@ def warm_up(
     model: FastVlmForConditionalGeneration, processor: LlavaProcessor, features: Features, out: Path, *, steps: int, batch: int = 32,
     lr: float = 2e-4, seed: int = 0, report=print,
 ) -> Path:  # fmt: skip
-    """Teach projector and decoder the answers to both questions on corpus statistics, and save the model as bfloat16."""
+    """Teach projector and decoder the answers to both questions on corpus statistics, and save the model as bfloat16.
+
+    A run that was killed goes on from its last fifty steps when it is started again.
+    """
     started = time.perf_counter()
     z, _, _ = standardised(features.s16)
-    train_decoder(model, processor, z, features.distortions, steps=steps, batch=min(batch, len(z)), lr=lr, seed=seed, report=report)
+    out.mkdir(parents=True, exist_ok=True)
+    train_decoder(model, processor, z, features.distortions, steps=steps, batch=min(batch, len(z)), lr=lr, seed=seed,
+                  keep=out / "warm_up.pt", report=report)  # fmt: skip
     model.eval().to(torch.bfloat16).save_pretrained(out)
     processor.save_pretrained(out)
     write_hashes(out)

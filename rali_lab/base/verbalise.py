@@ -8,6 +8,7 @@ to teach.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -84,17 +85,26 @@ def train_decoder(
     lr: float = 3e-3,
     noise: float = 0.1,
     seed: int = 0,
+    keep: str | Path | None = None,
+    keep_every: int = 50,
     report=print,
 ) -> None:
-    """Train projector and decoder (neck frozen) by next-token prediction on standardised corpus statistics."""
-    rng, batches = np.random.default_rng(seed), Batches(processor, model.config.image_seq_length)
-    torch.manual_seed(seed)
+    """Train projector and decoder (neck frozen) by next-token prediction on standardised corpus statistics.
+
+    With the name of a file in `keep`, the state is written there every `keep_every` steps (three times the weights in float32), and a run that
+    was killed goes on from it as if nothing had happened; the file is removed at the end.
+    """
+    batches = Batches(processor, model.config.image_seq_length)
     neck = model.model.vision_tower.timm_model.neck.eval().requires_grad_(False)
-    parts = [model.model.multi_modal_projector, model.model.language_model]
-    optimiser = torch.optim.AdamW([p for part in parts for p in part.parameters()], lr=lr, weight_decay=0.02, betas=(0.9, 0.98))
+    learned = [*model.model.multi_modal_projector.parameters(), *model.model.language_model.parameters()]
+    optimiser = torch.optim.AdamW(learned, lr=lr, weight_decay=0.02, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.08)
+    parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
+    first = _taken_up(keep, parts, steps, report) if keep else 0
     model.train()
-    for step in range(steps):
+    for step in range(first, steps):
+        rng = np.random.default_rng([seed, step])
+        torch.manual_seed(int(rng.integers(1 << 31)))
         rows = rng.choice(len(statistics), batch, replace=False)
         inputs = batches.make([distortions[i] for i in rows], rng)
         labels = inputs.pop("labels")
@@ -106,8 +116,8 @@ def train_decoder(
             mask = model.model.get_placeholder_mask(inputs["input_ids"], embedded, visual)
             embedded = embedded.masked_scatter(mask, visual.to(embedded.dtype))
             hidden = model.model.language_model(inputs_embeds=embedded, attention_mask=inputs["attention_mask"]).last_hidden_state
-            keep = labels[:, 1:] != -100
-            loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][keep]).float(), labels[:, 1:][keep])
+            said = labels[:, 1:] != -100
+            loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][said]).float(), labels[:, 1:][said])
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -115,3 +125,22 @@ def train_decoder(
         schedule.step()
         if step % 50 == 49 or step == steps - 1:
             report(f"step {step + 1}/{steps}: loss {loss.item():.3f}")
+        if keep and step % keep_every == keep_every - 1:
+            whole = {"step": step + 1, "steps": steps, **{name: part.state_dict() for name, part in parts.items()}}
+            torch.save(whole, half := Path(f"{keep}.half"))
+            half.replace(keep)
+    if keep:
+        Path(keep).unlink(missing_ok=True)
+
+
+def _taken_up(keep: str | Path, parts: dict, steps: int, report) -> int:
+    """The step to go on from, with the state of then loaded into `parts`; 0 where nothing was kept."""
+    if not Path(keep).exists():
+        return 0
+    whole = torch.load(keep, weights_only=True)
+    if whole["steps"] != steps:
+        raise ValueError(f"{keep} holds a run of {whole['steps']} steps and this one has {steps}; give the same number or delete the file")
+    for name, part in parts.items():
+        part.load_state_dict(whole[name])
+    report(f"an interrupted run goes on from step {whole['step']}")
+    return whole["step"]

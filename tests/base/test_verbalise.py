@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from rali_lab.base import verbalise
 from rali_lab.base.verbalise import Batches, example, sample_texts, train_decoder, weak_rating
 from rali_lab.data.domains import DOMAINS, draw_distortions
 from rali_lab.data.records import Distortion
@@ -89,3 +90,40 @@ def test_the_decoder_learns_and_the_neck_stays(loaded, drawn):
     assert any("multi_modal_projector" in k for k in changed) and any("language_model" in k for k in changed)
     chance = np.log(len(processor.tokenizer))
     assert float(said[-1].split("loss ")[1]) < 0.8 * chance
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(loaded, drawn, tmp_path):
+    model, processor = loaded
+    begun = {k: v.clone() for k, v in model.state_dict().items()}
+    statistics = torch.randn(32, len(model.model.vision_tower.timm_model.stat_mean), 4, 4).half()
+
+    def run(report=lambda line: None, **options):
+        train_decoder(model, processor, statistics, drawn[:32], steps=6, batch=4, lr=1e-3, report=report, **options)
+        return {k: v.clone() for k, v in model.state_dict().items()}
+
+    whole = run()
+    model.load_state_dict(begun)
+    perturbed, calls = verbalise.perturb, []
+
+    def dies(*args):
+        calls.append(1)
+        if len(calls) == 6:
+            raise Killed
+        return perturbed(*args)
+
+    kept, said = tmp_path / "kept.pt", []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verbalise, "perturb", dies)
+        with pytest.raises(Killed):
+            run(keep=kept, keep_every=4)
+    model.load_state_dict(begun)
+    with pytest.raises(ValueError, match="holds a run of 6 steps and this one has 9"):
+        train_decoder(model, processor, statistics, drawn[:32], steps=9, batch=4, keep=kept)
+    again = run(said.append, keep=kept, keep_every=4)
+    assert said[0] == "an interrupted run goes on from step 4" and not kept.exists()
+    for name, weight in whole.items():
+        torch.testing.assert_close(again[name], weight, rtol=0, atol=0, msg=name)
