@@ -1,8 +1,8 @@
 """The whole line on pictures that people rated: `python -m rali_lab.bench_people ratings.csv` (what `make bench-people` runs).
 
-For each random split by source: a teacher trained with GRPO on the scores of 80 %, its words about them, RALI from those words, and all of
-them, with a ridge on the same trunk, on the other 20 %. Some ten minutes a split on two cores. Writes
-docs/results/<profile>-people/scores.parquet, which notebook 10 shows; everything made is kept, so a killed run resumes.
+For each random split by source: a teacher trained on the scores of 80 %, first supervised, then with GRPO, its words about them, RALI from
+those words, and all of them, with a ridge on the same trunk, on the other 20 %. Writes docs/results/<profile>-people/scores.parquet, which
+notebook 10 shows; everything made is kept, so a killed run resumes.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ from rali_lab.pipeline.seeds import keep, kept_tables_folder
 from rali_lab.profiles import Profile, get_profile
 
 CROP = 128
-"""Side of what the tiny teacher sees, in pixels. Shrunk to it, a photograph loses what people judged, and reinforcement learning on LIVE in
-the Wild collapsed (docs/LOG.md); so it sees four cut-outs at native resolution, and a picture's score is their mean."""
+"""Side of what the tiny teacher sees, in pixels. Shrunk to it, a photograph loses what people judged; so it sees four cut-outs at native
+resolution, and a picture's score is their mean."""
+START = {"steps": 400, "learning_rate": 1e-3, "train": "both", "min_spread": 0.0, "eval_every": 100}
+"""Changes to `SftSettings`. The base rates photographs at random, so rewards have nothing to select and GRPO from it collapses
+(docs/LOG.md); it is first taught, with neck and language, its own words with the MOS as rating."""
+REINFORCED = {"degradation_share": 0.0, "beta": 0.04, "steps": 60}
+"""Changes to the profile's `GrpoSettings`; chosen by the validation pictures of split 0 on LIVE in the Wild (docs/LOG.md)."""
 
 
 def cut(pictures: list[Picture]) -> list[Picture]:
@@ -41,30 +46,52 @@ def cut(pictures: list[Picture]) -> list[Picture]:
     return out
 
 
-def teach(profile: Profile, train: list[Picture], val: list[Picture], seed: int) -> Artifact:
-    """A teacher of these scores. Nobody named what is wrong with the pictures, so the score is the only task.
+def start(profile: Profile, train: list[Picture], val: list[Picture], seed: int) -> Artifact:
+    """The base model after supervised fine-tuning on these scores (`START`)."""
+    from rali_lab.reasoner.policy import load_policy
+    from rali_lab.reasoner.rationales import write_rationales
+    from rali_lab.reasoner.supervised import SftSettings, fine_tune_reasoner, rated_answers
+
+    settings, base = SftSettings(**START, seed=seed), pipeline.base_path(profile)
+
+    def make(folder: Path) -> None:
+        shown = cut(train)
+        seed_all(seed)
+        words = write_rationales(*load_policy(base), shown, samples=2)
+        told = set(words.loc[words["status"] == "ok", "picture"])
+        print(f"{len(shown) - len(told)} of {len(shown)} cut-outs without a well-formed answer are left out of the fine-tuning")
+        shown = [p for p in shown if p.id in told]
+        fine_tune_reasoner(base, shown, rated_answers(words, shown), cut(val), settings, folder)
+
+    params = {"settings": asdict(settings), "base": weights_digest(base), "pictures": digest([[p.id, p.mos] for p in train]), "crop": CROP}
+    return ArtifactStore().make("people-start", make, params=params, code=(*REASONER, "rali_lab.reasoner.supervised"))
+
+
+def teach(profile: Profile, begun: Artifact, train: list[Picture], val: list[Picture], seed: int) -> Artifact:
+    """A teacher of these scores: GRPO from `start`. Nobody named what is wrong with the pictures, so the score is the only task.
 
     A run that the guard stopped keeps its reason in stopped.txt, as in `pipeline.train_teacher`.
     """
     from rali_lab.reasoner.train import RunStopped, train_reasoner
 
-    settings, base = pipeline.grpo_settings(profile, seed=seed, degradation_share=0.0), pipeline.base_path(profile)
+    settings = pipeline.grpo_settings(profile, seed=seed, **REINFORCED)
 
     def make(folder: Path) -> None:
         try:
-            train_reasoner(base, cut(train), cut(val), settings, folder)
+            train_reasoner(begun.path, cut(train), cut(val), settings, folder)
         except RunStopped as stopped:
             (folder / "stopped.txt").write_text(str(stopped))
 
-    params = {"settings": asdict(settings), "base": weights_digest(base), "pictures": digest([[p.id, p.mos] for p in train]), "crop": CROP}
-    return ArtifactStore().make("people", make, params=params, code=REASONER)
+    params = {"settings": asdict(settings), "crop": CROP}
+    return ArtifactStore().make("people", make, params=params, inputs=[begun], code=REASONER)
 
 
 def one_split(profile: Profile, pictures: list[Picture], looks: dict[str, np.ndarray], seed: int) -> Artifact:
     """scores.parquet (picture, source, mos, method, score) of one split."""
     chosen = split_sources([p.source for p in pictures], seed=seed, fractions=(0.75, 0.05, 0.2))
     parts = {s: [replace(p, split=s) for p in pictures if chosen[p.source] == s] for s in ("train", "val", "test")}
-    teacher, zero_shot = teach(profile, parts["train"], parts["val"], seed), pipeline.train_teacher(profile, seed=0)
+    begun = start(profile, parts["train"], parts["val"], seed)
+    teacher, zero_shot = teach(profile, begun, parts["train"], parts["val"], seed), pipeline.train_teacher(profile, seed=0)
 
     def make(folder: Path) -> None:
         from rali_lab.reasoner.policy import load_policy
@@ -72,7 +99,8 @@ def one_split(profile: Profile, pictures: list[Picture], looks: dict[str, np.nda
 
         place, test = {p.id: i for i, p in enumerate(pictures)}, parts["test"]
         shown, scores = cut(test), {}
-        for method, model in (("teacher", finished(teacher)), ("teacher_zero_shot", zero_shot.path), ("base", pipeline.base_path(profile))):
+        models = {"teacher": finished(teacher), "supervised": begun.path, "teacher_zero_shot": zero_shot.path}
+        for method, model in {**models, "base": pipeline.base_path(profile)}.items():
             seed_all(seed)
             table = write_rationales(*load_policy(model), shown, samples=profile.score_samples // 4)
             scores[method] = ratings(_whole(table), [p.id for p in test])
@@ -86,7 +114,7 @@ def one_split(profile: Profile, pictures: list[Picture], looks: dict[str, np.nda
 
     params = {"seed": seed, "pictures": digest([[p.id, p.mos] for p in pictures]), "samples": profile.score_samples}
     code = (*REASONER, *RALI, "rali_lab.own", "rali_lab.bench_people")
-    return ArtifactStore().make("people-scores", make, params=params, inputs=[teacher, zero_shot], code=code)
+    return ArtifactStore().make("people-scores", make, params=params, inputs=[teacher, begun, zero_shot], code=code)
 
 
 def _whole(answers: pd.DataFrame) -> pd.DataFrame:
@@ -127,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--images", help="folder that image names are relative to")
     parser.add_argument("--mos-range", nargs=2, type=float, metavar=("LO", "HI"))
     parser.add_argument("--profile", default="tiny")
-    parser.add_argument("--splits", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--splits", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     args = parser.parse_args(argv)
     profile, ends = get_profile(args.profile), tuple(args.mos_range) if args.mos_range else None
     pictures = read_dataset(args.data, images=args.images, mos_range=ends)[: profile.real_limit]
@@ -137,7 +165,9 @@ def main(argv: list[str] | None = None) -> None:
         print(split, made, flush=True)
         keys[str(split)] = made.key
         parts.append(pd.read_parquet(made.path / "scores.parquet").assign(seed=split))
-    about = {"made_by": "make bench-people", "profile": args.profile, "seeds": args.splits, "artefacts": keys, "n": len(pictures)}
+    place = Path(args.data).resolve()
+    about = {"made_by": "make bench-people", "data": (place if place.is_dir() else place.parent).name, "n": len(pictures),
+             "profile": args.profile, "seeds": args.splits, "artefacts": keys}  # fmt: skip
     keep(kept_tables_folder(profile, "people"), {"scores": parts}, {**about, **stamp()})
 
 

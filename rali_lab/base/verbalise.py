@@ -91,8 +91,8 @@ def train_decoder(
 ) -> None:
     """Train projector and decoder (neck frozen) by next-token prediction on standardised corpus statistics.
 
-    With the name of a file in `keep`, the state is written there every `keep_every` steps (three times the weights in float32), and a run that
-    was killed goes on from it as if nothing had happened; the file is removed at the end.
+    With the name of a file in `keep`, the state is written there every `keep_every` steps (three times the weights in float32), and a run
+    that was killed goes on from it as if nothing had happened; the file is removed at the end.
     """
     batches = Batches(processor, model.config.image_seq_length)
     neck = model.model.vision_tower.timm_model.neck.eval().requires_grad_(False)

@@ -1,0 +1,60 @@
+"""The whole line on people's scores: what the teacher is shown, and that nobody is scored on what was learned from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rali_lab import bench_people, own
+from rali_lab.data.official import read_dataset
+from rali_lab.data.records import Picture
+from rali_lab.profiles import get_profile
+
+
+def test_four_cut_outs_lie_in_the_middle_of_the_quarters():
+    x = np.arange(400 * 600, dtype=np.uint32).view(np.uint8).reshape(400, 600, 4)[..., :3].copy()
+    parts = bench_people.cut([Picture(id="a", domain="own", source="a", split="train", mos=3.0, array=x)])
+    assert [p.id for p in parts] == ["a/0", "a/1", "a/2", "a/3"] and {p.mos for p in parts} == {3.0}
+    for part, (top, left) in zip(parts, [(36, 86), (36, 386), (236, 86), (236, 386)], strict=True):
+        np.testing.assert_array_equal(part.pixels(), x[top : top + 128, left : left + 128])
+    narrow = bench_people.cut([Picture(id="b", domain="own", source="b", split="train", array=x[:130, :200].copy())])
+    assert {p.pixels().shape for p in narrow} == {(128, 128, 3)}
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """Pictures, sources that the teacher was taught and scores of one split, after the shortest of trainings."""
+    profile = get_profile("tiny")
+    short = {"pictures_per_step": 2, "generations": 4, "steps": 1, "eval_every": 0, "degradation_share": 0.0}
+    profile = replace(profile, grpo={**profile.grpo, **short}, score_samples=4)
+    pictures = read_dataset(own.example(tmp_path_factory.mktemp("own"), n=40))
+    start, taught = bench_people.start, []
+
+    def noted(profile, train, val, seed):
+        taught.extend(p.source for p in [*train, *val])
+        return start(profile, train, val, seed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RALI_LAB_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
+        patch.setattr(bench_people, "START", {**bench_people.START, "steps": 2, "answers_per_step": 8, "eval_every": 0})
+        patch.setattr(bench_people, "REINFORCED", short)
+        patch.setattr(bench_people.pipeline, "train_teacher", lambda profile, seed: start(profile, pictures[:20], [], 0))
+        patch.setattr(bench_people, "start", noted)
+        made = bench_people.one_split(profile, pictures, own.look(pictures), 0)
+    return pictures, set(taught), pd.read_parquet(made.path / "scores.parquet")
+
+
+def test_all_methods_score_the_same_held_out_pictures(one):
+    pictures, taught, scores = one
+    assert set(scores["method"]) == {"base", "teacher_zero_shot", "supervised", "teacher", "rali", "rali_trunk", "ridge_visual"}
+    sets = [frozenset(part["picture"]) for _, part in scores.groupby("method")]
+    assert len(set(sets)) == 1 and len(sets[0]) == scores["picture"].nunique()
+    assert taught and not taught & set(scores["source"]) and taught | set(scores["source"]) == {p.source for p in pictures}
+    mos = {p.id: p.mos for p in pictures}
+    assert (scores["mos"] == scores["picture"].map(mos)).all()
+    assert scores["score"].dropna().between(0, 6).all() and scores["score"].notna().mean() > 0.9
+    trained = scores[scores["method"] == "supervised"].set_index("picture")["score"]
+    assert (trained - scores[scores["method"] == "base"].set_index("picture")["score"]).abs().max() > 0
