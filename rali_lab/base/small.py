@@ -71,6 +71,8 @@ def build_on(language: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> t
     )  # fmt: skip
     language.resize_token_embeddings(max(len(words), language.get_input_embeddings().num_embeddings), mean_resizing=False)
     text = language.config
+    if hasattr(text, "quantization_config"):
+        del text.quantization_config  # the file was, these weights are not; transformers would refuse to train them
     text.vocab_size = language.get_input_embeddings().num_embeddings
     text.eos_token_id, text.pad_token_id, text.bos_token_id = words.eos_token_id, words.pad_token_id, words.bos_token_id
     model = FastVlmForConditionalGeneration(FastVlmConfig(

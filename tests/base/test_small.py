@@ -12,6 +12,7 @@ from rali_lab.base.features import Features
 from rali_lab.base.small import build_on, load_language, warm_up
 from rali_lab.data.records import Distortion
 from rali_lab.reasoner.policy import ask, base_folder, load_policy
+from rali_lab.reasoner.train import GrpoSettings, train_reasoner
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,18 @@ def test_a_warmed_up_model_loads_answers_and_has_learned(language, pictures, tmp
     again = load_policy(tmp_path)
     answers = ask(*again, [pictures[0].pixels()], samples=2, max_new_tokens=5)
     assert [len(a) for a in answers] == [2]
+
+
+def test_a_base_from_a_quantised_file_can_be_trained(language, pictures, tmp_path):
+    known, tokenizer = load_language(language)
+    known.config.quantization_config = {"quant_method": "gguf", "gguf_file": "x.gguf"}
+    model, processor = build_on(known, tokenizer)
+    model.save_pretrained(tmp_path / "base")
+    processor.save_pretrained(tmp_path / "base")
+    settings = GrpoSettings(steps=1, pictures_per_step=2, generations=2, max_completion_length=4, eval_every=0, learning_rate=1e-3)
+    train_reasoner(tmp_path / "base", pictures, [], settings, tmp_path / "trained")
+    trained, _ = load_policy(tmp_path / "trained")
+    assert all(weight.isfinite().all() for weight in trained.parameters())
 
 
 def test_what_is_missing_is_named(monkeypatch):
