@@ -54,7 +54,7 @@ bench-people: setup  ## the whole line on a rated folder: DATA=ratings.csv (some
 
 bench: setup bench-analysis  ## three seeds of everything, the cost of rali_lab.analysis and of a GRPO step
 	$(BIN)/python -m rali_lab.bench_grpo
-	$(BIN)/python -m rali_lab.bench
+	$(BIN)/python -m rali_lab.bench --profile $(PROFILE)
 
 figures: setup  ## redraw the figures from the last run's data without computing anything again
 	$(BIN)/python -m rali_lab.lab.runner --profile $(PROFILE) --seed $(SEED) --force

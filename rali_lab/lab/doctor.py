@@ -215,7 +215,7 @@ def _obstacles(profile: Profile, report: Mapping[str, Any]) -> list[str]:
         if here[what] is not None and here[what] < need:
             found.append(f"{what.replace('_', ' ')} is {_size(here[what])}, expected {_size(need)}; free some or take a larger machine")
     if profile.base and not (Path(profile.base) / "config.json").is_file():
-        found.append(f"no base model in {profile.base}; `make base-{profile.name}` makes it, or copy one there")
+        found.append(f"no base model in {profile.base}; `make base-{Path(profile.base).name}` makes it, or copy one there")
     return found
 
 

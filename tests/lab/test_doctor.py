@@ -157,7 +157,9 @@ def test_verdicts():
     assert (slow.verdict, slow.minutes) == ("runs, but slowly", 124.0) and "not measured" not in slow.reason
     larger = doctor.judge(LARGER, report())
     assert larger.verdict == "runs, but slowly" and "not measured, an estimate" in larger.reason and "not timed" in larger.reason
-    assert "no base model in models/small" in doctor.judge(get_profile("small"), report()).reason
+    for name in ("small", "small_cpu"):
+        reason = doctor.judge(get_profile(name), report()).reason
+        assert "no base model in models/small" in reason and "`make base-small`" in reason
 
 
 @pytest.mark.parametrize(
