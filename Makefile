@@ -49,8 +49,8 @@ bench-analysis: setup  ## time rali_lab.analysis against the n x n formula and t
 bench-seeds: setup  ## three seeds of what notebooks 03, 08 and 09 need, with their controls (over two hours)
 	$(BIN)/python -m rali_lab.bench_seeds --profile $(PROFILE)
 
-bench-people: setup  ## the whole line on a rated folder: DATA=ratings.csv (some ten minutes a split)
-	$(BIN)/python -m rali_lab.bench_people $(DATA) --profile $(PROFILE)
+bench-people: setup  ## the whole line on a rated folder: DATA=ratings.csv OPTIONS="--mos-range 0 100" (a quarter of an hour a split)
+	$(BIN)/python -m rali_lab.bench_people "$(DATA)" $(OPTIONS) --profile $(PROFILE)
 
 bench: setup bench-analysis  ## three seeds of everything, the cost of rali_lab.analysis and of a GRPO step
 	$(BIN)/python -m rali_lab.bench_grpo

@@ -53,6 +53,16 @@ def example(folder: str | Path, *, n: int = 120, seed: int = 7) -> Path:
     return folder / "ratings.csv"
 
 
+def name_of(data: str | Path) -> str:
+    """What a data set is called here: the name of its folder.
+
+    >>> name_of("koniq10k"), name_of("livec/ratings.csv")
+    ('koniq10k', 'livec')
+    """
+    place = Path(data)
+    return (place if place.is_dir() or not place.suffix else place.parent).resolve().name
+
+
 def study(
     pictures: Sequence[Picture],
     *,

@@ -26,35 +26,53 @@ def test_four_cut_outs_lie_in_the_middle_of_the_quarters():
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
-    """Pictures, sources that the teacher was taught and scores of one split, after the shortest of trainings."""
+    """Pictures, the sources that each step learned from, and the scores of one split, after the shortest of trainings."""
     profile = get_profile("tiny")
     short = {"pictures_per_step": 2, "generations": 4, "steps": 1, "eval_every": 0, "degradation_share": 0.0}
     profile = replace(profile, grpo={**profile.grpo, **short}, score_samples=4)
-    pictures = read_dataset(own.example(tmp_path_factory.mktemp("own"), n=40))
-    start, taught = bench_people.start, []
+    made = read_dataset(own.example(tmp_path_factory.mktemp("own"), n=40))
+    pictures = [replace(p, path=None, array=p.pixels().repeat(2, 0).repeat(2, 1)) for p in made]
+    start, teach, from_words, learned = bench_people.start, bench_people.teach, bench_people._from_words, {}
 
-    def noted(profile, train, val, seed):
-        taught.extend(p.source for p in [*train, *val])
+    def noted_start(profile, train, val, seed):
+        learned["start"] = {p.source for p in [*train, *val]}
         return start(profile, train, val, seed)
+
+    def noted_teach(profile, begun, train, val, seed):
+        learned["teach"] = {p.source for p in [*train, *val]}
+        assert begun.name == "people-start"
+        return teach(profile, begun, train, val, seed)
+
+    def noted_words(looks, mos, texts, fit, new, seed):
+        learned["words"] = {pictures[i].source for i in (*texts, *fit)}
+        return from_words(looks, mos, texts, fit, new, seed)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RALI_LAB_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
         patch.setattr(bench_people, "START", {**bench_people.START, "steps": 2, "answers_per_step": 8, "eval_every": 0})
         patch.setattr(bench_people, "REINFORCED", short)
+        for name, function in (("start", noted_start), ("teach", noted_teach), ("_from_words", noted_words)):
+            patch.setattr(bench_people, name, function)
         patch.setattr(bench_people.pipeline, "train_teacher", lambda profile, seed: start(profile, pictures[:20], [], 0))
-        patch.setattr(bench_people, "start", noted)
         made = bench_people.one_split(profile, pictures, own.look(pictures), 0)
-    return pictures, set(taught), pd.read_parquet(made.path / "scores.parquet")
+    return pictures, learned, pd.read_parquet(made.path / "scores.parquet")
 
 
 def test_all_methods_score_the_same_held_out_pictures(one):
-    pictures, taught, scores = one
+    pictures, learned, scores = one
     assert set(scores["method"]) == {"base", "teacher_zero_shot", "supervised", "teacher", "rali", "rali_trunk", "ridge_visual"}
     sets = [frozenset(part["picture"]) for _, part in scores.groupby("method")]
     assert len(set(sets)) == 1 and len(sets[0]) == scores["picture"].nunique()
-    assert taught and not taught & set(scores["source"]) and taught | set(scores["source"]) == {p.source for p in pictures}
     mos = {p.id: p.mos for p in pictures}
     assert (scores["mos"] == scores["picture"].map(mos)).all()
     assert scores["score"].dropna().between(0, 6).all() and scores["score"].notna().mean() > 0.9
     trained = scores[scores["method"] == "supervised"].set_index("picture")["score"]
     assert (trained - scores[scores["method"] == "base"].set_index("picture")["score"]).abs().max() > 0
+
+
+def test_nothing_that_is_scored_was_learned_from(one):
+    pictures, learned, scores = one
+    assert set(learned) == {"start", "teach", "words"}
+    for step, sources in learned.items():
+        assert sources and not sources & set(scores["source"]), step
+    assert learned["words"] | set(scores["source"]) == {p.source for p in pictures}
