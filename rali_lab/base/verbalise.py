@@ -89,28 +89,34 @@ def train_decoder(
     keep_every: int = 50,
     report=print,
 ) -> None:
-    """Train projector and decoder (neck frozen) by next-token prediction on standardised corpus statistics.
+    """Train projector and decoder (neck frozen) by next-token prediction on standardised corpus statistics, where the model is.
 
-    With the name of a file in `keep`, the state is written there every `keep_every` steps (three times the weights in float32), and a run
-    that was killed goes on from it as if nothing had happened; the file is removed at the end.
+    With the name of a file in `keep`, the state is written there every `keep_every` steps and at the end (three times the weights in
+    float32), and a run that was killed goes on from it as if nothing had happened.
+
+    Raises
+    ------
+    ValueError
+        When `keep` holds a run with other settings, naming both.
     """
     batches = Batches(processor, model.config.image_seq_length)
     neck = model.model.vision_tower.timm_model.neck.eval().requires_grad_(False)
     learned = [*model.model.multi_modal_projector.parameters(), *model.model.language_model.parameters()]
     optimiser = torch.optim.AdamW(learned, lr=lr, weight_decay=0.02, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.08)
-    parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
-    first = _taken_up(keep, parts, steps, report) if keep else 0
+    parts, device = {"model": model, "optimiser": optimiser, "schedule": schedule}, model.device
+    run = {"steps": steps, "batch": batch, "lr": lr, "noise": noise, "seed": seed, "pictures": len(statistics)}
+    first = _taken_up(keep, parts, run, report) if keep else 0
     model.train()
     for step in range(first, steps):
         rng = np.random.default_rng([seed, step])
         torch.manual_seed(int(rng.integers(1 << 31)))
         rows = rng.choice(len(statistics), batch, replace=False)
-        inputs = batches.make([distortions[i] for i in rows], rng)
+        inputs = {name: ids.to(device) for name, ids in batches.make([distortions[i] for i in rows], rng).items()}
         labels = inputs.pop("labels")
         with torch.no_grad():
-            seen = neck(perturb(statistics[torch.from_numpy(rows)].float(), noise)).flatten(2).transpose(1, 2)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+            seen = neck(perturb(statistics[torch.from_numpy(rows)].float(), noise).to(device)).flatten(2).transpose(1, 2)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
             visual = model.model.multi_modal_projector(seen)
             embedded = model.get_input_embeddings()(inputs["input_ids"])
             mask = model.model.get_placeholder_mask(inputs["input_ids"], embedded, visual)
@@ -125,21 +131,19 @@ def train_decoder(
         schedule.step()
         if step % 50 == 49 or step == steps - 1:
             report(f"step {step + 1}/{steps}: loss {loss.item():.3f}")
-        if keep and step % keep_every == keep_every - 1:
-            whole = {"step": step + 1, "steps": steps, **{name: part.state_dict() for name, part in parts.items()}}
+        if keep and (step % keep_every == keep_every - 1 or step == steps - 1):
+            whole = {"step": step + 1, "run": run, **{name: part.state_dict() for name, part in parts.items()}}
             torch.save(whole, half := Path(f"{keep}.half"))
             half.replace(keep)
-    if keep:
-        Path(keep).unlink(missing_ok=True)
 
 
-def _taken_up(keep: str | Path, parts: dict, steps: int, report) -> int:
+def _taken_up(keep: str | Path, parts: dict, run: dict, report) -> int:
     """The step to go on from, with the state of then loaded into `parts`; 0 where nothing was kept."""
     if not Path(keep).exists():
         return 0
-    whole = torch.load(keep, weights_only=True)
-    if whole["steps"] != steps:
-        raise ValueError(f"{keep} holds a run of {whole['steps']} steps and this one has {steps}; give the same number or delete the file")
+    whole = torch.load(keep, weights_only=True, map_location="cpu")
+    if whole["run"] != run:
+        raise ValueError(f"{keep} holds a run with {whole['run']}, and this one has {run}; give the same settings or delete the file")
     for name, part in parts.items():
         part.load_state_dict(whole[name])
     report(f"an interrupted run goes on from step {whole['step']}")

@@ -141,6 +141,7 @@ def finished(made: Artifact) -> Path:
 
 def write_reasoning(profile: Profile, *, seed: int = 0) -> Artifact:
     """The teacher's rationales for the RL domain's training and validation pictures: rationales.parquet, resumable."""
+    from rali_lab.reasoner.policy import load_policy
     from rali_lab.reasoner.rationales import write_rationales
 
     data, teacher = make_pictures(profile), train_teacher(profile, seed=seed)
@@ -148,10 +149,10 @@ def write_reasoning(profile: Profile, *, seed: int = 0) -> Artifact:
     def make(folder: Path) -> None:
         rated = select(load_pictures(data.path), domain="photo", split=("train", "val"))
         seed_all(seed)
-        write_rationales(*_to_ask(profile, teacher.path), rated, samples=profile.rationale_samples,
+        write_rationales(*load_policy(teacher.path), rated, samples=profile.rationale_samples,
                          path=folder / "rationales.parquet", progress=True)  # fmt: skip
 
-    params = {"samples": profile.rationale_samples, "dtype": profile.dtype, "seed": seed}
+    params = {"samples": profile.rationale_samples, "seed": seed}
     return ArtifactStore().make("rationales", make, params=params, inputs=[data, teacher], code=REASONER)
 
 
@@ -220,21 +221,13 @@ def score_everything(profile: Profile, *, seed: int = 0, report=print) -> Artifa
         table = pd.concat([about.assign(method=m, score=s) for m, s in scores.items()], ignore_index=True)
         table.to_parquet(folder / "scores.parquet", index=False)
 
-    params = {"samples": profile.score_samples, "dtype": profile.dtype, "seed": seed, "base": weights_digest(base_path(profile))}
+    params = {"samples": profile.score_samples, "seed": seed, "base": weights_digest(base_path(profile))}
     code = (*REASONER, *RALI, "rali_lab.baselines")
     return ArtifactStore().make("scores", make, params=params, inputs=[data, teacher, rali], code=code)
 
 
-def _to_ask(profile: Profile, folder: Path):
-    """A model that only answers from now on, and its processor, in the precision the profile answers in."""
-    import torch
-
-    from rali_lab.reasoner.policy import load_policy
-
-    return load_policy(folder, dtype=getattr(torch, profile.dtype))
-
-
 def _ask_teachers(profile: Profile, test: list[Picture], folders: dict[str, Path], seed: int, report) -> tuple[pd.DataFrame, dict]:
+    from rali_lab.reasoner.policy import load_policy
     from rali_lab.reasoner.rationales import ratings, write_rationales
 
     tables, scores, ids = [], {}, [p.id for p in test]
@@ -242,7 +235,7 @@ def _ask_teachers(profile: Profile, test: list[Picture], folders: dict[str, Path
     for method, (who, prefix) in jobs.items():
         report(f"{method}: rating {len(test)} pictures, {profile.score_samples} answers each")
         seed_all(seed)
-        table = write_rationales(*_to_ask(profile, folders[who]), test, samples=profile.score_samples, prefix=prefix)
+        table = write_rationales(*load_policy(folders[who]), test, samples=profile.score_samples, prefix=prefix)
         scores[method] = ratings(table, ids)
         tables.append(table.assign(method=method))
     return pd.concat(tables, ignore_index=True), scores

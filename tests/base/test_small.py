@@ -54,11 +54,12 @@ def test_a_warmed_up_model_loads_answers_and_has_learned(language, pictures, tmp
     rng = np.random.default_rng(0)
     features = Features(rng.normal(size=(12, 580, 4, 4)).astype(np.float16), np.zeros((12, 196), np.float16),
                         [(Distortion("gaussian_blur", 1 + i % 5),) for i in range(12)])  # fmt: skip
-    losses = []
+    losses, out = [], tmp_path / "models" / "small"
     model, processor = build_on(*load_language(language))
-    warm_up(model, processor, features, tmp_path, steps=51, batch=8, lr=5e-3, report=lambda line: losses.append(float(line.split()[-1])))
+    warm_up(model, processor, features, out, steps=51, batch=8, lr=5e-3, report=lambda line: losses.append(float(line.split()[-1])))
     assert len(losses) == 2 and losses[0] < 4.5  # a byte-level vocabulary of 260 starts at 5.6
-    again = load_policy(tmp_path)
+    assert [f.name for f in out.parent.iterdir()] == ["small"], "what was kept for a killed run is gone"
+    again = load_policy(out)
     answers = ask(*again, [pictures[0].pixels()], samples=2, max_new_tokens=5)
     assert [len(a) for a in answers] == [2]
 
@@ -69,6 +70,7 @@ def test_a_base_from_a_quantised_file_can_be_trained(language, pictures, tmp_pat
     model, processor = build_on(known, tokenizer)
     model.save_pretrained(tmp_path / "base")
     processor.save_pretrained(tmp_path / "base")
+    assert "quantization" not in (tmp_path / "base" / "config.json").read_text()
     settings = GrpoSettings(steps=1, pictures_per_step=2, generations=2, max_completion_length=4, eval_every=0, learning_rate=1e-3)
     train_reasoner(tmp_path / "base", pictures, [], settings, tmp_path / "trained")
     trained, _ = load_policy(tmp_path / "trained")
