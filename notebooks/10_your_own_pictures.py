@@ -41,7 +41,6 @@ lower_is_better = False
 tune = True  # also train the trunk, which takes most of the time: about a second for each training picture of 500 x 500 pixels and split
 
 # %%
-import json
 import os
 from pathlib import Path
 
@@ -81,7 +80,7 @@ from rali_lab.data.official import read_dataset
 
 livec = Path(os.environ.get("RALI_LAB_LIVEC", "../shared/data/livec"))
 if data:
-    path, name, asked = Path(data), Path(data).stem, {"mos_range": (mos_low, mos_high), "higher_is_better": not lower_is_better}
+    path, name, asked = Path(data), own.name_of(data), {"mos_range": (mos_low, mos_high), "higher_is_better": not lower_is_better}
 elif (livec / "ratings.csv").is_file():
     path, name, asked = livec / "ratings.csv", "livec", {"mos_range": (0, 100), "images": livec / "images"}
 else:
@@ -162,10 +161,10 @@ nb.checks.expect("the scores can be predicted (SRCC of the best method)", float(
 # %% [markdown]
 # ## 5 · The whole line on people's scores
 #
-# `make bench-people DATA=ratings.csv` does to a rated folder what notebooks 02 to 07 do to the generated set. One thing differs: the base rates
-# photographs at random, so rewards have nothing to select, and reinforcement learning from it collapses (docs/LOG.md). The teacher is therefore taught
-# first, supervised, eyes (neck) and language, its own words with these scores; GRPO starts from there. It looks at four cut-outs of a photograph
-# at native resolution, writes about the training pictures, RALI learns from its words, and all are tested on the rest, next to a ridge.
+# `make bench-people DATA=ratings.csv` puts a rated folder through the line of notebooks 02, 06 and 07: a reasoning teacher, its words, RALI from
+# them. Two things differ. The tiny teacher sees 128 pixels a side, so it looks at four cut-outs of a photograph at native size, and a score is
+# their mean. And the base rates photographs at random: rewards have nothing to select, and reinforcement learning from it collapses
+# (docs/LOG.md). So it is first fine-tuned on its own descriptions, each ending in the people's score; GRPO starts from there.
 
 # %%
 from rali_lab.report import pooled
@@ -173,31 +172,31 @@ from rali_lab.report import pooled
 LINE = {"base": "base model", "teacher_zero_shot": "teacher of `photo`, never trained on these", "supervised": "the base, taught these scores",
         "teacher": "the same, then GRPO on these scores", "rali": "RALI from its words, small tower",
         "rali_trunk": "RALI from its words, whole trunk", "ridge_visual": "ridge, whole trunk"}
-COLUMNS = ("value", "ci_low", "ci_high")
+PAIRS = [("teacher", "supervised"), ("teacher", "ridge_visual"), ("rali", "teacher"), ("rali_trunk", "teacher"), ("rali_trunk", "ridge_visual")]
 
 
-def correlation(table, method, kind):
-    rated = table[table["method"] == method]
-    return rated["score"].corr(rated["mos"], method=kind)
+def rank(table, a, b=None, kind="spearman"):
+    """Correlation of one method's scores with the MOS, or the difference of two on the pictures that both have rated."""
+    both = table.dropna(subset=[a, b or a])
+    first, second = (both[m].corr(both["mos"], method=kind) for m in (a, b or a))
+    return first - second if b else first
 
 
-kept = pipeline.kept_tables_folder(sizes, "people")
+kept = pipeline.kept_tables_folder(sizes, f"people-{name}")
 if (kept / "scores.parquet").exists():
-    by_split = [part for _, part in pd.read_parquet(kept / "scores.parquet").groupby("seed")]
-    line = {}
-    for method in LINE:
-        line[method, "srcc"] = pooled(by_split, lambda t: correlation(t, method, "spearman"), n_boot=500)
-        line[method, "srcc_minus_ridge"] = pooled(
-            by_split, lambda t: correlation(t, method, "spearman") - correlation(t, "ridge_visual", "spearman"), n_boot=500)
-    made_on = json.loads((kept / "provenance.json").read_text())["data"]
-    print(f"{made_on}, {len(by_split)} splits, {by_split[0]['picture'].nunique()} test pictures each")
-    table = {label: [*line[m, "srcc"], *line[m, "srcc_minus_ridge"]] for m, label in LINE.items()}
-    columns = ["SRCC", "ci_low", "ci_high", "minus ridge", "minus_low", "minus_high"]
-    display(pd.DataFrame.from_dict(table, orient="index", columns=columns).round(3))
-    if name == made_on == "livec":
-        line["teacher", "plcc"] = pooled(by_split, lambda t: correlation(t, "teacher", "pearson"), n_boot=500)
-        found = {"srcc_trained": "srcc", "plcc_trained": "plcc", "srcc_minus_ridge": "srcc_minus_ridge"}
-        records += [record("teacher", metric, dict(zip(COLUMNS, line["teacher", of], strict=True))) for metric, of in found.items()]
+    line = pd.read_parquet(kept / "scores.parquet")
+    line["score"] = line["score"].astype(float)
+    by_split = [part.pivot(index=["picture", "source", "mos"], columns="method", values="score").reset_index()
+                for _, part in line.astype({"picture": str, "source": str, "method": str}).groupby("seed")]
+    rows = {label: pooled(by_split, lambda t: rank(t, m), n_boot=500) for m, label in LINE.items()}
+    rows |= {f"`{a}` minus `{b}`, paired": pooled(by_split, lambda t: rank(t, a, b), n_boot=500) for a, b in PAIRS}
+    print(f"{len(by_split)} splits of {name}, {line['picture'].nunique()} pictures tested, {line['score'].isna().sum()} scores missing")
+    display(pd.DataFrame.from_dict(rows, orient="index", columns=["SRCC", "ci_low", "ci_high"]).round(3))
+    if name == "livec":
+        found = {"srcc_trained": rows[LINE["teacher"]], "srcc_minus_ridge": rows["`teacher` minus `ridge_visual`, paired"],
+                 "plcc_trained": pooled(by_split, lambda t: rank(t, "teacher", kind="pearson"), n_boot=500)}
+        columns = ("value", "ci_low", "ci_high")
+        records += [record("teacher", metric, dict(zip(columns, row, strict=True))) for metric, row in found.items()]
 else:
     print(f"{kept.name} holds nothing yet: `make bench-people DATA=...`")
 if name == "livec":

