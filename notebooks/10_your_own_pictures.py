@@ -203,6 +203,11 @@ if name == "livec":
     nb.results(records)
 
 # %% [markdown]
+# *How to read it*: the teacher of `photo` against the base model is what reinforcement learning on generated pictures gives for photographs that
+# people rated. `teacher` minus `supervised` is what rewards add after fine-tuning. `rali_trunk` minus `ridge_visual` is the price of going through
+# words: the same trunk, the same pictures, but everything has to pass through a vocabulary of synthetic degradations. `rali_tuned` of
+# section 4 has levels of quality for texts and pays no such price.
+#
 # ## 6 · The page of results
 
 # %%
