@@ -114,8 +114,9 @@ print(probe)
 # %% [markdown]
 # ## 4 · Train and test, ten times
 #
-# Ten random divisions of the *sources*, 80 % for training. `rali` is never trained on your pictures; `rali_refitted` keeps its eyes and
-# fits the basis to your scores. Nobody described your pictures, so for the next two the texts are five levels of quality ("The quality of
+# Ten random divisions of the *sources*, 80 % for training. `rali` is never trained on your pictures, nor is `rali_levels`, which learns what five
+# levels of quality look like from the generated pictures, with the eyes of the whole trunk (`rali_lab.rali.kernel`). `rali_refitted` keeps the eyes
+# of `rali` and fits the basis to your scores. Nobody described your pictures, so for the next two the texts are five levels of quality ("The quality of
 # this picture is poor."): `rali_trained` maps the statistics of the whole trunk to them, and `rali_tuned` trains the trunk itself as well,
 # through RALI's own score (`rali_lab.rali.levels`). The ridges are plain regressions on the same features. A RALI that does not beat its
 # ridge is one you do not need.
@@ -123,6 +124,7 @@ print(probe)
 # **Before you run:** which will gain more from your scores, other texts or other eyes?
 
 # %%
+looks["rali_levels"] = own.zero_shot(sizes).predict(looks["trunk"])
 tables = own.study(pictures, looks=looks, tune=tune, seed=seed)
 summary = own.summarise(tables, n_boot=min(sizes.n_boot, 500))
 summary.round(3)
@@ -138,6 +140,7 @@ nb.figure(plot_effects(drawn, xlabel=f"SRCC on held-out pictures of {name}", ref
                        note=f"{len(tables)} splits by source, n = {len(pictures)}; intervals over sources and splits"), "10_splits", drawn)
 
 # %%
+from rali_lab.evaluate.correlation import correlate
 from rali_lab.evaluate.results import Record
 
 if name == "livec":
@@ -149,10 +152,13 @@ if name == "livec":
         return Record(**common, method=method, metric=metric, value=value, ci_low=min(low, value), ci_high=max(high, value))
 
     records = [record("rali", "srcc_trained", rows.loc["rali_tuned" if tune else "rali_trained", "srcc"])]
+    whole = correlate(looks["rali_levels"], mos, kind="srcc", groups=np.array(sources), n_boot=sizes.n_boot)
+    records.append(record("rali_levels", "srcc", {"value": whole.value, "ci_low": whole.ci_low, "ci_high": whole.ci_high}))
+    print(f"never trained on people's scores, all {len(pictures)} pictures: SRCC {whole.value:.3f} [{whole.ci_low:.3f}, {whole.ci_high:.3f}]")
     for method in dict.fromkeys(summary["method"]):
-        if method != "rali":
+        if method not in ("rali", "rali_levels"):
             records += [record(method, f"{metric}_trained", rows.loc[method, metric]) for metric in ("srcc", "plcc")]
-        if method not in ("rali", "ridge_visual"):
+        if method not in ("rali", "rali_levels", "ridge_visual"):
             records.append(record(method, "srcc_minus_ridge", rows.loc[method, "srcc"], ("minus_ridge", "minus_low", "minus_high")))
 trained = summary.set_index(["method", "metric"])["value"]
 nb.checks.expect("the scores can be predicted (SRCC of the best method)", float(trained.xs("srcc", level="metric").max()), low=0.2,

@@ -11,6 +11,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,15 @@ from rali_lab.data.records import Picture, mos_of
 from rali_lab.lab.artifacts import Artifact, ArtifactStore, digest
 from rali_lab.rali import levels
 
+if TYPE_CHECKING:
+    from rali_lab.profiles import Profile
+    from rali_lab.rali.kernel import KernelLevels
+
 TRUNK = "lite0_stats_s32"
 """The whole of lite0 (3.4 million numbers): people's scores hang on more than a small tower sees."""
 METHODS = {
     "rali": "RALI as it comes, never trained on these pictures",
+    "rali_levels": "texts of five quality levels, learned by the whole trunk from generated pictures, never trained on these",
     "rali_refitted": "its embeddings, with a basis fitted on these scores",
     "rali_trained": "the whole trunk's statistics mapped to texts of five quality levels, read by RALI's score (rali_lab.rali.levels)",
     "rali_tuned": "the same, after the deep half of the trunk was trained through that score",
@@ -81,7 +87,8 @@ def study(
     Parameters
     ----------
     pictures : rated pictures of at least 32 px, at least 60 of at least five sources; their own splits are not used.
-    looks : what `look` said of these pictures, if it was asked before. n_splits, test_share : random divisions of the sources.
+    looks : what `look` said of these pictures, if it was asked before; with scores by `zero_shot` under "rali_levels", these are
+        compared, too. n_splits, test_share : random divisions of the sources.
     rali : options of `RaliScorer`. tune : also train the trunk (`rali_tuned`, `ridge_tuned`).
 
     Returns
@@ -113,7 +120,8 @@ def study(
         reader = levels.fit_levels(seen["trunk"][fit], mos[fit], sources[fit], texts)
         options, made = {**(rali or {}), "random_state": seed + split}, None
         ridges = {"ridge_visual": seen["trunk"], "ridge_small": seen["small"]}
-        scores = {"rali": seen["rali"][new], "rali_trained": reader.read(seen["trunk"][new]),
+        scores = {k: seen[k][new] for k in ("rali", "rali_levels") if k in seen}
+        scores |= {"rali_trained": reader.read(seen["trunk"][new]),
                   "rali_refitted": read_basis(seen["embedding"], mos, fit, new, **options)}  # fmt: skip
         if tuned is not None:
             made, ridges["ridge_tuned"] = tuned.statistics(reader, fit, seed + split)
@@ -171,6 +179,20 @@ def look(pictures: Sequence[Picture], *, report: Callable[[str], None] = print, 
         parts["trunk"].append(visual_features(shown, tower=TRUNK))
         report(f"looked at {start + len(shown)} of {len(pictures)} pictures")
     return {k: np.concatenate(v) for k, v in parts.items()}
+
+
+def zero_shot(profile: Profile) -> KernelLevels:
+    """Levels of quality learned from the statistics that the whole trunk gives of the three generated training sets, and from their quality
+    before any panel. Its `predict` takes `looks["trunk"]`. Cost: a minute for the profile tiny."""
+    from rali_lab.baselines import visual_features
+    from rali_lab.pipeline import training_sets
+    from rali_lab.rali.clip import embed_texts, load_base_clip
+    from rali_lab.rali.kernel import fit_across_sets
+
+    made = [p for part in training_sets(profile).values() for p in part]
+    statistics = visual_features([p.pixels() for p in made], tower=TRUNK)
+    quality = np.array([p.reference for p in made])
+    return fit_across_sets(statistics, quality, [p.domain for p in made], embed_texts(load_base_clip(), levels.TEXTS))
 
 
 def _sizes(n: int) -> dict[str, object]:

@@ -9,6 +9,7 @@ import pytest
 from rali_lab import own
 from rali_lab.data.official import read_dataset
 from rali_lab.data.records import Picture
+from rali_lab.profiles import get_profile
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,8 +27,21 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tables(pictures):
-    return own.study(pictures, n_splits=2, report=lambda line: None)
+def looks(pictures):
+    """What is seen of the pictures, with zero-shot scores learned from two sets of twenty others."""
+    from rali_lab.data.domains import DOMAINS, build_domain
+
+    sets = {name: build_domain(DOMAINS[name], {"test": 20}, seed=3) for name in ("photo", "procedural")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rali_lab.pipeline.training_sets", lambda profile: sets)
+        reader = own.zero_shot(get_profile("tiny"))
+    looks = own.look(pictures, report=lambda line: None)
+    return {**looks, "rali_levels": reader.predict(looks["trunk"])}
+
+
+@pytest.fixture(scope="module")
+def tables(pictures, looks):
+    return own.study(pictures, looks=looks, n_splits=2, report=lambda line: None)
 
 
 def test_every_method_scores_held_out_pictures_of_held_out_sources(pictures, tables):
@@ -39,27 +53,34 @@ def test_every_method_scores_held_out_pictures_of_held_out_sources(pictures, tab
     assert set(tables[0]["source"]) != set(tables[1]["source"])
 
 
-def test_training_does_not_see_held_out_scores(pictures, tables):
+def test_training_does_not_see_held_out_scores(pictures, looks, tables):
     """Other scores for the held-out pictures of a split change nothing that is said of them."""
     from dataclasses import replace
 
     held = set(tables[0]["picture"])
     lied = [replace(p, mos=6 - p.mos) if p.id in held else p for p in pictures]
-    again = own.study(lied, n_splits=1, report=lambda line: None)[0]
+    again = own.study(lied, looks=looks, n_splits=1, report=lambda line: None)[0]
     pd.testing.assert_frame_equal(again.drop(columns="mos"), tables[0].drop(columns="mos"), atol=1e-6)
 
 
-def test_a_tuned_trunk_is_kept_and_can_be_left_out(store, pictures, tables):
+def test_a_tuned_trunk_is_kept_and_can_be_left_out(store, pictures, looks, tables):
     made = sorted(store.glob("tuned-*"))
     assert len(made) >= 2
-    again = own.study(pictures, n_splits=1, report=lambda line: None)[0]
+    again = own.study(pictures, looks=looks, n_splits=1, report=lambda line: None)[0]
     pd.testing.assert_frame_equal(again, tables[0])
     assert sorted(store.glob("tuned-*")) == made
-    without = own.study(pictures, n_splits=1, tune=False, report=lambda line: None)
+    without = own.study(pictures, looks=looks, n_splits=1, tune=False, report=lambda line: None)
     assert set(tables[0]) - set(without[0]) == {"rali_tuned", "ridge_tuned"}
     pd.testing.assert_frame_equal(without[0], tables[0].drop(columns=["rali_tuned", "ridge_tuned"]))
     page = own.page("mine", "", own.summarise(without, n_boot=20), 65, 1)
     assert "ridge_visual" in page and "tuned" not in page
+
+
+def test_zero_shot_scores_lie_on_the_scale_and_come_only_when_asked_for(pictures, looks):
+    assert ((looks["rali_levels"] >= 1) & (looks["rali_levels"] <= 5)).all() and np.ptp(looks["rali_levels"]) > 0.1
+    others = {k: v for k, v in looks.items() if k != "rali_levels"}
+    plain = own.study(pictures, looks=others, n_splits=1, tune=False, report=lambda line: None)
+    assert "rali_levels" not in plain[0]
 
 
 def test_the_summary_is_paired_with_the_ridge(tables):
