@@ -152,9 +152,10 @@ if name == "livec":
         return Record(**common, method=method, metric=metric, value=value, ci_low=min(low, value), ci_high=max(high, value))
 
     records = [record("rali", "srcc_trained", rows.loc["rali_tuned" if tune else "rali_trained", "srcc"])]
-    whole = correlate(looks["rali_levels"], mos, kind="srcc", groups=np.array(sources), n_boot=sizes.n_boot)
-    records.append(record("rali_levels", "srcc", {"value": whole.value, "ci_low": whole.ci_low, "ci_high": whole.ci_high}))
-    print(f"never trained on people's scores, all {len(pictures)} pictures: SRCC {whole.value:.3f} [{whole.ci_low:.3f}, {whole.ci_high:.3f}]")
+    for kind in ("srcc", "plcc"):
+        whole = correlate(looks["rali_levels"], mos, kind=kind, groups=np.array(sources), n_boot=sizes.n_boot)
+        records.append(record("rali_levels", kind, {"value": whole.value, "ci_low": whole.ci_low, "ci_high": whole.ci_high}))
+        print("rali_levels on all pictures:", whole)
     for method in dict.fromkeys(summary["method"]):
         if method not in ("rali", "rali_levels"):
             records += [record(method, f"{metric}_trained", rows.loc[method, metric]) for metric in ("srcc", "plcc")]

@@ -107,14 +107,20 @@ def efficiency_table(records: Iterable[Record], *, reference: str = "teacher") -
 def people_table(records: Iterable[Record]) -> str:
     """What methods trained on people's scores reach on held-out pictures of them, one line per method; a sentence if none was measured.
 
-    Reads the records srcc_trained, plcc_trained and srcc_minus_ridge of role "real".
+    Reads the records srcc_trained, plcc_trained and srcc_minus_ridge of role "real", and srcc and plcc for methods that were never trained
+    on people's scores, which come first.
     """
     found = {(r.method, r.metric): r for r in records if r.role == "real"}
     metrics = {"srcc_trained": "SRCC", "plcc_trained": "PLCC", "srcc_minus_ridge": "SRCC minus `ridge_visual`, paired"}
     methods = [m for m, metric in found if metric == "plcc_trained"]
     if not methods:
         return "Not measured in this run."
-    rows = [[f"`{m}`", *(with_interval(found[m, k]) if (m, k) in found else "–" for k in metrics)] for m in methods]
+
+    def row(label: str, method: str, keys: Iterable[str]) -> list[str]:
+        return [label, *(with_interval(found[method, k]) if (method, k) in found else "–" for k in keys)]
+
+    rows = [row(f"`{m}`, never trained on them", m, ("srcc", "plcc", "")) for m, metric in found if metric == "srcc"]
+    rows += [row(f"`{m}`", m, metrics) for m in methods]
     return markdown_table(["method", *metrics.values()], rows, align="lrrr")
 
 

@@ -98,7 +98,8 @@ def test_people_table_shows_what_was_trained_on_their_scores():
     records = [record("rali", "srcc", 0.4), record("rali", "srcc_trained", 0.8)]
     records += [record(m, k, v) for m, v in (("rali_tuned", 0.8), ("ridge_visual", 0.7)) for k in ("srcc_trained", "plcc_trained")]
     lines = people_table([*records, record("rali_tuned", "srcc_minus_ridge", 0.1)]).splitlines()
-    assert lines[2:] == ["| `rali_tuned` | .800 [.790, .810] | .800 [.790, .810] | .100 [.090, .110] |",
+    assert lines[2:] == ["| `rali`, never trained on them | .400 [.390, .410] | – | – |",
+                         "| `rali_tuned` | .800 [.790, .810] | .800 [.790, .810] | .100 [.090, .110] |",
                          "| `ridge_visual` | .700 [.690, .710] | .700 [.690, .710] | – |"]  # fmt: skip
 
 
