@@ -151,7 +151,8 @@ def test_missing_and_damaged_weights_are_named_with_the_way_out(tmp_path, monkey
     assert str(tmp_path) not in json.dumps(found)
 
 
-def test_verdicts():
+def test_verdicts(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where nobody made the base of `small`
     assert doctor.judge(TINY, report()).verdict == "runs here"
     slow = doctor.judge(TINY, report(speed={k: v / 4 for k, v in speed.REFERENCE["speed"].items()}))
     assert (slow.verdict, slow.minutes) == ("runs, but slowly", 124.0) and "not measured" not in slow.reason
