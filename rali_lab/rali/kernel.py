@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.kernel_ridge import KernelRidge
 
 from rali_lab.rali.basis import softmax_score
 from rali_lab.rali.levels import TAU, WORDS, level_shares
+from rali_lab.vision import squash
 
 GAMMAS = (0.3, 1.0, 3.0)
 ALPHAS = (0.01, 0.1, 1.0, 10.0)
@@ -55,7 +57,7 @@ class KernelLevels(BaseEstimator):
         return softmax_score(z, self.texts, LEVELS, tau=TAU)
 
     def _seen(self, X: np.ndarray) -> np.ndarray:
-        return 4 * np.tanh((X - self.mean_) / self.std_ / 4)
+        return squash(torch.from_numpy((X - self.mean_) / self.std_)).numpy()
 
 
 def fit_across_sets(X: np.ndarray, quality: np.ndarray, sets: Sequence[str], texts: np.ndarray) -> KernelLevels:
