@@ -65,7 +65,7 @@ RALI = {"n_components": 32, "n_bins": 40, "n_basis": 60, "tau": 0.25}
 """Far fewer bins and vectors than the paper's 240 and 250, which would be one vector for every picture or two; the temperature has the
 smallest squared error on validation pictures (docs/LOG.md)."""
 TINY = _counts(360, 60, 100, 104)
-FEW = {"steps": 40, "pictures_per_step": 6, "learning_rate": 1e-4, "eval_samples": 2}
+FEW = {"steps": 120, "pictures_per_step": 6, "learning_rate": 1e-4, "eval_samples": 2}
 """What a CPU can do to the base of `small`, on the pictures of `tiny`; docs/BASE_MODEL.md says what it took."""
 
 PROFILES: dict[str, Profile] = {
