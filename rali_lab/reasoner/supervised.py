@@ -7,17 +7,19 @@ taught. RACT's third stage (`rali_lab.ract`) teaches the vision side to see what
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback
 
 from rali_lab.data.records import Picture, mos_of
-from rali_lab.reasoner.policy import conversation, freeze_tower, load_policy
+from rali_lab.reasoner.policy import conversation, freeze_tower, load_policy, write_hashes
 from rali_lab.reasoner.prompts import SCORE_QUESTION, score_answer
 from rali_lab.reasoner.train import Watch, fast_bf16, run
 from rali_lab.vision import StatTower
@@ -30,6 +32,8 @@ class SftSettings:
     Attributes
     ----------
     steps : optimiser steps. answers_per_step : answers learned from in each.
+    keep_best : the weights saved are those of the step whose answers about the validation pictures had the highest PLCC, not the last;
+        not for sharded weights.
     trl_options : anything else for `trl.SFTConfig`.
     """
 
@@ -47,6 +51,7 @@ class SftSettings:
     min_format: float = 0.9
     min_spread: float = 0.25
     patience: int = 30
+    keep_best: bool = False
     seed: int = 0
     trl_options: dict = field(default_factory=dict)
 
@@ -124,7 +129,12 @@ def fine_tune_reasoner(
                          processing_class=processor, callbacks=[watch])  # fmt: skip
     if settings.reasoning_only:
         trainer.data_collator = ReasoningOnly(trainer.data_collator, processor.tokenizer)
-    return run(trainer, watch)
+    if not settings.keep_best:
+        return run(trainer, watch)
+    trainer.add_callback(best := KeepBest(watch))
+    curve = run(trainer, watch)
+    best.take()
+    return curve
 
 
 def choose_trained(model: PreTrainedModel, train: str) -> None:
@@ -154,6 +164,26 @@ def choose_trained(model: PreTrainedModel, train: str) -> None:
             raise ValueError(f"{type(model).__name__} has no `language_model`; freeze its language part yourself")
         language.requires_grad_(False)
         model.get_output_embeddings().requires_grad_(False)
+
+
+class KeepBest(TrainerCallback):
+    """Keeps the weights of the step that `watch` rated best; must come after it among the callbacks."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch, self.folder = watch, watch.folder / "best"
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        rated = [(row["step"], row["plcc"]) for row in self.watch.curve if row["step"] and np.isfinite(row["plcc"])]
+        if rated and max(rated, key=lambda row: row[1])[0] == state.global_step:
+            model.save_pretrained(self.folder)
+
+    def take(self) -> None:
+        """Put them into the place of the last ones; RuntimeError when no step could be rated."""
+        if not self.folder.exists():
+            raise RuntimeError(f"no validation of {self.watch.folder} has a PLCC, so none is best; give validation pictures, and eval_every")
+        (self.folder / "model.safetensors").replace(self.watch.folder / "model.safetensors")
+        shutil.rmtree(self.folder)
+        write_hashes(self.watch.folder)
 
 
 class ReasoningOnly:
