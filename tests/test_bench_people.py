@@ -24,6 +24,12 @@ def test_four_cut_outs_lie_in_the_middle_of_the_quarters():
     assert {p.pixels().shape for p in narrow} == {(128, 128, 3)}
 
 
+def test_too_few_sources_are_an_error():
+    made = [Picture(id=str(i), domain="own", source=str(i % 8), split="train", mos=3.0, array=np.zeros((32, 32, 3), np.uint8)) for i in range(60)]
+    with pytest.raises(ValueError, match="split 0 of 8 sources has none for val; give 20 or more"):
+        bench_people.one_split(get_profile("tiny"), made, {}, 0)
+
+
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
     """Pictures, the sources that each step learned from, and the scores of one split, after the shortest of trainings."""
@@ -31,7 +37,7 @@ def one(tmp_path_factory):
     short = {"pictures_per_step": 2, "generations": 4, "steps": 1, "eval_every": 0, "degradation_share": 0.0}
     profile = replace(profile, grpo={**profile.grpo, **short}, score_samples=4)
     made = read_dataset(own.example(tmp_path_factory.mktemp("own"), n=40))
-    pictures = [replace(p, path=None, array=p.pixels().repeat(2, 0).repeat(2, 1)) for p in made]
+    pictures = [replace(p, source=p.id, path=None, array=p.pixels().repeat(2, 0).repeat(2, 1)) for p in made]
     start, teach, from_words, learned = bench_people.start, bench_people.teach, bench_people._from_words, {}
 
     def noted_start(profile, train, val, seed):
@@ -49,11 +55,11 @@ def one(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RALI_LAB_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
-        patch.setattr(bench_people, "START", {**bench_people.START, "steps": 2, "answers_per_step": 8, "eval_every": 0})
+        patch.setattr(bench_people, "START", {**bench_people.START, "steps": 2, "answers_per_step": 8, "eval_every": 2})
         patch.setattr(bench_people, "REINFORCED", short)
         for name, function in (("start", noted_start), ("teach", noted_teach), ("_from_words", noted_words)):
             patch.setattr(bench_people, name, function)
-        patch.setattr(bench_people.pipeline, "train_teacher", lambda profile, seed: start(profile, pictures[:20], [], 0))
+        patch.setattr(bench_people.pipeline, "train_teacher", lambda profile, seed: start(profile, pictures[:20], pictures[20:22], 0))
         made = bench_people.one_split(profile, pictures, own.look(pictures), 0)
     return pictures, learned, pd.read_parquet(made.path / "scores.parquet")
 

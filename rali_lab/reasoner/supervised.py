@@ -180,7 +180,7 @@ class KeepBest(TrainerCallback):
     def take(self) -> None:
         """Put them into the place of the last ones; RuntimeError when no step could be rated."""
         if not self.folder.exists():
-            raise RuntimeError(f"no validation of {self.watch.folder} has a PLCC, so none is best; give validation pictures, and eval_every")
+            raise RuntimeError(f"no rating of the validation pictures has a PLCC ({self.watch.folder}), so no step is best; see eval_every")
         (self.folder / "model.safetensors").replace(self.watch.folder / "model.safetensors")
         shutil.rmtree(self.folder)
         write_hashes(self.watch.folder)

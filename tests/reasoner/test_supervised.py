@@ -62,6 +62,31 @@ def test_only_the_answer_is_learned(tiny_base, pictures):
     assert learned.startswith("<think>") and "Rate" not in learned and learned.endswith("<|end|>")
 
 
+@pytest.mark.parametrize(("plcc", "best"), [((0.9, 0.1), 1), ((0.1, 0.9), 2)])
+def test_the_weights_that_validation_likes_best_are_kept(plcc, best, tiny_base, pictures, tmp_path, monkeypatch):
+    """Of two steps rated as told, those of the better one are saved."""
+    from rali_lab.reasoner import train
+
+    known, summarise = iter([float("nan"), *plcc, float("nan"), *plcc]), train.summarise
+    monkeypatch.setattr(train, "summarise", lambda *args: {**summarise(*args), "plcc": next(known)})
+    answers, saved = rated_answers(written(pictures[:4]), pictures[:4]), {}
+    for keep_best in (True, False):
+        settings = replace(SETTINGS, eval_every=1, keep_best=keep_best)
+        fine_tune_reasoner(tiny_base, pictures[:4], answers, pictures[4:], settings, tmp_path / str(keep_best), report=lambda line: None)
+        saved[keep_best] = load_file(tmp_path / str(keep_best) / "model.safetensors")
+        load_policy(tmp_path / str(keep_best))  # the hashes are those of the weights
+        assert not (tmp_path / str(keep_best) / "best").exists()
+    same = all(torch.equal(saved[True][k], saved[False][k]) for k in saved[True])
+    assert same == (best == 2)
+
+
+def test_no_validation_no_best(tiny_base, pictures, tmp_path):
+    settings = replace(SETTINGS, eval_every=0, keep_best=True)
+    with pytest.raises(RuntimeError, match="no step is best"):
+        fine_tune_reasoner(tiny_base, pictures[:4], rated_answers(written(pictures[:4]), pictures[:4]), [], settings, tmp_path,
+                           report=lambda line: None)  # fmt: skip
+
+
 def test_fewer_answers_than_a_step_needs_is_an_error(tiny_base, pictures, tmp_path):
     with pytest.raises(ValueError, match="answers_per_step=4 answers, got 2"):
         fine_tune_reasoner(tiny_base, pictures[:2], rated_answers(written(pictures[:2]), pictures[:2]), pictures[4:], SETTINGS, tmp_path)
