@@ -25,7 +25,8 @@ def test_four_cut_outs_lie_in_the_middle_of_the_quarters():
 
 
 def test_too_few_sources_are_an_error():
-    made = [Picture(id=str(i), domain="own", source=str(i % 8), split="train", mos=3.0, array=np.zeros((32, 32, 3), np.uint8)) for i in range(60)]
+    one = Picture(id="0", domain="own", source="0", split="train", mos=3.0, array=np.zeros((32, 32, 3), np.uint8))
+    made = [replace(one, id=str(i), source=str(i % 8)) for i in range(60)]
     with pytest.raises(ValueError, match="split 0 of 8 sources has none for val; give 20 or more"):
         bench_people.one_split(get_profile("tiny"), made, {}, 0)
 
