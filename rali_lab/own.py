@@ -1,7 +1,7 @@
 """Your own rated pictures: how well is their score predicted, by RALI as it comes, by RALI trained on them, and by a plain regression?
 
-Everything is measured over several random splits by source, on the same pictures for every method, so that differences are paired. The
-frozen trunk looks at every picture once.
+`study` measures that over several random splits by source, on the same pictures for every method, so that differences are paired; `fit`
+makes a scorer to use afterwards. The frozen trunk looks at every picture once.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from rali_lab.rali import levels
 if TYPE_CHECKING:
     from rali_lab.profiles import Profile
     from rali_lab.rali.kernel import KernelLevels
+    from rali_lab.rali.scorer import RaliScorer
+    from rali_lab.vision import StatTower
 
 TRUNK = "lite0_stats_s32"
 """The whole of lite0 (3.4 million numbers): people's scores hang on more than a small tower sees."""
@@ -104,12 +106,7 @@ def study(
     from rali_lab.baselines import ridge_scores
     from rali_lab.rali.clip import embed_texts, load_base_clip
 
-    mos, sources = mos_of(pictures), np.array([p.source for p in pictures])
-    if len(pictures) < MIN_PICTURES or len(set(sources)) < 5:
-        found = f"{len(pictures)} pictures of {len(set(sources))} sources"
-        raise ValueError(f"{found} are too few to split; give {MIN_PICTURES} pictures of five sources or more")
-    if np.ptp(mos) == 0:
-        raise ValueError(f"all {len(mos)} scores are {mos[0]:g}; nothing can be predicted")
+    mos, sources = _enough(pictures)
     seen = look(pictures, report=report) if looks is None else looks
     texts = embed_texts(load_base_clip(), levels.TEXTS)
     tuned, tables = _Tuned(pictures) if tune else None, []
@@ -133,6 +130,62 @@ def study(
         found = ", ".join(f"{m} {spearmanr(scores[m], mos[new])[0]:.2f}" for m in methods)
         report(f"split {split + 1} of {n_splits}: SRCC {found}" + (f" ({made!r})" if made else ""))
     return tables
+
+
+def _enough(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and sources, if something can be learned from them; ValueError otherwise."""
+    mos, sources = mos_of(pictures), np.array([p.source for p in pictures])
+    if len(pictures) < MIN_PICTURES or len(set(sources)) < 5:
+        found = f"{len(pictures)} pictures of {len(set(sources))} sources"
+        raise ValueError(f"{found} are too few to split; give {MIN_PICTURES} pictures of five sources or more")
+    if np.ptp(mos) == 0:
+        raise ValueError(f"all {len(mos)} scores are {mos[0]:g}; nothing can be predicted")
+    return mos, sources
+
+
+def fit(pictures: Sequence[Picture], *, tune: bool = True, seed: int = 0, report: Callable[[str], None] = print) -> RaliScorer:
+    """A scorer trained on all of these pictures, as `rali_tuned` of `study` is on those of a split (without `tune`: `rali_trained`).
+
+    Parameters
+    ----------
+    pictures, tune : as for `study`, which says what to expect of it. seed : of the tuning.
+
+    Returns
+    -------
+    A scorer like any other: to save, to export, to ask why; it refuses the ids of these pictures. Its words are the five levels. For a
+    picture worse or better than all of these the score may lie a little outside 1..5. Cost: about 1 s and 0.6 MB for 500 x 500 pixels on a
+    core; a tenth of a second, and no memory, without `tune`.
+
+    Raises
+    ------
+    ValueError
+        As `study` does.
+    """
+    from rali_lab.baselines import frozen_tower, visual_features
+    from rali_lab.rali.clip import embed_texts, load_base_clip
+
+    mos, sources = _enough(pictures)
+    seen = np.concatenate([visual_features([p.pixels()], tower=TRUNK) for p in pictures])
+    reader, trunk = levels.fit_levels(seen, mos, sources, embed_texts(load_base_clip(), levels.TEXTS)), copy.deepcopy(frozen_tower(TRUNK))
+    if tune:
+        halves = levels.Halves((p.pixels() for p in pictures), trunk)
+        levels.tune(reader, trunk.blocks[levels.FIXED :], halves, range(len(pictures)), mos, seed=seed, report=report)
+    return _scorer(reader, trunk, [p.id for p in pictures])
+
+
+def _scorer(reader: levels.LevelReader, trunk: StatTower, ids: Sequence[str]) -> RaliScorer:
+    """The same scores from a `RaliScorer`: the level texts are its basis, the reader's map is the head of its image side."""
+    import torch
+
+    from rali_lab.rali.scorer import RaliScorer
+    from rali_lab.rali.tower import image_tower
+
+    n_levels, width = reader.texts.shape
+    visual = image_tower(TRUNK, hidden=n_levels, embed_dim=width, curved=False)
+    visual.trunk.load_state_dict(trunk.state_dict() | {"stat_mean": reader.mean, "stat_std": reader.std})
+    weights = (reader.weight, reader.bias, reader.texts.T, torch.zeros(width))
+    visual.head.load_state_dict(dict(zip(visual.head.state_dict(), weights, strict=True)))
+    return RaliScorer.of_basis(visual, reader.texts.numpy(), reader.scores.numpy(), texts=levels.TEXTS, tau=levels.TAU, ids=ids)
 
 
 class _Tuned:

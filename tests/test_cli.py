@@ -253,6 +253,33 @@ def test_data_check_wrong_usage_is_exit_2(bright, capsys, options, message):
     assert message in capsys.readouterr().err
 
 
+def test_fit_writes_a_scorer_that_score_takes(tmp_path, capsys):
+    """The table's own test split is not learned from, and what is there is not overwritten."""
+    from rali_lab import own
+
+    table, out = own.example(tmp_path / "own", n=90), tmp_path / "mine"
+    rows = table.read_text().splitlines()
+    splits = ["split", *("test" if i % 5 == 0 else "train" for i in range(90))]
+    table.write_text("\n".join(f"{row},{split}" for row, split in zip(rows, splits, strict=True)))
+    assert cli.main(["fit", str(table), "--mos-range", "1", "5", "--out", str(out), "--quick", "--limit", "70"]) == 0
+    assert capsys.readouterr().out.startswith(f"{out}: fitted on 70 of 90 pictures (18 of the split test are never learned from)")
+    picture = str(table.parent / rows[1].split(",")[0])
+    assert cli.main(["score", picture, "--model", str(out), "--explain"]) == 0
+    score, path, words = capsys.readouterr().out.strip().split("\t")
+    assert 0 < float(score) < 6 and path == picture and words.startswith("The quality of this picture is ")
+    assert cli.main(["fit", str(table), "--out", str(out)]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_fit_to_what_cannot_be_learned_is_one_line_and_exit_1(bright, tmp_path, capsys):
+    images = ["--images", str(bright.parent / "pictures"), "--out", str(tmp_path / "out")]
+    for options, message in (([], "mos lies in 0..88"), (["--mos-range", "0", "100"], "12 pictures of 12 sources are too few")):
+        assert cli.main(["fit", str(bright), *options, *images]) == 1
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_reproduce_passes_everything_on(monkeypatch):
     seen = []
     fake = types.ModuleType("rali_lab.lab.runner")

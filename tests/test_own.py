@@ -98,3 +98,38 @@ def test_too_few_pictures_or_one_score_are_refused(pictures):
     flat = [Picture(id=str(i), domain="d", source=str(i), split="test", mos=3.0, array=np.zeros((32, 32, 3), np.uint8)) for i in range(60)]
     with pytest.raises(ValueError, match="all 60 scores are 3; nothing can be predicted"):
         own.study(flat)
+
+
+@pytest.fixture(scope="module")
+def fitted(pictures):
+    return {tune: own.fit(pictures, tune=tune, report=lambda line: None) for tune in (False, True)}
+
+
+def test_a_fitted_scorer_says_what_the_reader_says(pictures, looks, fitted):
+    """A RALI scorer whose basis are the level texts gives the scores of the map it was made from, and is tuned beyond it."""
+    from rali_lab.rali import levels
+    from rali_lab.rali.clip import embed_texts, load_base_clip
+
+    mos, shown = np.array([p.mos for p in pictures]), [p.pixels() for p in pictures]
+    reader = levels.fit_levels(looks["trunk"], mos, [p.source for p in pictures], embed_texts(load_base_clip(), levels.TEXTS))
+    plain, tuned = (fitted[tune].predict(shown) for tune in (False, True))
+    np.testing.assert_allclose(plain, reader.read(looks["trunk"]), atol=5e-3)  # the first half of the trunk is kept in bfloat16
+    assert np.square(tuned - mos).mean() < np.square(plain - mos).mean()
+
+
+def test_a_fitted_scorer_can_be_kept_and_asked_why(pictures, fitted, tmp_path):
+    from rali_lab.rali import levels
+    from rali_lab.rali.scorer import RaliScorer
+
+    again, shown = RaliScorer.load(fitted[True].save(tmp_path / "mine")), [p.pixels() for p in pictures[:3]]
+    np.testing.assert_array_equal(again.predict(shown), fitted[True].predict(shown))
+    why = again.explain(shown[0], k=5)
+    assert set(why.words["text"]) == set(levels.TEXTS) and why.basis["weight"].sum() == pytest.approx(1)
+    assert why.score == pytest.approx(again.predict(shown)[0], abs=1e-6)
+    with pytest.raises(ValueError, match="were trained on"):
+        again.predict(shown, ids=[p.id for p in pictures[:3]])
+
+
+def test_a_fit_to_too_little_is_an_error(pictures):
+    with pytest.raises(ValueError, match="are too few to split; give 60 pictures"):
+        own.fit(pictures[:20])

@@ -103,10 +103,10 @@ def _word_vectors(scorer: RaliScorer) -> np.ndarray:
     return scorer.word_vectors_ if scorer.words_ else np.zeros((0, scorer.vectors_.shape[1]), np.float32)
 
 
-def _architecture(visual: nn.Module) -> dict[str, str | int]:
+def _architecture(visual: nn.Module) -> dict[str, str | int | bool]:
     """Arguments of `image_tower` that rebuild `visual`."""
-    first, last = visual.head[1], visual.head[-1]
-    return {"name": visual.trunk_name, "hidden": first.out_features, "embed_dim": last.out_features}
+    first, last, curved = visual.head[1], visual.head[-1], len(visual.head) > 3
+    return {"name": visual.trunk_name, "hidden": first.out_features, "embed_dim": last.out_features, "curved": curved}
 
 
 def _expected_shapes(visual: nn.Module, scorer: RaliScorer) -> dict[str, tuple[int, ...]]:

@@ -100,10 +100,7 @@ class RaliScorer(BaseEstimator):
             On scores outside 1..5, lists of different lengths, pictures without a model, or a basis too large for the data.
         """
         mos = _scores(mos, len(X))
-        visual = getattr(model, "visual", model)
-        self.visual_ = None if visual is None else fold_batch_norm(copy.deepcopy(visual).eval()).requires_grad_(False)
-        self.trained_ids_ = frozenset(map(_sha, ids or ()))
-        self.words_, self.word_vectors_ = [], np.zeros((0, 0), np.float32)
+        self._see_with(model, ids)
         z = self._embed(X)
         self.compressor_ = Compressor(self.n_components).fit(z)
         z = self.compressor_.transform(z)
@@ -113,6 +110,27 @@ class RaliScorer(BaseEstimator):
             held = self.compressor_.transform(self._embed(validation[0])), _scores(validation[1], len(validation[0]))
         self.history_ = self._fine_tune(z, mos, held)
         return self
+
+    @classmethod
+    def of_basis(
+        cls,
+        model: nn.Module,
+        vectors: np.ndarray,
+        scores: np.ndarray,
+        *,
+        tau: float = TAU,
+        texts: Sequence[str] = (),
+        ids: Sequence[str] = (),
+    ) -> RaliScorer:
+        """A scorer whose basis is given instead of fitted: `vectors` (k, d) in the space of `model`, with `scores` (k,); no PCA.
+
+        model, ids : as for `fit`. texts : what the vectors are embeddings of, remembered for `explain`; none, or k.
+        """
+        scorer = cls(n_components=None, n_bins=len(vectors), n_basis=len(vectors), tau=tau, fine_tune_epochs=0)
+        scorer._see_with(model, ids)
+        scorer.compressor_ = Compressor(None).fit(vectors)
+        scorer.vectors_, scorer.scores_ = np.asarray(vectors, np.float64), np.asarray(scores, np.float64)
+        return scorer.remember(texts, vectors) if texts else scorer
 
     def predict(self, pictures: Sequence[np.ndarray], *, ids: Sequence[str] | None = None, batch: int = 2) -> np.ndarray:
         """Scores in 1..5, higher is better.
@@ -212,6 +230,12 @@ class RaliScorer(BaseEstimator):
         from rali_lab.rali.checkpoint import load
 
         return load(cls(), folder)
+
+    def _see_with(self, model: nn.Module | None, ids: Sequence[str] | None) -> None:
+        visual = getattr(model, "visual", model)
+        self.visual_ = None if visual is None else fold_batch_norm(copy.deepcopy(visual).eval()).requires_grad_(False)
+        self.trained_ids_ = frozenset(map(_sha, ids or ()))
+        self.words_, self.word_vectors_ = [], np.zeros((0, 0), np.float32)
 
     def _embed(self, X: Sequence[np.ndarray] | np.ndarray, batch: int = 2) -> np.ndarray:
         if isinstance(X, np.ndarray) and X.ndim == 2:

@@ -33,18 +33,12 @@ class Head(nn.Sequential):
     """Maps trunk features to the shared space: two hidden layers, features first squashed to within +-4 deviations.
 
     A picture unlike any in training (a procedural one, say) can lie tens of standard deviations out; the smooth limit
-    keeps it from ruling the embedding.
+    keeps it from ruling the embedding. With ``curved=False`` the map is linear, through `hidden` numbers (`rali_lab.own.fit`).
     """
 
-    def __init__(self, n_features: int, hidden: int = HIDDEN, embed_dim: int = EMBED_DIM) -> None:
-        super().__init__(
-            Squash(),
-            nn.Linear(n_features, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, embed_dim),
-        )
+    def __init__(self, n_features: int, hidden: int = HIDDEN, embed_dim: int = EMBED_DIM, *, curved: bool = True) -> None:
+        between = (nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()) if curved else ()
+        super().__init__(Squash(), nn.Linear(n_features, hidden), *between, nn.Linear(hidden, embed_dim))
 
 
 class Squash(nn.Module):
@@ -54,14 +48,14 @@ class Squash(nn.Module):
         return squash(x)
 
 
-def image_tower(name: str = "lite0_stats_s8", *, hidden: int = HIDDEN, embed_dim: int = EMBED_DIM) -> nn.Sequential:
+def image_tower(name: str = "lite0_stats_s8", *, hidden: int = HIDDEN, embed_dim: int = EMBED_DIM, curved: bool = True) -> nn.Sequential:
     """An untrained image side: timm's model `name` without classifier, and a `Head`.
 
     >>> image_tower()(torch.zeros(1, 3, 64, 48)).shape
     torch.Size([1, 384])
     """
     trunk = timm.create_model(name, num_classes=0)
-    tower = nn.Sequential(OrderedDict(trunk=trunk, head=Head(trunk.num_features, hidden, embed_dim)))
+    tower = nn.Sequential(OrderedDict(trunk=trunk, head=Head(trunk.num_features, hidden, embed_dim, curved=curved)))
     tower.trunk_name = name
     return tower
 

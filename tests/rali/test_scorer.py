@@ -121,3 +121,17 @@ def test_bad_input_is_named(small, pictures):
 def test_small_pictures_are_refused(fitted):
     with pytest.raises(ValueError, match="picture 0 is 8 x 8 pixels, at least 32 x 32 are needed"):
         fitted.predict([np.zeros((8, 8, 3), np.uint8)])
+
+
+def test_a_given_basis_is_used_as_it_is(clip, pictures):
+    """Vectors that are the embeddings of some pictures score these pictures, when the temperature is low, by their own scores."""
+    from rali_lab.rali.tower import embed_pictures
+
+    z = embed_pictures(clip, pictures[:3])
+    scorer = RaliScorer.of_basis(clip, z, np.array([1.5, 3.0, 4.5]), tau=1e-6, ids=["a"])
+    np.testing.assert_allclose(scorer.predict(pictures[:3]), [1.5, 3.0, 4.5], atol=1e-3)
+    assert scorer.words_ == [] and scorer.n_basis == 3
+    with pytest.raises(ValueError, match="trained on"):
+        scorer.predict(pictures[:1], ids=["a"])
+    with pytest.raises(ValueError, match="2 texts but 3 embeddings"):
+        RaliScorer.of_basis(clip, z, np.ones(3), texts=["x", "y"])
