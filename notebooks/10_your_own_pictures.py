@@ -283,6 +283,16 @@ some = own.study(pictures, looks=looks, n_splits=2, tune=False, report=lambda li
 print(own.summarise(some, n_boot=20).head(3).round(2))
 
 # %% [markdown]
+# When the numbers are good enough, `own.fit` makes the scorer, with the five level texts as its basis. `mine.save("mine")` keeps it for
+# `rali-lab score --model mine`; `rali-lab fit` does both from the command line.
+
+# %%
+mine = own.fit(pictures[1:], tune=False, report=lambda line: None)  # tune=True trains the trunk as well
+why = mine.explain(pictures[0].pixels(), k=5)
+print(f"scored {why.score:.2f}, people say {pictures[0].mos:.2f}")
+why.basis.assign(text=[own.levels.TEXTS[i] for i in why.basis["basis"]]).round(2)
+
+# %% [markdown]
 # ## References
 #
 # Ghadiyaram and Bovik, *Massive Online Crowdsourced Study of Subjective and Objective Picture Quality*, IEEE TIP 2016 (LIVE in the Wild).

@@ -92,8 +92,8 @@ def one_split(profile: Profile, pictures: list[Picture], looks: dict[str, np.nda
     """scores.parquet (picture, source, mos, method, score) of one split."""
     chosen = split_sources([p.source for p in pictures], seed=seed, fractions=(0.75, 0.05, 0.2))
     parts = {s: [replace(p, split=s) for p in pictures if chosen[p.source] == s] for s in ("train", "val", "test")}
-    if empty := [s for s, part in parts.items() if not part]:
-        raise ValueError(f"split {seed} of {len(chosen)} sources has none for {' and '.join(empty)}; give 20 or more")
+    if len({p.mos for p in parts["val"]}) < 2:
+        raise ValueError(f"split {seed} of {len(chosen)} sources has {len(parts['val'])} pictures for validation; give 40 sources or more")
     begun = start(profile, parts["train"], parts["val"], seed)
     teacher, zero_shot = teach(profile, begun, parts["train"], parts["val"], seed), pipeline.train_teacher(profile, seed=0)
 

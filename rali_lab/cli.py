@@ -1,7 +1,7 @@
 """The command `rali-lab`: score pictures, fit a scorer to rated ones, print results, check rated folders, reproduce the study.
 
-Exit codes: 0 all good; 1 a picture could not be scored, a table has problems, or the study cannot run here; 2 wrong usage, or no model
-or results yet; 130 interrupted; 141 the reader of the output went away. Heavy libraries load where needed.
+Exit codes: 0 all good; 1 a picture could not be scored, a table has problems or teaches nothing, or the study cannot run here; 2 wrong
+usage, or no model or results yet; 130 interrupted; 141 the reader of the output went away. Heavy libraries load where needed.
 """
 
 from __future__ import annotations
@@ -111,10 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="one JSON object instead of text")
     check.set_defaults(command=_data_check)
 
-    fit = commands.add_parser("fit", help="train a scorer on pictures that people rated, for `rali-lab score --model`")
+    fit = commands.add_parser("fit", help="train a scorer on pictures that people rated, for `rali-lab score --model`; it scores on 1 to 5")
     _of_a_data_set(fit)
     fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the scorer goes")
-    fit.add_argument("--quick", action="store_true", help="leave the trunk as it is: seconds instead of minutes, and a little less exact")
+    fit.add_argument("--quick", action="store_true", help="leave the trunk as it is: ten times as fast, a little less exact")
     fit.add_argument("--limit", type=int, metavar="N", help="take N of the pictures, at random (500 x 500 pixels cost a second and 0.6 MB)")
     fit.set_defaults(command=_fit)
 
@@ -336,19 +336,25 @@ def _fit(args: argparse.Namespace) -> int:
 
     if args.out.exists():
         raise CommandError(f"{args.out}: is there already; give --out another name, or remove it")
+    if args.limit is not None and args.limit < own.MIN_PICTURES:
+        raise CommandError(f"--limit {args.limit}: it takes {own.MIN_PICTURES} pictures or more")
     options = _reading(args)
+    try:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--out {args.out}: {error}") from error
     try:
         rated = read_dataset(args.path, fractions=(1, 0, 0), **options)
         taken = [p for p in rated if p.split != "test"]
         held = len(rated) - len(taken)
-        if args.limit and args.limit < len(taken):
+        told = f" ({held} of the split test are never learned from)" if held else ""
+        if args.limit is not None and args.limit < len(taken):
             taken = random.Random(0).sample(taken, args.limit)
         own.fit(taken, tune=not args.quick, report=lambda line: print(line, file=sys.stderr)).save(args.out)
     except (ImportError, OSError, ValueError) as error:
         _complain(error)
         return 1
-    told = f" ({held} of the split test are never learned from)" if held else ""
-    print(f"{args.out}: fitted on {len(taken)} of {len(rated)} pictures{told}; notebook 10 measures how well such a scorer does")
+    print(f"{args.out}: fitted on {len(taken)} of {len(rated)} pictures{told}; it scores on 1 to 5, higher is better")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Your own rated pictures: how well is their score predicted, by RALI as it comes, by RALI trained on them, and by a plain regression?
 
 `study` measures that over several random splits by source, on the same pictures for every method, so that differences are paired; `fit`
-makes a scorer to use afterwards. The frozen trunk looks at every picture once.
+makes a scorer to use afterwards.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _enough(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
     mos, sources = mos_of(pictures), np.array([p.source for p in pictures])
     if len(pictures) < MIN_PICTURES or len(set(sources)) < 5:
         found = f"{len(pictures)} pictures of {len(set(sources))} sources"
-        raise ValueError(f"{found} are too few to split; give {MIN_PICTURES} pictures of five sources or more")
+        raise ValueError(f"{found} are too few; give {MIN_PICTURES} pictures of five sources or more")
     if np.ptp(mos) == 0:
         raise ValueError(f"all {len(mos)} scores are {mos[0]:g}; nothing can be predicted")
     return mos, sources
@@ -152,22 +152,38 @@ def fit(pictures: Sequence[Picture], *, tune: bool = True, seed: int = 0, report
 
     Returns
     -------
-    A scorer like any other: to save, to export, to ask why; it refuses the ids of these pictures. Its words are the five levels. For a
-    picture worse or better than all of these the score may lie a little outside 1..5. Cost: about 1 s and 0.6 MB for 500 x 500 pixels on a
-    core; a tenth of a second, and no memory, without `tune`.
+    A scorer like any other: to save, to export, to ask why; it refuses the ids of these pictures. Its words are the five levels: the
+    nearest is not the name of the score, as the levels lie close together and their scores are stretched to fit. For a picture worse or
+    better than all of these the score may lie a little outside 1..5. Cost: about 1 s and 0.6 MB for 500 x 500 pixels on a core; a tenth of
+    a second, and no memory, without `tune`.
 
     Raises
     ------
     ValueError
-        As `study` does.
+        As `study` does; on a picture below 32 px, naming it; when the memory does not suffice, saying how much is needed.
     """
     from rali_lab.baselines import frozen_tower, visual_features
+    from rali_lab.lab.machine import hardware
     from rali_lab.rali.clip import embed_texts, load_base_clip
+    from rali_lab.rali.tower import MIN_SIDE
 
     mos, sources = _enough(pictures)
-    seen = np.concatenate([visual_features([p.pixels()], tower=TRUNK) for p in pictures])
-    reader, trunk = levels.fit_levels(seen, mos, sources, embed_texts(load_base_clip(), levels.TEXTS)), copy.deepcopy(frozen_tower(TRUNK))
+    seen, pixels = [], 0
+    for p in pictures:
+        height, width = p.pixels().shape[:2]
+        if min(height, width) < MIN_SIDE:
+            raise ValueError(f"picture {p.id!r} is {width} x {height} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed; leave it out")
+        seen.append(visual_features([p.pixels()], tower=TRUNK))
+        pixels += height * width
+        if len(seen) % 100 == 0 or len(seen) == len(pictures):
+            report(f"looked at {len(seen)} of {len(pictures)} pictures")
+    reader = levels.fit_levels(np.concatenate(seen), mos, sources, embed_texts(load_base_clip(), levels.TEXTS))
+    trunk = copy.deepcopy(frozen_tower(TRUNK))
     if tune:
+        needed, free = 2.5 * pixels, hardware()["memory_available"]
+        if free is not None and needed > free:
+            gigabytes = f"{needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+            raise ValueError(f"tuning on {len(pictures)} pictures takes {gigabytes}; give fewer or smaller ones, or leave out the tuning")
         halves = levels.Halves((p.pixels() for p in pictures), trunk)
         levels.tune(reader, trunk.blocks[levels.FIXED :], halves, range(len(pictures)), mos, seed=seed, report=report)
     return _scorer(reader, trunk, [p.id for p in pictures])

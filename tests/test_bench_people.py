@@ -27,7 +27,7 @@ def test_four_cut_outs_lie_in_the_middle_of_the_quarters():
 def test_too_few_sources_are_an_error():
     one = Picture(id="0", domain="own", source="0", split="train", mos=3.0, array=np.zeros((32, 32, 3), np.uint8))
     made = [replace(one, id=str(i), source=str(i % 8)) for i in range(60)]
-    with pytest.raises(ValueError, match="split 0 of 8 sources has none for val; give 20 or more"):
+    with pytest.raises(ValueError, match="split 0 of 8 sources has 0 pictures for validation; give 40"):
         bench_people.one_split(get_profile("tiny"), made, {}, 0)
 
 

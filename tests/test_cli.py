@@ -256,6 +256,8 @@ def test_data_check_wrong_usage_is_exit_2(bright, capsys, options, message):
 def test_fit_writes_a_scorer_that_score_takes(tmp_path, capsys):
     """The table's own test split is not learned from, and what is there is not overwritten."""
     from rali_lab import own
+    from rali_lab.data.official import read_dataset
+    from rali_lab.rali.scorer import RaliScorer
 
     table, out = own.example(tmp_path / "own", n=90), tmp_path / "mine"
     rows = table.read_text().splitlines()
@@ -263,12 +265,21 @@ def test_fit_writes_a_scorer_that_score_takes(tmp_path, capsys):
     table.write_text("\n".join(f"{row},{split}" for row, split in zip(rows, splits, strict=True)))
     assert cli.main(["fit", str(table), "--mos-range", "1", "5", "--out", str(out), "--quick", "--limit", "70"]) == 0
     assert capsys.readouterr().out.startswith(f"{out}: fitted on 70 of 90 pictures (18 of the split test are never learned from)")
+    scorer = RaliScorer.load(out)
+    assert len(scorer.trained_ids_) == 70
+    for p in read_dataset(table, mos_range=(1, 5)):
+        if p.split == "test":
+            scorer.predict([p.pixels()], ids=[p.id])  # refuses what it was trained on
     picture = str(table.parent / rows[1].split(",")[0])
     assert cli.main(["score", picture, "--model", str(out), "--explain"]) == 0
     score, path, words = capsys.readouterr().out.strip().split("\t")
     assert 0 < float(score) < 6 and path == picture and words.startswith("The quality of this picture is ")
     assert cli.main(["fit", str(table), "--out", str(out)]) == 2
     assert "is there already" in capsys.readouterr().err
+    assert cli.main(["fit", str(table), "--out", str(out / "config.json" / "x")]) == 2
+    assert "config.json/x: " in capsys.readouterr().err
+    assert cli.main(["fit", str(table), "--out", str(tmp_path / "new"), "--limit", "-5"]) == 2
+    assert "--limit -5: it takes 60 pictures or more" in capsys.readouterr().err
 
 
 def test_fit_to_what_cannot_be_learned_is_one_line_and_exit_1(bright, tmp_path, capsys):

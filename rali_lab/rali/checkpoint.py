@@ -105,8 +105,9 @@ def _word_vectors(scorer: RaliScorer) -> np.ndarray:
 
 def _architecture(visual: nn.Module) -> dict[str, str | int | bool]:
     """Arguments of `image_tower` that rebuild `visual`."""
-    first, last, curved = visual.head[1], visual.head[-1], len(visual.head) > 3
-    return {"name": visual.trunk_name, "hidden": first.out_features, "embed_dim": last.out_features, "curved": curved}
+    first, last = visual.head[1], visual.head[-1]
+    straight = {} if len(visual.head) > 3 else {"curved": False}
+    return {"name": visual.trunk_name, "hidden": first.out_features, "embed_dim": last.out_features, **straight}
 
 
 def _expected_shapes(visual: nn.Module, scorer: RaliScorer) -> dict[str, tuple[int, ...]]:

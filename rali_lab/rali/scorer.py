@@ -38,7 +38,7 @@ class RaliScorer(BaseEstimator):
     """Scores pictures from an aligned image tower, PCA and basis vectors, in the manner of scikit-learn.
 
     Basis scores stay in 1..5 while they are fine-tuned and a prediction is a weighted mean of them, so predictions lie in
-    1..5 without being cut.
+    1..5 without being cut. Those of a basis that was given (`of_basis`) lie between its lowest and its highest score.
 
     Parameters
     ----------
@@ -124,8 +124,11 @@ class RaliScorer(BaseEstimator):
     ) -> RaliScorer:
         """A scorer whose basis is given instead of fitted: `vectors` (k, d) in the space of `model`, with `scores` (k,); no PCA.
 
-        model, ids : as for `fit`. texts : what the vectors are embeddings of, remembered for `explain`; none, or k.
+        model, ids : as for `fit`. texts : what the vectors are embeddings of, remembered for `explain`; none, or k. There is no `history_`.
+        ValueError on lists of different lengths.
         """
+        if len(vectors) != len(scores):
+            raise ValueError(f"{len(vectors)} vectors but {len(scores)} scores; give one for each")
         scorer = cls(n_components=None, n_bins=len(vectors), n_basis=len(vectors), tau=tau, fine_tune_epochs=0)
         scorer._see_with(model, ids)
         scorer.compressor_ = Compressor(None).fit(vectors)

@@ -7,12 +7,12 @@ taught. RACT's third stage (`rali_lab.ract`) teaches the vision side to see what
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
@@ -32,8 +32,8 @@ class SftSettings:
     Attributes
     ----------
     steps : optimiser steps. answers_per_step : answers learned from in each.
-    keep_best : the weights saved are those of the step whose answers about the validation pictures had the highest PLCC, not the last;
-        not for sharded weights.
+    keep_best : the weights saved are not the last, but those of the step (a multiple of `eval_every`) whose answers about the validation
+        pictures had the highest PLCC and the required form (`min_format`); not for sharded weights.
     trl_options : anything else for `trl.SFTConfig`.
     """
 
@@ -107,6 +107,8 @@ def fine_tune_reasoner(
 
     if len(answers) < settings.answers_per_step:
         raise ValueError(f"a step needs answers_per_step={settings.answers_per_step} answers, got {len(answers)}; give more")
+    if settings.keep_best and not (settings.eval_every and len({p.mos for p in validation}) > 1):
+        raise ValueError("keep_best needs eval_every above 0, and validation pictures of two different MOS or more")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model, processor = load_policy(base)
@@ -132,9 +134,10 @@ def fine_tune_reasoner(
     if not settings.keep_best:
         return run(trainer, watch)
     trainer.add_callback(best := KeepBest(watch))
-    curve = run(trainer, watch)
-    best.take()
-    return curve
+    try:
+        return run(trainer, watch)
+    finally:
+        best.take()
 
 
 def choose_trained(model: PreTrainedModel, train: str) -> None:
@@ -167,23 +170,33 @@ def choose_trained(model: PreTrainedModel, train: str) -> None:
 
 
 class KeepBest(TrainerCallback):
-    """Keeps the weights of the step that `watch` rated best; must come after it among the callbacks."""
+    """Keeps the weights of every step that was the best so far in the eyes of `watch`; must come after it among the callbacks."""
 
     def __init__(self, watch: Watch) -> None:
-        self.watch, self.folder = watch, watch.folder / "best"
+        self.watch, self.first = watch, int(os.environ.get("RANK", 0)) == 0
+
+    def best(self) -> int | None:
+        """The step that the curve says is best; None if no answers had the required form."""
+        formed = [row for row in self.watch.curve if row["step"] and row["format_share"] >= self.watch.settings.min_format]
+        return max(formed, key=lambda row: row["plcc"])["step"] if formed else None
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
-        rated = [(row["step"], row["plcc"]) for row in self.watch.curve if row["step"] and np.isfinite(row["plcc"])]
-        if rated and max(rated, key=lambda row: row[1])[0] == state.global_step:
-            model.save_pretrained(self.folder)
+        if self.first and self.best() == state.global_step:
+            made = self.watch.folder / "best.part"
+            model.save_pretrained(made)
+            shutil.rmtree(self._folder(state.global_step), ignore_errors=True)  # of a run that was killed
+            made.rename(self._folder(state.global_step))
 
     def take(self) -> None:
-        """Put them into the place of the last ones; RuntimeError when no step could be rated."""
-        if not self.folder.exists():
-            raise RuntimeError(f"no rating of the validation pictures has a PLCC ({self.watch.folder}), so no step is best; see eval_every")
-        (self.folder / "model.safetensors").replace(self.watch.folder / "model.safetensors")
-        shutil.rmtree(self.folder)
-        write_hashes(self.watch.folder)
+        """Put the best weights into the place of the last ones."""
+        if self.first and (best := self.best()) is not None and (self.watch.folder / "model.safetensors").exists():
+            (self._folder(best) / "model.safetensors").replace(self.watch.folder / "model.safetensors")
+            write_hashes(self.watch.folder)
+            for folder in self.watch.folder.glob("best*"):
+                shutil.rmtree(folder)
+
+    def _folder(self, step: int) -> Path:
+        return self.watch.folder / f"best-{step}"
 
 
 class ReasoningOnly:

@@ -135,3 +135,5 @@ def test_a_given_basis_is_used_as_it_is(clip, pictures):
         scorer.predict(pictures[:1], ids=["a"])
     with pytest.raises(ValueError, match="2 texts but 3 embeddings"):
         RaliScorer.of_basis(clip, z, np.ones(3), texts=["x", "y"])
+    with pytest.raises(ValueError, match="3 vectors but 2 scores"):
+        RaliScorer.of_basis(clip, z, np.ones(2))

@@ -62,29 +62,51 @@ def test_only_the_answer_is_learned(tiny_base, pictures):
     assert learned.startswith("<think>") and "Rate" not in learned and learned.endswith("<|end|>")
 
 
-@pytest.mark.parametrize(("plcc", "best"), [((0.9, 0.1), 1), ((0.1, 0.9), 2)])
-def test_the_weights_that_validation_likes_best_are_kept(plcc, best, tiny_base, pictures, tmp_path, monkeypatch):
-    """Of two steps rated as told, those of the better one are saved."""
+@pytest.mark.parametrize(("plcc", "form", "best"), [((0.9, 0.1), (1, 1), 1), ((0.1, 0.9), (1, 1), 2), ((0.1, 0.9), (1, 0.9), 1)])
+def test_the_weights_that_validation_likes_best_are_kept(plcc, form, best, tiny_base, pictures, tmp_path, monkeypatch):
+    """Of two steps rated as told, those of the better one are saved, if its answers have the form."""
+    from rali_lab.reasoner import supervised, train
+
+    rated = iter({"plcc": p, "format_share": f} for p, f in zip((0, *plcc), (1, *form), strict=True))
+    summarise, seen = train.summarise, {}
+    monkeypatch.setattr(train, "summarise", lambda *args: {**summarise(*args), **next(rated)})
+
+    class Noting(supervised.KeepBest):
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            seen[state.global_step] = {k: v.detach().clone() for k, v in model.state_dict().items()}
+            super().on_step_end(args, state, control, model=model, **kwargs)
+
+    monkeypatch.setattr(supervised, "KeepBest", Noting)
+    settings = replace(SETTINGS, eval_every=1, min_format=0.95, keep_best=True)
+    (tmp_path / "best-1").mkdir()  # left by a run that was killed
+    fine_tune_reasoner(tiny_base, pictures[:4], rated_answers(written(pictures[:4]), pictures[:4]), pictures[4:], settings, tmp_path,
+                       report=lambda line: None)  # fmt: skip
+    saved, _ = load_policy(tmp_path)  # after checking the hashes
+    assert not list(tmp_path.glob("best*"))
+    for k, v in saved.state_dict().items():
+        assert torch.equal(v, seen[best][k])
+    assert any(not torch.equal(seen[1][k], seen[2][k]) for k in seen[1])
+
+
+def test_a_run_that_is_stopped_keeps_its_best(tiny_base, pictures, tmp_path, monkeypatch):
     from rali_lab.reasoner import train
 
-    known, summarise = iter([float("nan"), *plcc, float("nan"), *plcc]), train.summarise
-    monkeypatch.setattr(train, "summarise", lambda *args: {**summarise(*args), "plcc": next(known)})
-    answers, saved = rated_answers(written(pictures[:4]), pictures[:4]), {}
-    for keep_best in (True, False):
-        settings = replace(SETTINGS, eval_every=1, keep_best=keep_best)
-        fine_tune_reasoner(tiny_base, pictures[:4], answers, pictures[4:], settings, tmp_path / str(keep_best), report=lambda line: None)
-        saved[keep_best] = load_file(tmp_path / str(keep_best) / "model.safetensors")
-        load_policy(tmp_path / str(keep_best))  # the hashes are those of the weights
-        assert not (tmp_path / str(keep_best) / "best").exists()
-    same = all(torch.equal(saved[True][k], saved[False][k]) for k in saved[True])
-    assert same == (best == 2)
-
-
-def test_no_validation_no_best(tiny_base, pictures, tmp_path):
-    settings = replace(SETTINGS, eval_every=0, keep_best=True)
-    with pytest.raises(RuntimeError, match="no step is best"):
-        fine_tune_reasoner(tiny_base, pictures[:4], rated_answers(written(pictures[:4]), pictures[:4]), [], settings, tmp_path,
+    rated, summarise = iter([0.0, 0.9, 0.1]), train.summarise
+    monkeypatch.setattr(train, "summarise", lambda *args: {**summarise(*args), "plcc": next(rated), "spread": 0.1, "format_share": 1.0})
+    settings = replace(SETTINGS, eval_every=1, patience=2, keep_best=True)
+    with pytest.raises(train.RunStopped, match="collapsed"):
+        fine_tune_reasoner(tiny_base, pictures[:4], rated_answers(written(pictures[:4]), pictures[:4]), pictures[4:], settings, tmp_path,
                            report=lambda line: None)  # fmt: skip
+    load_policy(tmp_path)
+    assert not list(tmp_path.glob("best*"))
+
+
+@pytest.mark.parametrize(("change", "rated"), [({"eval_every": 0}, 2), ({}, 1)])
+def test_without_validation_none_is_best(change, rated, tiny_base, pictures, tmp_path):
+    settings = replace(SETTINGS, keep_best=True, **change)
+    with pytest.raises(ValueError, match="keep_best needs eval_every above 0, and validation pictures of two different MOS"):
+        fine_tune_reasoner(tiny_base, pictures[:4], rated_answers(written(pictures[:4]), pictures[:4]), pictures[4 : 4 + rated], settings,
+                           tmp_path)  # fmt: skip
 
 
 def test_fewer_answers_than_a_step_needs_is_an_error(tiny_base, pictures, tmp_path):
