@@ -170,10 +170,11 @@ def fit(pictures: Sequence[Picture], *, tune: bool = True, seed: int = 0, report
     mos, sources = _enough(pictures)
     seen, pixels = [], 0
     for p in pictures:
-        height, width = p.pixels().shape[:2]
+        shown = p.pixels()
+        height, width = shown.shape[:2]
         if min(height, width) < MIN_SIDE:
             raise ValueError(f"picture {p.id!r} is {width} x {height} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed; leave it out")
-        seen.append(visual_features([p.pixels()], tower=TRUNK))
+        seen.append(visual_features([shown], tower=TRUNK))
         pixels += height * width
         if len(seen) % 100 == 0 or len(seen) == len(pictures):
             report(f"looked at {len(seen)} of {len(pictures)} pictures")

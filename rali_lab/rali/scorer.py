@@ -136,7 +136,7 @@ class RaliScorer(BaseEstimator):
         return scorer.remember(texts, vectors) if texts else scorer
 
     def predict(self, pictures: Sequence[np.ndarray], *, ids: Sequence[str] | None = None, batch: int = 2) -> np.ndarray:
-        """Scores in 1..5, higher is better.
+        """Scores in 1..5 (of a given basis: between its scores), higher is better.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class RaliScorer(BaseEstimator):
         return self.predict_embeddings(self._embed(pictures, batch))
 
     def predict_embeddings(self, z: np.ndarray) -> np.ndarray:
-        """Scores (n,) float64 in 1..5 of (n, d) embeddings as `embed_pictures` makes them."""
+        """Scores (n,) float64, as `predict` gives them, of (n, d) embeddings as `embed_pictures` makes them."""
         if len(z) == 0:
             return np.zeros(0)
         return softmax_score(self.compressor_.transform(z), self.vectors_, self.scores_, tau=self.tau)
