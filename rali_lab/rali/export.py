@@ -107,7 +107,7 @@ class OnnxScorer:
             raise ValueError(f"{self.file}: is not a scorer, it takes {[i.name for i in self.session.get_inputs()]}")
 
     def predict(self, pictures: Sequence[np.ndarray], *, batch: int = 1) -> np.ndarray:
-        """Scores (n,) float64, those of the exported scorer, of uint8 pictures (H, W, 3) of any sizes; `batch` neighbours of one size at once."""
+        """Scores (n,) float64, those of the exported scorer, of uint8 pictures (H, W, 3); `batch` neighbours of one size at once."""
         check_pictures(pictures)
         out: list[np.ndarray] = [np.zeros(0, np.float32)]
         start = 0
