@@ -83,7 +83,7 @@ import sys
 
 import psutil
 
-memory, disk = psutil.virtual_memory().available / 2**30, shutil.disk_usage(".").free / 2**30
+memory, disk = psutil.virtual_memory().available / 2**30, shutil.disk_usage(nb.out_dir).free / 2**30
 print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {memory:.1f} GiB memory free, {disk:.1f} GiB disk free")
 nb.checks.expect("Python version (major + minor / 100)", sys.version_info[0] + sys.version_info[1] / 100, low=3.11,
                  if_missed="make the environment again with Python 3.11 or newer (`make setup PYTHON=python3.11`)")
@@ -186,6 +186,7 @@ mean.round(2)
 # %%
 import contextlib
 import tempfile
+from pathlib import Path
 
 from PIL import Image
 
@@ -217,36 +218,16 @@ nb.checks.expect("exit code with one broken file among good ones", code, low=1, 
 # **Before you run:** RALI has learned from a few hundred synthetic pictures. What rank correlation with people would you call a success?
 
 # %%
-import hashlib
-from pathlib import Path
+from rali_lab.lab.project import rated_photographs
 
-from tqdm import tqdm
-
-from rali_lab.data.readers import read_livec
-from rali_lab.lab.artifacts import ArtifactStore
-
-livec = Path(os.environ.get("RALI_LAB_LIVEC", "../shared/data/livec"))
-people = read_livec(livec)[: sizes.real_limit] if (livec / "ratings.csv").is_file() else []
-numbers = [*(t.numpy() for t in scorer.visual_.state_dict().values()), scorer.compressor_.components_, scorer.vectors_, scorer.scores_]
-asked = {
-    "pictures": [p.id for p in people],
-    "mos": [p.mos for p in people],
-    "model": hashlib.sha256(b"".join(x.tobytes() for x in numbers)).hexdigest(),
-}
-
-
-def score_them(folder: Path) -> None:
-    chunks = [people[i : i + 20] for i in range(0, len(people), 20)]
-    found = [scorer.predict([p.pixels() for p in chunk]) for chunk in tqdm(chunks, desc="scoring", unit="chunk", mininterval=10, disable=not people)]
-    out = pd.DataFrame({"picture": asked["pictures"], "mos": asked["mos"], "score": np.concatenate([[], *found])})
-    out.to_parquet(folder / "scores.parquet", index=False)
-
-
-made = ArtifactStore().make("scores-of-people", score_them, params=asked, code=["rali_lab.rali", "rali_lab.vision", "rali_lab.data.images"])
-rated = pd.read_parquet(made.path / "scores.parquet")
-print(f"{made}: {len(rated)} photographs rated by people")
-if not people:
-    print(f"{livec / 'ratings.csv'} does not exist; set RALI_LAB_LIVEC to the folder that holds it, and run again")
+livec = rated_photographs()
+if livec is None:
+    rated = pd.DataFrame()
+    print("no photographs rated by people are at hand; set RALI_LAB_LIVEC to the folder that holds them, and run again")
+else:
+    made = pipeline.score_photographs(livec, limit=sizes.real_limit)
+    rated = pd.read_parquet(made.path / "scores.parquet")
+    print(f"{made}: {len(rated)} photographs rated by people")
 
 # %%
 from rali_lab.evaluate import Record, correlate
@@ -275,6 +256,8 @@ if len(rated):
 from IPython.display import Image as Show
 from IPython.display import Markdown
 
+from rali_lab.lab import project
+
 story = {
     "02_training": "**Notebook 02.** Reinforcement learning: do the ratings get better, and do the words stay true?",
     "02_what_went_wrong": "**Notebook 02.** A run that failed while its reward was rising.",
@@ -283,9 +266,9 @@ story = {
     "07_efficiency": "**Notebook 07.** What teacher and RALI cost.",
 }
 for name, text in story.items():
-    file = Path("figures") / f"{name}.png"
+    file = project.notebooks().parent / "figures" / f"{name}.png"
     display(Markdown(text))
-    display(Show(filename=str(file), width=720) if file.is_file() else Markdown(f"*`{file}` is not there yet: run notebook {name[:2]}, or `make reproduce` and `make publish`.*"))
+    display(Show(filename=str(file), width=720) if file.is_file() else Markdown(f"*`figures/{file.name}` is not there yet: run notebook {name[:2]}, or `make reproduce` and `make publish`.*"))
 
 # %% [markdown]
 # ## 7 · Where to go next

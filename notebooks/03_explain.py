@@ -6,6 +6,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   rali_lab:
+#     after: ['02']
 # ---
 
 # %% [markdown]
@@ -148,7 +150,7 @@ kept = tables["ratings"][tables.seeds.index(seed) if seed in tables.seeds else 0
 both = [mean_correlation([conditions(t, "teacher")], "as written", role=None, n_boot=200) for t in (ratings, kept)]
 print("teacher as written, this run:   ", both[0])
 print("teacher as written, checked in: ", both[1])
-nb.checks.expect("the checked-in tables tell the same story as this run (difference of PLCC)", abs(both[0].value - both[1].value), high=0.1,
+nb.checks.observe("the checked-in tables tell the same story as this run (difference of PLCC)", abs(both[0].value - both[1].value), high=0.1,
                  if_missed="the tables belong to an older teacher: run `make bench-seeds`")
 
 # %% [markdown]

@@ -6,6 +6,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   rali_lab:
+#     after: ['02']
 # ---
 
 # %% [markdown]

@@ -6,6 +6,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   rali_lab:
+#     after: ['02']
 # ---
 
 # %% [markdown]
@@ -215,9 +217,9 @@ wrong = own[np.random.default_rng(seed).permutation(len(own))]
 found = {when: {"margin": margin(z, own), "nearest text is its own": top1(z, own), "the same, texts dealt wrongly": top1(z, wrong)}
          for when, z in z_val.items()}
 print(f"{len(held)} pictures, {len(vocabulary)} texts")
-nb.checks.expect("margin of own over other texts after alignment (cosine)", found["after"]["margin"], low=0.05,
+nb.checks.observe("margin of own over other texts after alignment (cosine)", found["after"]["margin"], low=0.05,
                  if_missed="pictures and rationales may be paired wrongly, or the teacher's words say nothing about the picture")
-nb.checks.expect("loss of the last epoch over that of the first", history["loss"].iloc[-1] / history["loss"].iloc[0], high=0.98,
+nb.checks.observe("loss of the last epoch over that of the first", history["loss"].iloc[-1] / history["loss"].iloc[0], high=0.98,
                  if_missed="alignment did not train; look at the learning rate in the curves above")
 pd.DataFrame(found).T.round(3)
 
@@ -315,7 +317,7 @@ ax.legend(loc="center right")
 caption(fig, f"standardised embeddings, n = {len(ranked)} training pictures")
 half = {name: int(np.searchsorted(share, 0.9)) + 1 for name, share in spectra.items()}
 print("components that hold 90 % of the variance:", half, f"| kept: {kept} of {z_texts.shape[1]}")
-nb.checks.expect("share of the variance that the kept components hold", scorer.compressor_.explained_share_, low=0.85,
+nb.checks.observe("share of the variance that the kept components hold", scorer.compressor_.explained_share_, low=0.85,
                  if_missed="raise n_components in the profile, or accept that fine differences are lost")
 nb.figure(fig, "06_spectrum", pd.DataFrame({"component": np.arange(1, len(ranked) + 1)[: len(spectra["pictures, after"])], **spectra}))
 
@@ -454,7 +456,7 @@ ax.legend()
 nb.checks.expect("validation error of the kept epoch over that of the start", tuning["validation_mse"][best] / tuning["validation_mse"][0], high=1.0,
                  if_missed="fine-tuning kept a worse epoch than the first; early stopping in RaliScorer is broken")
 at_val = plcc(scorer.predict([p.pixels() for p in val]), mos_val)
-nb.checks.expect("PLCC of RALI on validation pictures, scenes never trained on", at_val, low=0.55,
+nb.checks.observe("PLCC of RALI on validation pictures, scenes never trained on", at_val, low=0.55,
                  if_missed="alignment or basis failed; compare the margin of section 3 with the loss curves")
 nb.figure(fig, "06_fine_tuning", tuning)
 
@@ -539,7 +541,7 @@ by_chance = np.random.default_rng(seed).choice(scorer.words_, len(test)).tolist(
 table = pd.DataFrame({"domain": [p.domain for p in test], **{f"{who}: {what}": hit for who, q in (("nearest", quoted), ("chance", by_chance))
                                                            for what, hit in zip(("one right", "all right"), names(q))}})
 words_right = table.groupby("domain", sort=False).mean()
-nb.checks.expect("the nearest words name a true degradation more often than chance does (share gained)",
+nb.checks.observe("the nearest words name a true degradation more often than chance does (share gained)",
                  float(table["nearest: one right"].mean() - table["chance: one right"].mean()), low=0.2,
                  if_missed="texts and pictures do not share a space: look at the alignment of section 3")
 words_right.round(2)

@@ -6,6 +6,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   rali_lab:
+#     after: ['06']
 # ---
 
 # %% [markdown]
@@ -163,13 +165,13 @@ print("teacher minus teacher_no_reasoning (all domains; verdict in notebook 03):
 
 # %%
 inside = {m: mean_correlation([scores], m, role="in", n_boot=100).value for m in ("base", "teacher", "rali")}
-nb.checks.expect("the teacher rates its own domain well (PLCC)", inside["teacher"], low=0.7,
+nb.checks.observe("the teacher rates its own domain well (PLCC)", inside["teacher"], low=0.7,
                  if_missed="the RL run of notebook 02 did not learn; look at its curves")
-nb.checks.expect("the base model's ratings are weak (PLCC)", inside["base"], high=0.7,
+nb.checks.observe("the base model's ratings are weak (PLCC)", inside["base"], high=0.7,
                  if_missed="the base already rates well, so RL has nothing to show")
-nb.checks.expect("RL gained in its own domain", found["teacher.scoring"].value, low=0.1,
+nb.checks.observe("RL gained in its own domain", found["teacher.scoring"].value, low=0.1,
                  if_missed="base and teacher may be the same weights, or the scores are not theirs")
-nb.checks.expect("RALI is within reach of the teacher outside", found["rali.accuracy"].value, low=-0.15,
+nb.checks.observe("RALI is within reach of the teacher outside", found["rali.accuracy"].value, low=-0.15,
                  if_missed="alignment failed, or the rationales belong to other pictures (notebook 06)")
 
 # %% [markdown]
@@ -214,7 +216,7 @@ print(pd.DataFrame(quality).T.round(3))
 print("\nall degradations named, none invented:\n", by_domain.round(2))
 nb.checks.expect("the teacher's answers have the required form", quality["teacher"]["format_share"], low=0.95,
                  if_missed="correlations over the readable answers alone would flatter the teacher")
-nb.checks.expect("RL did not cost the teacher its words (teacher minus base)",
+nb.checks.observe("RL did not cost the teacher its words (teacher minus base)",
                  quality["teacher"]["naming_accuracy"] - quality["base"]["naming_accuracy"], low=-0.1,
                  if_missed="reward for the rating alone has washed out the naming; raise degradation_share or beta")
 

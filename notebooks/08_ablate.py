@@ -6,6 +6,8 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   rali_lab:
+#     after: ['06']
 # ---
 
 # %% [markdown]
@@ -86,7 +88,7 @@ mine = pd.read_parquet(live.path / "scores.parquet")
 kept = tables["scores"][tables.seeds.index(seed) if seed in tables.seeds else 0]
 both = [mean_correlation([t], "rali", role=None, n_boot=200) for t in (mine, kept)]
 print("RALI, this run:   ", both[0], "\nRALI, checked in: ", both[1])
-nb.checks.expect("the checked-in tables tell the same story as this run (difference of PLCC)", abs(both[0].value - both[1].value), high=0.1,
+nb.checks.observe("the checked-in tables tell the same story as this run (difference of PLCC)", abs(both[0].value - both[1].value), high=0.1,
                  if_missed="the tables belong to an older run: `make bench-seeds`")
 across = pd.DataFrame([
     {"method": m, **{name: mean_correlation(tables["scores"], m, role=role, n_boot=2).value for name, role in (("photo", "in"), ("others", "out"))}}
@@ -158,7 +160,7 @@ verdict("ablation.text_content", "fresh_rali", "fresh_shuffled")
 verdict("ablation.text_over_score", "fresh_rali", "fresh_score")
 noise = mean_correlation(tables["scores"], "fresh_noise", role=None, n_boot=200)
 real = mean_correlation(tables["scores"], "fresh_rali", role=None, n_boot=200)
-nb.checks.expect("from a random head, words beat random letters (PLCC gained)", real.value - noise.value, low=0.0,
+nb.checks.observe("from a random head, words beat random letters (PLCC gained)", real.value - noise.value, low=0.0,
                  if_missed="the contrastive loss learns nothing from the texts: look at `alignment.csv`")
 
 # %% [markdown]
@@ -249,7 +251,7 @@ nb.figure(plot_effects(dynamic, xlabel="PLCC minus that of fixed weights, domain
 # %%
 top = max(RULES, key=lambda m: across.loc[m, "others"])
 verdict("ablation.dynamic_basis", top, "rali", role="out")
-nb.checks.expect("weights of single pictures change little (largest change of PLCC)", float(dynamic["value"].abs().max()), high=0.1,
+nb.checks.observe("weights of single pictures change little (largest change of PLCC)", float(dynamic["value"].abs().max()), high=0.1,
                  if_missed="a rule breaks the score somewhere: look at its settings on the validation pictures")
 
 # %% [markdown]

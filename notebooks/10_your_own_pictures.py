@@ -41,7 +41,6 @@ lower_is_better = False
 tune = True  # also train the trunk, which takes most of the time: about a second for each training picture of 500 x 500 pixels and split
 
 # %%
-import os
 from pathlib import Path
 
 import numpy as np
@@ -77,14 +76,15 @@ print("95 % of the tests lie between", np.percentile(found, [2.5, 97.5]).round(2
 # %%
 from rali_lab.data.check import check_dataset
 from rali_lab.data.official import read_dataset
+from rali_lab.lab.project import rated_photographs
 
-livec = Path(os.environ.get("RALI_LAB_LIVEC", "../shared/data/livec"))
+livec = rated_photographs()
 if data:
     path, name, asked = Path(data), own.name_of(data), {"mos_range": (mos_low, mos_high), "higher_is_better": not lower_is_better}
-elif (livec / "ratings.csv").is_file():
+elif livec is not None:
     path, name, asked = livec / "ratings.csv", "livec", {"mos_range": (0, 100), "images": livec / "images"}
 else:
-    path, name, asked = own.example(Path(out_dir) / "example"), "example", {"mos_range": (1, 5)}
+    path, name, asked = own.example(nb.out_dir / "example"), "example", {"mos_range": (1, 5)}
 report = check_dataset(path, **asked)
 text = str(report).replace(str(path.parent.resolve()), name).replace(str(path.parent), name)
 print(text)
@@ -162,7 +162,7 @@ if name == "livec":
         if method not in ("rali", "rali_levels", "ridge_visual"):
             records.append(record(method, "srcc_minus_ridge", rows.loc[method, "srcc"], ("minus_ridge", "minus_low", "minus_high")))
 trained = summary.set_index(["method", "metric"])["value"]
-nb.checks.expect("the scores can be predicted (SRCC of the best method)", float(trained.xs("srcc", level="metric").max()), low=0.2,
+nb.checks.observe("the scores can be predicted (SRCC of the best method)", float(trained.xs("srcc", level="metric").max()), low=0.2,
                  if_missed="too few pictures, or scores that hang on something the trunk does not see")
 
 # %% [markdown]
@@ -219,7 +219,7 @@ if name == "livec":
 
 # %%
 page = own.page(name, text, summary, len(pictures), len(tables))
-(Path(out_dir) / "your_pictures.md").write_text(page)
+(nb.out_dir / "10_your_pictures.md").write_text(page)
 Markdown(page.split("## How well")[1].join(["## How well", ""]))
 
 # %% [markdown]

@@ -20,6 +20,7 @@ from rali_lab import pipeline
 from rali_lab.data.records import select
 from rali_lab.lab.artifacts import write_json
 from rali_lab.lab.provenance import stamp
+from rali_lab.precision import use_bf16
 from rali_lab.profiles import get_profile
 from rali_lab.reasoner import train
 from rali_lab.reasoner.policy import base_folder, conversation, freeze_tower, load_policy
@@ -68,11 +69,11 @@ def bare_steps(pictures, settings) -> list[float]:
         shown = [Image.fromarray(p.pixels()) for p in asked for _ in range(settings.generations)]
         inputs = processor(images=shown, text=[text] * len(shown), padding=True, return_tensors="pt")
         model.eval()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=train.fast_bf16()):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=use_bf16()):
             ids = model.generate(**inputs, do_sample=True, max_new_tokens=settings.max_completion_length)
         mask = torch.ones_like(ids)
         model.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=train.fast_bf16()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=use_bf16()):
             batch = {"input_ids": ids, "attention_mask": mask, "pixel_values": inputs["pixel_values"]}
             with torch.no_grad():
                 reference(**batch).logits.log_softmax(-1)

@@ -20,7 +20,7 @@ from rali_lab.data.readers import split_sources
 from rali_lab.data.records import Picture, mos_of
 from rali_lab.lab.artifacts import Artifact, ArtifactStore, digest
 from rali_lab.lab.provenance import stamp
-from rali_lab.pipeline.line import RALI, REASONER, finished, seed_all, weights_digest
+from rali_lab.pipeline.line import finished, seed_all
 from rali_lab.pipeline.seeds import keep, kept_tables_folder
 from rali_lab.profiles import Profile, get_profile
 
@@ -65,8 +65,8 @@ def start(profile: Profile, train: list[Picture], val: list[Picture], seed: int)
         shown = [p for p in shown if p.id in told]
         fine_tune_reasoner(base, shown, rated_answers(words, shown), cut(val), settings, folder)
 
-    params = {"settings": asdict(settings), "base": weights_digest(base), "pictures": digest([[p.id, p.mos] for p in train]), "crop": CROP}
-    return ArtifactStore().make("people-start", make, params=params, code=(*REASONER, "rali_lab.reasoner.supervised"))
+    params = {"settings": asdict(settings), "pictures": digest([[p.id, p.mos] for p in train]), "crop": CROP}
+    return ArtifactStore().make("people-start", make, params=params, files=[base])
 
 
 def teach(profile: Profile, begun: Artifact, train: list[Picture], val: list[Picture], seed: int) -> Artifact:
@@ -85,7 +85,7 @@ def teach(profile: Profile, begun: Artifact, train: list[Picture], val: list[Pic
             (folder / "stopped.txt").write_text(str(stopped))
 
     params = {"settings": asdict(settings), "crop": CROP}
-    return ArtifactStore().make("people", make, params=params, inputs=[begun], code=REASONER)
+    return ArtifactStore().make("people", make, params=params, inputs=[begun])
 
 
 def one_split(profile: Profile, pictures: list[Picture], looks: dict[str, np.ndarray], seed: int) -> Artifact:
@@ -120,8 +120,7 @@ def one_split(profile: Profile, pictures: list[Picture], looks: dict[str, np.nda
         pd.concat([about.assign(method=m, score=s) for m, s in scores.items()], ignore_index=True).to_parquet(folder / "scores.parquet")
 
     params = {"seed": seed, "pictures": digest([[p.id, p.mos] for p in pictures]), "samples": profile.score_samples}
-    code = (*REASONER, *RALI, "rali_lab.baselines", "rali_lab.own", "rali_lab.bench_people")
-    return ArtifactStore().make("people-scores", make, params=params, inputs=[teacher, begun, zero_shot], code=code)
+    return ArtifactStore().make("people-scores", make, params=params, inputs=[teacher, begun, zero_shot])
 
 
 def _whole(answers: pd.DataFrame) -> pd.DataFrame:

@@ -22,10 +22,13 @@ SKLEARN = ("china.jpg", "flower.jpg")
 PROCEDURAL = ("leaves", "fractal", "mosaic", "plaid")
 
 
+PHOTOGRAPHS = Path(__file__).parent / "photographs"
+"""The bundled photographs; their licences stand in NOTICE."""
+
+
 def _crops_of() -> dict[str, list[Path]]:
-    folder = Path(__file__).parent / "photographs"
     found: dict[str, list[Path]] = {}
-    for file in sorted(folder.glob("*.webp")):
+    for file in sorted(PHOTOGRAPHS.glob("*.webp")):
         found.setdefault(file.stem.split("-")[0], []).append(file)
     return found
 

@@ -1,25 +1,32 @@
 """Results of long work, stored under the hash of everything they depend on.
 
 An artefact is a folder `<name>-<first 16 digits of its key>/` with the files that `make` wrote and a
-`manifest.json`. The key covers the name, the parameters, the keys of the inputs and the source code named by
-the caller; change any of them and a new artefact is made beside the old one.
+`manifest.json`. The key covers the name, the parameters, the keys of the inputs, the files read, and the code
+that the step can reach (`rali_lab.lab.code`); change any of them and a new artefact is made beside the old one.
 """
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
-import importlib.util
 import json
 import math
 import os
 import platform
 import re
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from rali_lab.lab.code import code_key
+from rali_lab.lab.project import under_home
 
 MANIFEST = "manifest.json"
 
@@ -49,45 +56,57 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON so that a reader, or a kill at any moment, finds the old file or the new one, both whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    fresh.write_text(
-        json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    fresh.replace(path)
-
-
-def code_digest(modules: Sequence[str]) -> dict[str, str]:
-    """sha256 of the sources of each module or package (all its .py files), found without any import.
+def write_whole(path: str | Path, data: bytes) -> None:
+    """Write a file so that a reader, or a kill at any moment, finds the old one or the new one, both whole.
 
     Raises
     ------
     ArtifactError
-        If a name has no Python source on the import path.
+        Without room or rights, saying where; what was there before stays.
     """
-    return {module: _sources_digest(module) for module in sorted(set(modules))}
+    path = Path(path)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    with cannot_write(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            fresh.write_bytes(data)
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
-def _sources_digest(module: str) -> str:
-    files = _source_files(module)
-    return digest([[name, hashlib.sha256(file.read_bytes()).hexdigest()] for name, file in files])
+def write_json(path: str | Path, value: Any) -> None:
+    """`write_whole` of JSON with an indent of 1."""
+    write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def _source_files(module: str) -> list[tuple[str, Path]]:
-    top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top) if top else None
-    if spec is not None and not rest and spec.submodule_search_locations is None and spec.has_location:
-        return [(module, Path(spec.origin))]
-    for location in (spec.submodule_search_locations or ()) if spec is not None else ():
-        path = Path(location, *rest)
-        if path.is_dir() and (found := sorted(path.rglob("*.py"))):
-            return [(file.relative_to(path).as_posix(), file) for file in found]
-        if path.with_suffix(".py").is_file():
-            return [(module, path.with_suffix(".py"))]
-    raise ArtifactError(f"code {module!r}: no Python source found; name an importable module or package")
+def update_json(path: str | Path, change: Callable[[Any], Any], *, empty: Any) -> None:
+    """Replace what a JSON file holds by `change` of it; processes and threads that do so at once take turns."""
+    path = Path(path)
+    with cannot_write(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(path.parent):
+        write_json(path, change(json.loads(path.read_text(encoding="utf-8")) if path.exists() else empty))
+
+
+NO_ROOM = {errno.ENOSPC: "there is no space left", errno.EDQUOT: "the quota is used up"}
+NO_RIGHTS = {errno.EROFS: "the disk is read-only"}
+NO_RIGHTS |= dict.fromkeys((errno.EACCES, errno.EPERM), "this user may not write there")
+
+
+@contextmanager
+def cannot_write(place: Path, reasons: dict[int, str] = NO_ROOM | NO_RIGHTS) -> Iterator[None]:
+    """Turn a full or closed disk into a sentence; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in reasons:
+            raise
+        cure = "make room" if error.errno in NO_ROOM else "set RALI_LAB_HOME to a folder that can be written"
+        raise ArtifactError(
+            f"{place.name} cannot be written to {place.parent}: {reasons[error.errno]}; {cure} and run again: "
+            "what was finished is kept, nothing is half-written"
+        ) from error
 
 
 def _require_plain(value: Any, where: str) -> None:
@@ -108,6 +127,22 @@ def _require_plain(value: Any, where: str) -> None:
         )
     elif kind is float and not math.isfinite(value):
         raise ArtifactError(f"{where} is {value}, which JSON cannot hold; pass a finite number or None")
+
+
+_asking = ContextVar("asking", default=False)
+
+
+@contextmanager
+def keys_only() -> Iterator[None]:
+    """Inside, `ArtifactStore.make` makes nothing: it returns artefacts with the keys that they would have.
+
+    So the keys of a whole chain of steps are known in a second, and can be compared with those of a stored table.
+    """
+    token = _asking.set(True)
+    try:
+        yield
+    finally:
+        _asking.reset(token)
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,11 +169,12 @@ class ArtifactStore:
 
     Parameters
     ----------
-    root : the folder; by default the environment variable RALI_LAB_ARTIFACTS, else `./artifacts`.
+    root : the folder; by default the environment variable RALI_LAB_ARTIFACTS, else `artifacts` of the
+        project (`rali_lab.lab.project.home`), whatever the current folder is.
     """
 
     def __init__(self, root: str | Path | None = None) -> None:
-        self.root = Path(root or os.environ.get("RALI_LAB_ARTIFACTS") or "artifacts")
+        self.root = under_home(root or os.environ.get("RALI_LAB_ARTIFACTS") or "artifacts")
 
     def make(
         self,
@@ -147,7 +183,8 @@ class ArtifactStore:
         *,
         params: dict[str, Any],
         inputs: Sequence[Artifact] = (),
-        code: Sequence[str] = (),
+        files: Sequence[str | Path] = (),
+        code: Callable | None = None,
     ) -> Artifact:
         """Return the artefact, made now by `make(folder)` or reused after every file was verified.
 
@@ -160,27 +197,32 @@ class ArtifactStore:
             rename. Work that does not resume may simply overwrite.
         params : everything the result depends on, as plain JSON values.
         inputs : artefacts that `make` reads.
-        code : modules or packages whose source decides the result, such as `["rali_lab.reasoner"]`.
+        files : files, or folders of them, whose bytes decide the result: weights, photographs.
+        code : the function whose source, with all it reaches, decides the result; by default the one in which
+            `make` is defined.
 
         Raises
         ------
         ArtifactError
-            For parameters that are not plain JSON, for code without source, for a `make` that writes no file
-            or its own manifest.json, and for an artefact whose files changed since they were made.
+            For parameters that are not plain JSON, for a `make` that writes no file or its own manifest.json,
+            for an artefact whose files changed since they were made, and without room or rights to write.
 
         Notes
         -----
         Processes that ask for the same artefact at the same time wait for the first one (POSIX only). Every
-        reuse reads all files once to verify them, about a second per gigabyte. Library versions are recorded,
-        not hashed. The seconds of resumed work are those of its last attempt.
+        reuse reads all files once to verify them, about a second per gigabyte. Versions of libraries, precision
+        and number of threads are recorded, not hashed. The seconds of resumed work are those of its last attempt.
         """
-        identity = _identity(name, params, inputs, code)
+        identity = _identity(name, params, inputs, files, code or make)
         key = digest(identity)
         final, partial = self.root / f"{name}-{key[:16]}", self.root / f".{name}-{key[:16]}.partial"
+        if _asking.get():
+            return Artifact(name, key, final, reused=final.exists(), seconds=0.0)
         if final.exists():
             return _verified(name, key, final)
-        partial.mkdir(parents=True, exist_ok=True)
-        with _exclusive(partial):
+        with cannot_write(partial):
+            partial.mkdir(parents=True, exist_ok=True)
+        with exclusive(partial), cannot_write(partial, NO_ROOM):
             if final.exists():  # another process made it while this one waited
                 return _verified(name, key, final)
             seconds = _fill(partial, make, {**identity, "key": key})
@@ -188,15 +230,35 @@ class ArtifactStore:
         return Artifact(name, key, final, reused=False, seconds=seconds)
 
 
-def _identity(name: str, params: dict, inputs: Sequence[Artifact], code: Sequence[str]) -> dict[str, Any]:
+def _identity(name: str, params: dict, inputs: Sequence[Artifact], files: Sequence, code: Callable) -> dict[str, Any]:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name):
         raise ArtifactError(
             f"name {name!r}: use lower-case letters, digits, '_', '.' and '-', such as 'rationales'"
         )
-    if isinstance(code, str):
-        raise ArtifactError(f"code is the str {code!r}; pass a list of module names, [{code!r}]")
     _require_plain(params, "params")
-    return {"name": name, "params": params, "inputs": [a.key for a in inputs], "code": code_digest(code)}
+    read = [files_digest(place) for place in files]
+    return {"name": name, "params": params, "inputs": [a.key for a in inputs], "files": read, "code": code_key(code)}
+
+
+def files_digest(place: str | Path) -> str:
+    """sha256 over a file, or over names and contents of all files in a folder.
+
+    Raises
+    ------
+    ArtifactError
+        If there is no such file or the folder holds none.
+    """
+    place = Path(place)
+    found = [place] if place.is_file() else _files(place)
+    if not found:
+        raise ArtifactError(f"{place}: no such file, or a folder without files; check out or install it again")
+    about = [(f.relative_to(place).as_posix(), f.stat().st_mtime_ns, f.stat().st_size) for f in found]
+    return _contents(place, tuple(about))
+
+
+@functools.lru_cache(maxsize=256)
+def _contents(place: Path, about: tuple) -> str:
+    return digest([[name, _file_digest(place / name)] for name, *_ in about])
 
 
 def _fill(folder: Path, make: Callable[[Path], None], head: dict[str, Any]) -> float:
@@ -212,7 +274,7 @@ def _fill(folder: Path, make: Callable[[Path], None], head: dict[str, Any]) -> f
         fault = "wrote manifest.json, which the store writes itself" if files else "wrote no file"
         raise ArtifactError(f"make of {head['name']!r} {fault}; let it write its result under other names")
     write_json(
-        manifest, {**head, "seconds": seconds, "resumed": resumed, "versions": _versions(), "files": files}
+        manifest, {**head, "read": head["files"], "seconds": seconds, "resumed": resumed, **_made_with(), "files": files}
     )
     return seconds
 
@@ -248,14 +310,20 @@ def _file_digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _versions() -> dict[str, str | None]:
+def _made_with() -> dict[str, Any]:
+    """What may move the last digits of a result without being part of its key."""
     from rali_lab.lab.provenance import versions
 
-    return {"python": platform.python_version(), **versions(("numpy", "torch"))}
+    found: dict[str, Any] = {"versions": {"python": platform.python_version(), **versions(("numpy", "torch"))}}
+    if "torch" in sys.modules:
+        from rali_lab.precision import arithmetic
+
+        found |= arithmetic()
+    return found
 
 
 @contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path) -> Iterator[None]:
     """Hold `folder` against other processes; the system lets go when the holder dies."""
     try:
         import fcntl
@@ -264,7 +332,28 @@ def _exclusive(folder: Path) -> Iterator[None]:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with _waiting():
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
+
+
+WAITING_VARIABLE = "RALI_LAB_WAITING_FILE"
+"""Environment variable: a file that exists while this process waits for what another one makes."""
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Let the runner know that this process needs no core for now."""
+    note = os.environ.get(WAITING_VARIABLE)
+    if note:
+        Path(note).touch()
+    try:
+        yield
+    finally:
+        if note:
+            Path(note).unlink(missing_ok=True)

@@ -1,4 +1,9 @@
-"""What you should see: expectations stated before the value, recorded, and judged at the end of the run."""
+"""What you should see: expectations stated before the value, recorded, and judged at the end of the run.
+
+Two kinds. `Checks.expect` is for what must hold on every machine: forms, leaks, keys, NaN, identities; a miss
+fails the run. `Checks.observe` is for the outcome of a stochastic training, which another processor or another
+number of threads may turn out otherwise; a miss is a remark, printed beside the recorded run.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rali_lab.lab.artifacts import write_json
+from rali_lab.lab.artifacts import update_json
 
 NOTEBOOK_VARIABLE = "RALI_LAB_NOTEBOOK"
 """Environment variable by which the runner tells a kernel the name of its notebook."""
@@ -26,6 +31,7 @@ class Checks:
     ----------
     path : the JSON file, `{notebook: [record, ...]}`; written atomically after each check.
     notebook : whose records these are; by default the notebook being run, "interactive" outside the runner.
+    recorded : records of the published run, in the same form, which `observe` shows beside a miss.
 
     Examples
     --------
@@ -35,8 +41,11 @@ class Checks:
     ✓ the mean score lies in the scale: 3.2 (expected 1 to 5)
     """
 
-    def __init__(self, path: str | Path, notebook: str | None = None) -> None:
+    def __init__(
+        self, path: str | Path, notebook: str | None = None, *, recorded: str | Path | None = None
+    ) -> None:
         self.path = Path(path)
+        self.recorded = None if recorded is None else Path(recorded)
         self.notebook = notebook or os.environ.get(NOTEBOOK_VARIABLE) or "interactive"
         opening = (str(self.path.resolve()), self.notebook)
         if opening not in _opened:
@@ -66,15 +75,39 @@ class Checks:
         ValueError
             Without a bound, with a NaN bound, or with `low` above `high`.
         """
+        self._record(sentence, value, low, high, if_missed, remark=False)
+
+    def observe(
+        self,
+        sentence: str,
+        value: float,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        if_missed: str,
+    ) -> None:
+        """As `expect`, for the outcome of a stochastic run: a miss is a remark and fails nothing; NaN still does.
+
+        What the published run gave is printed beside a miss.
+        """
+        self._record(sentence, value, low, high, if_missed, remark=not math.isnan(float(value)))
+
+    def _record(self, sentence, value, low, high, if_missed, *, remark: bool) -> None:
         bounds = _bounds(sentence, low, high)
         value = float(value)
         passed = (low is None or value >= low) and (high is None or value <= high) and not math.isnan(value)
-        print(
-            f"{'✓' if passed else '✗'} {sentence}: {value:.4g} (expected {bounds})"
-            + ("" if passed else f"\n  {if_missed}")
-        )
+        sign = "✓" if passed else "○" if remark else "✗"
+        print(f"{sign} {sentence}: {value:.4g} (expected {bounds})")
+        if not passed:
+            print(f"  {if_missed}" + (self._recorded_value(sentence) if remark else ""))
         record = {"expect": sentence, "value": _plain(value), "low": _plain(low), "high": _plain(high)}
-        self._append({**record, "passed": passed, "if_missed": if_missed})
+        self._append({**record, "passed": passed, "remark": remark, "if_missed": if_missed})
+
+    def _recorded_value(self, sentence: str) -> str:
+        said = "\n  This is one stochastic run, so it may come out otherwise on another processor"
+        rows = read_checks(self.recorded).get(self.notebook, []) if self.recorded else []
+        found = [row["value"] for row in rows if row["expect"] == sentence]
+        return f"{said}; the published run gave {float(found[0]):.4g}." if found else f"{said}."
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -82,9 +115,11 @@ class Checks:
         return read_checks(self.path).get(self.notebook, [])
 
     def _append(self, record: dict[str, Any]) -> None:
-        everything = read_checks(self.path)
-        everything.setdefault(self.notebook, []).append(record)
-        write_json(self.path, everything)
+        def add(everything: dict) -> dict:
+            everything.setdefault(self.notebook, []).append(record)
+            return everything
+
+        update_json(self.path, add, empty={})
 
 
 def read_checks(path: str | Path) -> dict[str, list[dict[str, Any]]]:
@@ -95,9 +130,13 @@ def read_checks(path: str | Path) -> dict[str, list[dict[str, Any]]]:
 
 def forget(path: str | Path, notebook: str) -> None:
     """Drop the records of one notebook and keep the others."""
-    everything = read_checks(path)
-    if everything.pop(notebook, None) is not None:
-        write_json(path, everything)
+    if notebook in read_checks(path):
+        update_json(path, lambda found: {k: v for k, v in found.items() if k != notebook}, empty={})
+
+
+def missed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records that fail a run; remarks do not."""
+    return [record for record in records if not record["passed"] and not record.get("remark")]
 
 
 def _bounds(sentence: str, low: float | None, high: float | None) -> str:

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rali_lab.lab.artifacts import write_json
+from rali_lab.lab.artifacts import update_json
 
 REPRODUCED, PARTLY, CONTRADICTED = "reproduced", "partly", "contradicted"
 NOT_TESTABLE, NOT_RUN = "not testable", "not run"
@@ -185,8 +185,12 @@ class Ledger:
 
     def forget(self, notebook: str) -> None:
         """Set the claims of one notebook back to "not run"."""
-        kept = {id: row for id, row in self._recorded().items() if not self.claims[id].belongs_to(notebook)}
-        write_json(self.path, self._rows(kept))
+
+        def without(rows: list) -> list:
+            found = self._known_findings(rows)
+            return self._rows({id: row for id, row in found.items() if not self.claims[id].belongs_to(notebook)})
+
+        update_json(self.path, without, empty=[])
 
     def _known(self, id: str) -> Claim:
         if id not in self.claims:
@@ -197,7 +201,9 @@ class Ledger:
 
     def _recorded(self) -> dict[str, dict[str, Any]]:
         """Findings by id, of claims that are still declared just as they were when recorded."""
-        rows = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else []
+        return self._known_findings(json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else [])
+
+    def _known_findings(self, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         found = {}
         for row in rows:
             declared = asdict(self.claims[row["id"]]) if row["id"] in self.claims else None
@@ -211,7 +217,7 @@ class Ledger:
         return [{**asdict(claim), **findings.get(id, blank)} for id, claim in self.claims.items()]
 
     def _store(self, id: str, finding: dict[str, Any]) -> None:
-        write_json(self.path, self._rows({**self._recorded(), id: finding}))
+        update_json(self.path, lambda rows: self._rows({**self._known_findings(rows), id: finding}), empty=[])
 
 
 def ledger_rows(claims_json: str | Path, notebooks: str | Path, *, profile: str) -> list[dict[str, Any]]:

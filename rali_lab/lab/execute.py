@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rali_lab.lab.artifacts import write_json
+from rali_lab.lab.artifacts import WAITING_VARIABLE, write_json
 from rali_lab.lab.checks import NOTEBOOK_VARIABLE
 from rali_lab.lab.provenance import scrub
 
@@ -25,6 +28,7 @@ KERNEL_ENVIRONMENT = {
 }
 """What every kernel gets: notebooks never reach for the network by themselves."""
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _PEAK_VARIABLE = "RALI_LAB_PEAK_FILE"
 _KERNEL = f"""
 import os, pathlib, re, sys
@@ -62,7 +66,9 @@ class NotebookError(RuntimeError):
 
 
 def execute(notebook: Any, path: Path, *, name: str, parameters: Mapping[str, Any], root: Path) -> int | None:
-    """Execute `notebook` in the folder `root` and write it to `path`, cell by cell, with its outputs.
+    """Execute `notebook` in the notebooks' folder below `root`, and write it to `path`, cell by cell, with its outputs.
+
+    Several threads may do so at once inside one `kernels` block.
 
     Returns
     -------
@@ -79,11 +85,15 @@ def execute(notebook: Any, path: Path, *, name: str, parameters: Mapping[str, An
 
     notebook.metadata["kernelspec"] = {"name": "python3", **_KERNELSPEC}
     nbformat.write(notebook, path)
-    options = {"kernel_name": "python3", "cwd": str(root), "progress_bar": False}
+    if _kernels is None:
+        with kernels([name]):
+            return execute(notebook, path, name=name, parameters=parameters, root=root)
+    options = {"kernel_name": name, "cwd": str(_working_folder(root)), "progress_bar": False}
     try:
-        with _kernel(name) as peak:
+        with _own_event_loop():
             done = execute_notebook(str(path), str(path), parameters=dict(parameters), **options)
-            memory = peak()
+        note = _kernels / f"{name}.peak"
+        memory = int(note.read_text()) if note.exists() else None
     except PapermillExecutionError as error:
         head = f"{name} failed in this cell:\n\n{error.source}\n\n{error.ename}: {error.evalue}"
         raise NotebookError(scrub(head, root)) from error
@@ -99,18 +109,72 @@ def execute(notebook: Any, path: Path, *, name: str, parameters: Mapping[str, An
 
 
 @contextmanager
-def _kernel(name: str) -> Iterator[Callable[[], int | None]]:
-    """A "python3" kernel that is this interpreter, found before any installed one; yields its peak memory."""
+def _own_event_loop() -> Iterator[None]:
+    """Close the event loop that nbclient opens for this thread and leaves open."""
+    from jupyter_core.utils import ensure_event_loop
+
+    try:
+        yield
+    finally:
+        if threading.current_thread() is not threading.main_thread():
+            ensure_event_loop().close()
+
+
+def _working_folder(root: Path) -> Path:
+    """Where JupyterLab starts a kernel, too: beside the notebook."""
+    return root / "notebooks" if (root / "notebooks").is_dir() else root
+
+
+_kernels: Path | None = None
+"""Folder of the kernels that can be started now."""
+
+
+@contextmanager
+def kernels(names: Iterable[str], *, threads: str | None = None) -> Iterator[None]:
+    """Kernels that are this interpreter, one for each notebook of these names, found before any installed one.
+
+    Parameters
+    ----------
+    threads : how many threads each may compute with; by default as many as this process.
+
+    Raises
+    ------
+    NotebookError
+        If the interpreter has no ipykernel.
+    """
+    global _kernels
+    if importlib.util.find_spec("ipykernel") is None:
+        raise NotebookError(f"{Path(sys.executable).name} has no ipykernel to run notebooks with; run `make setup`")
     with tempfile.TemporaryDirectory() as folder:
-        note, spec = Path(folder, "peak"), Path(folder, "kernels", "python3", "kernel.json")
-        environment = {**KERNEL_ENVIRONMENT, NOTEBOOK_VARIABLE: name, _PEAK_VARIABLE: str(note)}
-        quiet = "--log-level=40"  # it warns of plain TCP, but listens to this machine only
-        argv = [sys.executable, "-c", _KERNEL, "-f", "{connection_file}", quiet]
-        write_json(spec, {**_KERNELSPEC, "argv": argv, "env": environment})
-        with _variable(
-            "JUPYTER_PATH", os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
-        ):
-            yield lambda: int(note.read_text()) if note.exists() else None
+        for name in names:
+            about = {NOTEBOOK_VARIABLE: name, _PEAK_VARIABLE: str(Path(folder, f"{name}.peak"))}
+            about[WAITING_VARIABLE] = str(Path(folder, f"{name}.waiting"))
+            about |= {v: threads for v in THREAD_VARIABLES if threads is not None}
+            quiet = "--log-level=40"  # it warns of plain TCP, but listens to this machine only
+            argv = [sys.executable, "-c", _KERNEL, "-f", "{connection_file}", quiet]
+            spec = {**_KERNELSPEC, "argv": argv, "env": {**KERNEL_ENVIRONMENT, **about}}
+            write_json(Path(folder, "kernels", name, "kernel.json"), spec)
+        known = os.environ.get("JUPYTER_PATH")
+        with _variable("JUPYTER_PATH", os.pathsep.join(filter(None, [folder, known]))):
+            _kernels = Path(folder)
+            try:
+                yield
+            finally:
+                _kernels = None
+
+
+def waiting(names: Iterable[str]) -> int:
+    """How many of these notebooks wait for an artefact that another one is making."""
+    return 0 if _kernels is None else sum((_kernels / f"{name}.waiting").exists() for name in names)
+
+
+def kill_kernels() -> None:
+    """End every kernel that this process has started, so that threads which wait for them come back."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 @contextmanager
@@ -132,9 +196,27 @@ def publish(partial: Path, final: Path, *, root: Path, metadata: Mapping[str, An
         cell["id"] = f"cell-{i:03d}"  # random ids would change a committed notebook on every run
     for private in ("input_path", "output_path"):
         notebook["metadata"].get("papermill", {}).pop(private, None)
+    notebook["metadata"]["kernelspec"] = {"name": "python3", **_KERNELSPEC}
     notebook["metadata"].update(metadata or {})
     write_json(final, notebook)
     partial.unlink()
+
+
+def with_outputs(notebook: Any, executed: Path, stamp: Mapping[str, Any], key: str) -> None:
+    """Write `notebook`, whose code is that of `executed`, with the outputs that are there: its prose has changed."""
+    old = json.loads(executed.read_text(encoding="utf-8"))
+    made = [c for c in old["cells"] if c["cell_type"] == "code" and "injected-parameters" not in c["metadata"].get("tags", [])]
+    injected = [c for c in old["cells"] if "injected-parameters" in c["metadata"].get("tags", [])]
+    cells: list[dict[str, Any]] = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cells.append({**made.pop(0), "source": cell.source})
+            cells += injected if "parameters" in cell.metadata.get("tags", []) else []
+        else:
+            cells.append({"cell_type": cell.cell_type, "metadata": dict(cell.metadata), "source": cell.source})
+    for i, cell in enumerate(cells):
+        cell["id"] = f"cell-{i:03d}"
+    write_json(executed, {**old, "cells": cells, "metadata": {**old["metadata"], key: dict(stamp)}})
 
 
 def _scrubbed(value: Any, root: Path) -> Any:

@@ -90,5 +90,5 @@ def accelerators() -> dict[str, Any]:
     except (ImportError, OSError, RuntimeError) as error:
         return {"torch": (str(error) or type(error).__name__).splitlines()[0], "gpus": [], "cpu_bf16_fast": None}
     gpus = [{"name": g.name, "memory": g.total_memory, "bf16": g.major >= 8} for g in every]
-    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # what `rali_lab.reasoner.train.fast_bf16` asks
+    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # what `rali_lab.precision.use_bf16` asks
     return {"torch": "", "gpus": gpus, "cpu_bf16_fast": bool(fast and fast())}

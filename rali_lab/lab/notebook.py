@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rali_lab.lab import project
 from rali_lab.lab.checks import Checks
 from rali_lab.lab.claims import Ledger
 from rali_lab.lab.provenance import device, versions
@@ -33,17 +34,25 @@ class Notebook:
     def results(self, records: Iterable) -> None:
         """Add headline numbers (`rali_lab.evaluate.results.Record`) to results.json."""
         from rali_lab.evaluate.results import write_records
+        from rali_lab.lab.artifacts import exclusive
 
-        write_records(self.out_dir / "results.json", records)
+        with exclusive(self.out_dir):
+            write_records(self.out_dir / "results.json", records)
 
 
-def open_notebook(name: str, *, profile: str, out_dir: str, claims: str = "notebooks/claims.toml") -> Notebook:
+def open_notebook(name: str, *, profile: str, out_dir: str, claims: str | Path | None = None) -> Notebook:
     """Start notebook `name` ("02"): print versions, device and profile, set the plotting style, open checks and claims.
 
     Parameters
     ----------
-    out_dir : folder of the run; figures, results.json, checks.json and claims.json go there.
-    claims : the sentences of the paper and their rules, fixed before any run.
+    out_dir : folder of the run, for figures, results.json, checks.json and claims.json; a relative one lies in
+        the project (`rali_lab.lab.project.home`), whatever the kernel's own folder is.
+    claims : the sentences of the paper and their rules, fixed before any run; by default the project's.
+
+    Raises
+    ------
+    ProjectError
+        Outside a checkout, or if `out_dir` cannot be written, with the way out.
     """
     from rali_lab.plotting import use_style
 
@@ -51,11 +60,15 @@ def open_notebook(name: str, *, profile: str, out_dir: str, claims: str = "noteb
     warnings.filterwarnings("ignore", message="IProgress not found")
     use_style()
     _embed_figures()
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    sources = project.notebooks()
+    folder = project.writable(project.under_home(out_dir))
     found = versions(SHOWN)
     print(f"notebook {name} | profile {profile} | {device()} | " + " ".join(f"{k} {v}" for k, v in found.items() if v))
-    return Notebook(name, profile, folder, Checks(folder / "checks.json"), Ledger(claims, folder / "claims.json"))
+    if project.home() != sources.parent:
+        print(f"results are kept in {project.home()}")
+    recorded = sources.parent / "docs" / "results" / f"{profile}-checks.json"
+    checks = Checks(folder / "checks.json", recorded=recorded)
+    return Notebook(name, profile, folder, checks, Ledger(claims or sources / "claims.toml", folder / "claims.json"))
 
 
 def _embed_figures() -> None:

@@ -69,6 +69,12 @@ def check(notebook: Any, passed: Mapping[str, Any], *, name: str = "notebook") -
     return {**defaults, **passed}
 
 
+def plain_cells(notebook: Any) -> list[str]:
+    """The code cells as plain Python: IPython's magics and shell lines are turned into `pass`."""
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    return [_without_magics(source) for source in cells if not source.lstrip().startswith("%%")]
+
+
 def _position(notebook: Any, name: str) -> int:
     tagged = [
         i for i, cell in enumerate(notebook.cells)

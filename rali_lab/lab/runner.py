@@ -1,79 +1,43 @@
-"""Run the notebooks in order, strictly, and pick up where an earlier run stopped.
+"""Run the notebooks side by side, strictly, and pick up where an earlier run stopped.
 
 `python -m rali_lab.lab.runner --profile tiny` executes each `notebooks/NN_*.py` into the folder
-`runs/tiny/notebooks`. A notebook is reused when its source, its parameters, its claims, the library and all
-notebooks before it are unchanged, it finished, and what it wrote is still there. The first failure stops the
-run; a missed check or a claim without a verdict fails it at the end.
+`runs/tiny/notebooks`, as many at a time as there are cores (`--jobs`). What several of them need is made
+once, by the first that asks; the others wait for it, and meanwhile one more may start. A notebook whose key
+is unchanged is reused with its outputs (`rali_lab.lab.plan` says what the key covers). After the first
+failure nothing new is started; a missed check or a claim without a verdict fails the run at its end.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
+import ast
+import os
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import Context
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rali_lab.lab import parameters
-from rali_lab.lab.artifacts import code_digest, digest, duration, write_json
-from rali_lab.lab.checks import forget, read_checks
-from rali_lab.lab.claims import NOT_RUN, Claim, ClaimError, Ledger
-from rali_lab.lab.execute import NotebookError, execute, publish
+from rali_lab.lab.artifacts import ArtifactError, duration, write_json
+from rali_lab.lab.checks import forget, missed, read_checks
+from rali_lab.lab.claims import NOT_RUN
+from rali_lab.lab.execute import NotebookError, execute, kernels, kill_kernels, publish, waiting, with_outputs
+from rali_lab.lab.plan import STAMP, Bench, Step, plan, reusable, stamp_of
+from rali_lab.lab.project import RATED_VARIABLE, ProjectError, checkout, home, under_home, writable
 from rali_lab.lab.provenance import stamp
-from rali_lab.lab.summary import Row, table, time_left
+from rali_lab.lab.summary import Progress, Row, table
 
-STAMP = "rali_lab"
-"""Key of a notebook's metadata under which the runner states what made it."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """The folders and shared records of one run."""
-
-    notebooks: Path
-    out: Path
-
-    @property
-    def root(self) -> Path:
-        return self.notebooks.parent
-
-    @property
-    def checks(self) -> Path:
-        return self.out / "checks.json"
-
-    @property
-    def ledger(self) -> Ledger | None:
-        claims = self.notebooks / "claims.toml"
-        return Ledger(claims, self.out / "claims.json") if claims.exists() else None
-
-    @property
-    def claims(self) -> list[Claim]:
-        return list(self.ledger.claims.values()) if self.ledger else []
-
-    def executed(self, name: str) -> Path:
-        return self.out / "notebooks" / f"{name}.ipynb"
-
-    def claim_rows(self, name: str) -> list[dict[str, Any]]:
-        return self.ledger.rows(name) if self.ledger else []
-
-    def records(self, name: str) -> str:
-        """Fingerprint of the checks and claims a notebook has left."""
-        return digest([read_checks(self.checks).get(name, []), self.claim_rows(name)])
-
-
-@dataclass(frozen=True)
-class Step:
-    """A notebook about to run: `key` covers everything its output depends on."""
-
-    name: str
-    source_sha256: str
-    notebook: Any
-    parameters: dict[str, Any]
-    key: str
+MOST_JOBS = 4
+"""Kernels that compute at a time unless told otherwise; each takes one to two GiB."""
+WAITING_KERNELS = 2
+"""Kernels beyond those, while others wait for an artefact that one of them makes."""
+POLL = 2.0
+"""Seconds between looks at who waits."""
 
 
 def run(
@@ -83,109 +47,125 @@ def run(
     only: str | Sequence[str] | None = None,
     seed: int = 0,
     force: bool = False,
+    jobs: int | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> int:
     """Run the notebooks of a folder; returns the exit code, 0 if all finished, held and gave their verdicts.
 
     Parameters
     ----------
     profile, seed, out_dir : passed to the notebooks; each declares `profile`, the others where it reads them.
-    notebooks_dir : holds `NN_*.py` and, optionally, `claims.toml`; its parent is the kernels' working folder.
+    notebooks_dir : holds `NN_*.py` and, optionally, `claims.toml`; it is the kernels' working folder.
     only : numbers or beginnings of names, such as "02"; the other notebooks are neither run nor judged.
     force : run again what could be reused.
+    jobs : notebooks at a time, by default one for each core, at most four. Each gets its share of the cores as
+        threads, unless OMP_NUM_THREADS says how many.
+    changes : parameters of single notebooks, by the beginning of the name.
 
     Raises
     ------
-    ParameterError, ClaimError, FileNotFoundError
-        Before anything runs, if a notebook's parameters, the claims file or `only` are wrong.
+    ParameterError, ClaimError, PlanError, FileNotFoundError, ProjectError
+        Before anything runs, if a notebook's parameters, the claims file or `only` are wrong, if `out_dir` cannot
+        be written, or while another run works in it.
     """
     bench = Bench(Path(notebooks_dir).resolve(), Path(out_dir).resolve())
-    steps = _plan(bench, profile, seed, only)
-    stamps = {step.name: None if force else _reusable(bench, step) for step in steps}
-    earlier = {step.name: _stamp(bench.executed(step.name)).get("seconds") for step in steps}
-    known = {name: seconds for name, seconds in earlier.items() if seconds is not None}
-    started, rows = time.perf_counter(), []
-    for i, step in enumerate(steps):
-        waiting = [later.name for later in steps[i:] if stamps[later.name] is None]
-        clock = time_left(time.perf_counter() - started, waiting, known)
-        print(f"[{i + 1}/{len(steps)}] {step.name}: {clock}", flush=True)
-        found = stamps[step.name]
+    steps = plan(bench, profile, seed, only, changes)
+    with _alone(bench.out):
+        found = {} if force else {step.name: reusable(bench, step) for step in steps}
+        jobs = jobs or min(_cores(), MOST_JOBS)
+        progress = Progress([s.name for s in steps], {s.name: s.after for s in steps}, _times(bench, steps), jobs)
+        rows = _run_all(bench, steps, found, progress, jobs)
+        return _conclude(bench, {"profile": profile, "seed": seed}, [rows[s.name] for s in steps if s.name in rows])
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the run's folder against a second run."""
+    writable(out)
+    try:
+        import fcntl
+    except ImportError:  # Windows: one run at a time is the user's duty
+        yield
+        return
+    with (out / ".lock").open("a+") as lock:
         try:
-            rows.append(_reuse(bench, step, found) if found else _execute(bench, step))
-        except NotebookError as error:
-            print(error, file=sys.stderr)
-            rows.append(_row(bench, step.name, "failed", {}))
-            break
-    return _conclude(bench, {"profile": profile, "seed": seed}, rows)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            who = lock.read().strip() or "another process"
+            raise ProjectError(
+                f"{out} is in use by {who}; wait for it, or give this run a folder of its own (--out)"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"the run with process id {os.getpid()}, started at {time.strftime('%H:%M:%S')}")
+        lock.flush()
+        yield
+        lock.truncate(0)
 
 
-def stale(notebooks_dir: str | Path) -> list[str]:
-    """Names of committed `NN_*.ipynb` that are missing, come from another source, or have lost theirs."""
-    folder = Path(notebooks_dir)
-    sources = {source.stem: _source_digest(source) for source in folder.glob("[0-9][0-9]_*.py")}
-    executed = {file.stem: _stamp(file).get("source_sha256") for file in folder.glob("[0-9][0-9]_*.ipynb")}
-    return [
-        f"{name}.ipynb" for name in sorted(sources | executed) if sources.get(name) != executed.get(name, "")
-    ]
+def _times(bench: Bench, steps: list[Step]) -> dict[str, float]:
+    """Seconds of each notebook as an earlier run, or else the published one, took them."""
+    stamps = {s.name: stamp_of(bench.executed(s.name)) or stamp_of(bench.published(s.name)) for s in steps}
+    return {name: found["seconds"] for name, found in stamps.items() if found.get("seconds") is not None}
 
 
-def _plan(bench: Bench, profile: str, seed: int, only: str | Sequence[str] | None) -> list[Step]:
-    """The chosen notebooks, checked, each keyed by itself and the notebooks before it."""
-    sources = sorted(bench.notebooks.glob("[0-9][0-9]_*.py"))
-    chosen = _chosen([source.stem for source in sources], only, bench.notebooks)
-    _require_homes(bench, [source.stem for source in sources])
-    out = bench.out.relative_to(bench.root) if bench.out.is_relative_to(bench.root) else bench.out
-    offered = {"profile": profile, "seed": seed, "out_dir": out.as_posix()}
-    code, upstream, steps = code_digest(["rali_lab"]), [], []
-    for source in sources:
-        if source.stem in chosen:
-            steps.append(_step(bench, source, offered, {"code": code, "upstream": list(upstream)}))
-            upstream.append(steps[-1].key)
-        else:  # whatever this run will find of it
-            upstream.append(_stamp(bench.executed(source.stem)).get("key"))
-    return steps
+def _run_all(
+    bench: Bench, steps: list[Step], found: Mapping[str, Any], progress: Progress, jobs: int
+) -> dict[str, Row]:
+    rows: dict[str, Row] = {}
+    for step in steps:
+        if found.get(step.name):
+            rows[step.name] = _reuse(bench, step, found[step.name])
+            progress.done(step.name, f"reused {step.name} (made in {duration(rows[step.name].seconds)})")
+    todo = {step.name: step for step in steps if step.name not in rows}
+    if not todo:
+        return rows
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _cores() // jobs))
+    with kernels(todo, threads=threads), progress.shown(), ThreadPoolExecutor(jobs + WAITING_KERNELS) as pool:
+        running: dict[Future, str] = {}
+        try:
+            while todo or running:
+                failed = any(row.status == "failed" for row in rows.values())
+                busy = len(running) - waiting(running.values())
+                if todo and not failed and busy < jobs and len(running) < jobs + WAITING_KERNELS:
+                    name = _next(todo, rows, progress)
+                    running[pool.submit(Context().run, _execute, bench, todo.pop(name))] = name
+                    progress.started(name)
+                    if len(running) < jobs:
+                        continue
+                elif not running:
+                    break
+                for future in wait(running, timeout=POLL, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(future)
+                    rows[name] = future.result()
+                    progress.done(name, f"{rows[name].status} {name} in {duration(rows[name].seconds)}")
+        except BaseException:
+            kill_kernels()
+            raise
+    return rows
 
 
-def _chosen(names: list[str], only: str | Sequence[str] | None, folder: Path) -> list[str]:
-    if not names:
-        raise FileNotFoundError(f"no NN_*.py in {folder}; pass the folder of the notebook sources")
-    wanted = [only] if isinstance(only, str) else list(only or [""])
-    for start in wanted:
-        if not any(name.startswith(start) for name in names):
-            raise FileNotFoundError(f"no notebook begins with {start!r}; there are {names}")
-    return [name for name in names if name.startswith(tuple(wanted))]
+def _next(todo: Mapping[str, Step], rows: Mapping[str, Row], progress: Progress) -> str:
+    """The notebook to start: the most urgent of those whose predecessors have ended, else of all.
 
-
-def _require_homes(bench: Bench, names: list[str]) -> None:
-    for claim in bench.claims:
-        if not any(claim.belongs_to(name) for name in names):
-            raise ClaimError(f"claim {claim.id!r} names the notebook {claim.notebook!r}; there are {names}")
-
-
-def _step(bench: Bench, source: Path, offered: dict[str, Any], surroundings: dict[str, Any]) -> Step:
-    import jupytext
-
-    notebook = jupytext.read(source, fmt="py:percent")
-    notebook.metadata.pop("jupytext", None)
-    names = parameters.declared(notebook, name=source.stem)
-    passed = {key: value for key, value in offered.items() if key == "profile" or key in names}
-    parameters.check(notebook, passed, name=source.stem)
-    claims = [asdict(claim) for claim in bench.claims if claim.belongs_to(source.stem)]
-    sha = _source_digest(source)
-    key = digest({"source": sha, "parameters": passed, "claims": claims, **surroundings})
-    return Step(source.stem, sha, notebook, passed, key)
-
-
-def _reusable(bench: Bench, step: Step) -> dict[str, Any] | None:
-    """The stamp of an earlier output that may stand for this step."""
-    found = _stamp(bench.executed(step.name))
-    if found.get("key") != step.key or found["records_sha256"] != bench.records(step.name):
-        return None
-    return found if all((bench.out / file).is_file() for file in found["files"]) else None
+    One that starts early finds the artefacts it needs, or waits for whoever makes them (`rali_lab.lab.artifacts`).
+    """
+    ended = [name for name, step in todo.items() if all(n in rows or n not in progress.names for n in step.after)]
+    return progress.by_urgency(ended or list(todo))[0]
 
 
 def _reuse(bench: Bench, step: Step, found: dict[str, Any]) -> Row:
-    print(f"  reused {step.name} (made in {duration(found['seconds'])})")
+    """Keep the outputs; where the prose has changed since, put it around them."""
+    if found["source_sha256"] != step.source_sha256:
+        with_outputs(step.notebook, bench.executed(step.name), {**found, "source_sha256": step.source_sha256}, STAMP)
     return _row(bench, step.name, "reused", found)
+
+
+_console = threading.Lock()
 
 
 def _execute(bench: Bench, step: Step) -> Row:
@@ -196,12 +176,16 @@ def _execute(bench: Bench, step: Step) -> Row:
     forget(bench.checks, step.name)
     if bench.ledger:
         bench.ledger.forget(step.name)
-    before, started = _snapshot(bench), time.perf_counter()
+    for file in bench.files(step.name):
+        (bench.out / file).unlink()
+    started = time.perf_counter()
     try:
         peak = execute(step.notebook, partial, name=step.name, parameters=step.parameters, root=bench.root)
-    except NotebookError:
+    except NotebookError as error:
         publish(partial, failed, root=bench.root)
-        raise
+        with _console:
+            print(error, file=sys.stderr, flush=True)
+        return _row(bench, step.name, "failed", {"seconds": time.perf_counter() - started})
     found = {
         "key": step.key,
         "source_sha256": step.source_sha256,
@@ -209,30 +193,21 @@ def _execute(bench: Bench, step: Step) -> Row:
         "parameters": step.parameters,
         "seconds": round(time.perf_counter() - started, 2),
         "peak_memory_bytes": peak,
-        "files": sorted(file for file, state in _snapshot(bench).items() if before.get(file) != state),
+        "files": bench.files(step.name),
         "records_sha256": bench.records(step.name),
         "provenance": stamp(),
     }
     publish(partial, final, root=bench.root, metadata={STAMP: found})
     failed.unlink(missing_ok=True)
-    print(f"  made {step.name} in {duration(found['seconds'])}")
     return _row(bench, step.name, "made", found)
 
 
-def _snapshot(bench: Bench) -> dict[str, tuple[int, int]]:
-    """Time and size of every file the notebooks own in the run's folder."""
-    ours = (bench.out / "notebooks", bench.out / "summary.json")
-    return {
-        file.relative_to(bench.out).as_posix(): (file.stat().st_mtime_ns, file.stat().st_size)
-        for file in bench.out.rglob("*")
-        if file.is_file() and ours[0] not in file.parents and file != ours[1]
-    }
-
-
 def _row(bench: Bench, name: str, status: str, found: dict[str, Any]) -> Row:
-    passed = [record["passed"] for record in read_checks(bench.checks).get(name, [])]
+    records = read_checks(bench.checks).get(name, [])
+    passed = sum(record["passed"] for record in records)
+    lost = len(missed(records))
     seconds, peak = found.get("seconds", 0.0), found.get("peak_memory_bytes")
-    return Row(name, status, seconds, peak, passed.count(True), passed.count(False))
+    return Row(name, status, seconds, peak, passed, len(records) - passed - lost, lost)
 
 
 def _conclude(bench: Bench, head: dict[str, Any], rows: list[Row]) -> int:
@@ -240,30 +215,38 @@ def _conclude(bench: Bench, head: dict[str, Any], rows: list[Row]) -> int:
     names, checks = [row.notebook for row in rows], read_checks(bench.checks)
     faults = {
         "failed": [row.notebook for row in rows if row.status == "failed"],
-        "checks_missed": [f"{n}: {c['expect']}" for n in names for c in checks.get(n, []) if not c["passed"]],
+        "checks_missed": [f"{n}: {c['expect']}" for n in names for c in missed(checks.get(n, []))],
         "claims_not_run": [
             row["id"] for n in names for row in bench.claim_rows(n) if row["verdict"] == NOT_RUN
         ],
     }
-    summary = {**head, "ok": not any(faults.values()), "notebooks": [asdict(row) for row in rows], **faults}
+    remarks = [f"{n}: {c['expect']}" for n in names for c in checks.get(n, []) if not c["passed"] and c.get("remark")]
+    summary = {**head, "ok": not any(faults.values()), "notebooks": [asdict(row) for row in rows], **faults, "remarks": remarks}
     write_json(bench.out / "summary.json", summary)
     print(f"\n{table(rows)}")
-    for fault, lines in faults.items():
+    for fault, lines in {**faults, "remarks (stochastic runs that came out otherwise than the published one)": remarks}.items():
         if lines:
             print("\n  ".join([f"\n{fault.replace('_', ' ')}:", *lines]))
     return 0 if summary["ok"] else 1
 
 
-def _source_digest(source: Path) -> str:
-    return hashlib.sha256(source.read_text(encoding="utf-8").encode()).hexdigest()
+def _changes(given: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`["06.seed=1"]` as `{"06": {"seed": 1}}`; ValueError on another form.
 
-
-def _stamp(executed: Path) -> dict[str, Any]:
-    return _read(executed).get("metadata", {}).get(STAMP, {})
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    >>> _changes(["06.seed=1", "06.out_dir='elsewhere'"])
+    {'06': {'seed': 1, 'out_dir': 'elsewhere'}}
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for text in given:
+        head, equals, value = text.partition("=")
+        notebook, dot, name = head.partition(".")
+        try:
+            if not (equals and dot and name):
+                raise ValueError
+            found.setdefault(notebook, {})[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise ValueError(f"--set {text!r}: give NOTEBOOK.NAME=VALUE with a Python literal, such as 06.seed=1") from None
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -274,16 +257,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", required=True, help="size of the run, such as tiny")
     parser.add_argument("--only", nargs="+", help="beginnings of notebook names, such as 02")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", nargs="+", default=[], metavar="NN.NAME=VALUE", help="a parameter of one notebook")
     parser.add_argument("--force", action="store_true", help="run again what could be reused")
-    parser.add_argument("--notebooks", default="notebooks", help="folder of the NN_*.py sources")
-    parser.add_argument("--out", help="folder of the run, by default runs/<profile>")
+    parser.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core, at most 4)")
+    parser.add_argument("--rated", metavar="DIR", help=f"folder of photographs rated by people (default: ${RATED_VARIABLE})")
+    parser.add_argument("--notebooks", help="folder of the NN_*.py sources (default: the project's)")
+    parser.add_argument("--out", help="folder of the run, by default runs/<profile> of the project")
     chosen = parser.parse_args(arguments)
-    out = chosen.out or Path("runs", chosen.profile)
+    if chosen.rated:
+        os.environ[RATED_VARIABLE] = str(Path(chosen.rated).resolve())
+    out = Path(chosen.out).resolve() if chosen.out else under_home(Path("runs", chosen.profile))
+    notebooks = chosen.notebooks or (checkout() or home()) / "notebooks"
     try:
-        return run(chosen.profile, chosen.notebooks, out, chosen.only, chosen.seed, chosen.force)
-    except (ValueError, FileNotFoundError) as error:
+        changes = _changes(chosen.set)
+        return run(chosen.profile, notebooks, out, chosen.only, chosen.seed, chosen.force, chosen.jobs, changes)
+    except (ValueError, FileNotFoundError, ProjectError, ArtifactError, NotebookError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

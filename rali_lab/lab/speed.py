@@ -154,9 +154,9 @@ def _float32() -> Call:
 def _bf16() -> Call | None:
     import torch
 
-    from rali_lab.reasoner.train import fast_bf16
+    from rali_lab.precision import use_bf16
 
-    return _product(torch.bfloat16) if fast_bf16() else None
+    return _product(torch.bfloat16) if use_bf16() else None
 
 
 def _pictures(n: int) -> list:
@@ -201,9 +201,9 @@ def _training(pictures: int = 32) -> Call:
     """A forward and a backward pass as in `rali_lab.reasoner.train`: the tower frozen and remembered, bf16 where it is fast."""
     import torch
 
+    from rali_lab.precision import use_bf16
     from rali_lab.reasoner.policy import conversation, freeze_tower
     from rali_lab.reasoner.prompts import CLEAN, SCORE_QUESTION, score_answer
-    from rali_lab.reasoner.train import fast_bf16
 
     model, processor = _base()
     freeze_tower(model)
@@ -213,7 +213,7 @@ def _training(pictures: int = 32) -> Call:
 
     def step() -> float:
         model.zero_grad()
-        with torch.autocast(_device(), dtype=torch.bfloat16, enabled=fast_bf16()):
+        with torch.autocast(_device(), dtype=torch.bfloat16, enabled=use_bf16()):
             loss = model(**inputs, labels=inputs["input_ids"]).loss
         loss.backward()
         loss.item()

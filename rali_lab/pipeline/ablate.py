@@ -11,8 +11,6 @@ import pandas as pd
 from rali_lab.data.records import Picture, load_pictures, mos_of, select
 from rali_lab.lab.artifacts import Artifact, ArtifactStore
 from rali_lab.pipeline.line import (
-    RALI,
-    REASONER,
     base_path,
     fine_tune_teacher,
     finished,
@@ -23,7 +21,6 @@ from rali_lab.pipeline.line import (
 )
 from rali_lab.profiles import Profile
 
-CODE = (*REASONER, *RALI, "rali_lab.rali.dynamic", "rali_lab.rali.texts", "rali_lab.baselines", "rali_lab.pipeline.ablate")
 Parts = dict[str, list[Picture]]
 
 
@@ -62,7 +59,7 @@ def ablate(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = p
         study.table().to_parquet(folder / "scores.parquet", index=False)
 
     params = {"align": profile.align, "rali": profile.rali, "seed": seed, "samples": profile.rationale_samples}
-    return ArtifactStore().make("ablations", make, params=params, inputs=[data, reasoning, rali, naturalness], code=CODE)
+    return ArtifactStore().make("ablations", make, params=params, inputs=[data, reasoning, rali, naturalness])
 
 
 def ablate_controls(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
@@ -77,7 +74,7 @@ def ablate_controls(profile: Profile, *, seed: int = 0, report: Callable[[str], 
         study.table().to_parquet(folder / "scores.parquet", index=False)
 
     params = {"align": profile.align, "rali": profile.rali, "seed": seed, "samples": profile.rationale_samples}
-    return ArtifactStore().make("ablations-controls", make, params=params, inputs=[data, supervised], code=CODE)
+    return ArtifactStore().make("ablations-controls", make, params=params, inputs=[data, supervised])
 
 
 def _parts(everything: list[Picture]) -> Parts:
@@ -115,7 +112,7 @@ def _naturalness(data: Artifact) -> Artifact:
         parts = _parts(load_pictures(data.path))
         np.savez(folder / "features.npz", **{k: brisque_features([p.pixels() for p in parts[k]]) for k in ("train", "test")})
 
-    return ArtifactStore().make("naturalness", make, params={}, inputs=[data], code=("rali_lab.baselines",))
+    return ArtifactStore().make("naturalness", make, params={}, inputs=[data])
 
 
 class _Study:

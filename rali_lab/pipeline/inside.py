@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,6 @@ import pandas as pd
 from rali_lab.data.records import Picture, load_pictures, mos_of, select
 from rali_lab.lab.artifacts import Artifact, ArtifactStore
 from rali_lab.pipeline.line import (
-    RALI,
-    REASONER,
     UNREASONED,
     base_path,
     fine_tune_teacher,
@@ -22,11 +21,8 @@ from rali_lab.pipeline.line import (
     score_everything,
     seed_all,
     train_teacher,
-    weights_digest,
 )
 from rali_lab.profiles import Profile
-
-STATES = ("rali_lab.mechanism.states", "rali_lab.mechanism.tokens")
 
 
 def represent(profile: Profile, *, seed: int = 0) -> Artifact:
@@ -52,8 +48,7 @@ def represent(profile: Profile, *, seed: int = 0) -> Artifact:
         about = {"picture": [p.id for p in test], "domain": [p.domain for p in test], "source": [p.source for p in test]}
         pd.DataFrame({**about, "mos": mos_of(test)}).to_parquet(folder / "pictures.parquet", index=False)
 
-    params = {"samples": profile.state_samples, "tokens_of": TOKENS_OF}
-    return ArtifactStore().make("representations", make, params=params, inputs=[data, scored, rali], code=(*REASONER, *STATES, *RALI))
+    return ArtifactStore().make("representations", make, params={"samples": profile.state_samples}, inputs=[data, scored, rali])
 
 
 TOKENS_OF = 60
@@ -128,14 +123,25 @@ def explain(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
 
     Of every domain the first `profile.probe_pictures` test pictures are asked about, all scenes among them.
     """
-    data, teacher = make_pictures(profile), train_teacher(profile, seed=seed)
-    folders = {"base": base_path(profile), "teacher": teacher.path}
+    data, base = make_pictures(profile), _explain_base(profile, seed, report)  # before the teacher: it need not wait for the training
+    teacher = train_teacher(profile, seed=seed)
 
     def make(folder: Path) -> None:
-        _write_probes(folder, _probed(load_pictures(data.path), profile), folders, profile, seed, report)
+        _write_probes(folder, _probed(load_pictures(data.path), profile), {"teacher": teacher.path}, profile, seed, report)
+        _add_probes(folder, base.path)
 
-    params = {"pictures": profile.probe_pictures, "samples": profile.score_samples, "seed": seed, "base": weights_digest(folders["base"])}
-    return ArtifactStore().make("mechanism", make, params=params, inputs=[data, teacher], code=(*REASONER, "rali_lab.mechanism"))
+    params = {"pictures": profile.probe_pictures, "samples": profile.score_samples, "seed": seed}
+    return ArtifactStore().make("mechanism", make, params=params, inputs=[data, teacher, base])
+
+
+def _explain_base(profile: Profile, seed: int, report) -> Artifact:
+    data, base = make_pictures(profile), base_path(profile)
+
+    def make(folder: Path) -> None:
+        _write_probes(folder, _probed(load_pictures(data.path), profile), {"base": base}, profile, seed, report)
+
+    params = {"pictures": profile.probe_pictures, "samples": profile.score_samples, "seed": seed}
+    return ArtifactStore().make("mechanism-base", make, params=params, inputs=[data], files=[base])
 
 
 def explain_controls(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
@@ -164,7 +170,7 @@ def explain_controls(profile: Profile, *, seed: int = 0, report=print) -> Artifa
 
     params = {"pictures": profile.probe_pictures, "samples": profile.score_samples, "seed": seed}
     inputs = [data, teacher, supervised, unreasoned, elsewhere]
-    return ArtifactStore().make("mechanism-controls", make, params=params, inputs=inputs, code=(*REASONER, "rali_lab.mechanism"))
+    return ArtifactStore().make("mechanism-controls", make, params=params, inputs=inputs)
 
 
 SWAPS = (("photo", "photo"), ("photo", "procedural"), ("procedural", "procedural"), ("procedural", "photo"), ("photo", "base"),
@@ -197,6 +203,17 @@ def _write_probes(folder: Path, shown: list[Picture], models: dict[str, Path], p
     for name, parts in tables.items():
         pd.concat(parts, ignore_index=True).to_parquet(folder / f"{name}.parquet", index=False)
     (folder / "unread.json").write_text(json.dumps(unread, indent=1))
+
+
+def _add_probes(folder: Path, other: Path) -> None:
+    """Put the probes of another folder before those of this one."""
+    for name in PROBE_TABLES:
+        parts = [pd.read_parquet(place / f"{name}.parquet") for place in (other, folder)]
+        pd.concat(parts, ignore_index=True).to_parquet(folder / f"{name}.parquet", index=False)
+    for file in other.glob("answers-*.parquet"):
+        shutil.copy(file, folder)
+    unread = [json.loads((place / "unread.json").read_text()) for place in (other, folder)]
+    (folder / "unread.json").write_text(json.dumps(unread[0] | unread[1], indent=1))
 
 
 def _combined(vision: Path, language: Path):

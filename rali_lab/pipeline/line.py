@@ -5,19 +5,17 @@ Nothing here teaches; the notebooks and the modules do.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rali_lab.data.records import Picture, load_pictures, mos_of, save_pictures, select
 from rali_lab.lab.artifacts import Artifact, ArtifactStore
+from rali_lab.lab.project import under_home
 from rali_lab.profiles import Counts, Profile
 
-DATA = tuple(f"rali_lab.data.{m}" for m in ("domains", "content", "distortions", "strengths", "labels"))
-REASONER = (*(f"rali_lab.reasoner.{m}" for m in ("policy", "prompts", "rationales", "rewards", "train")), "rali_lab.vision")
-RALI = (*(f"rali_lab.rali.{m}" for m in ("align", "basis", "checkpoint", "clip", "scorer", "tower")), "rali_lab.vision")
 UNREASONED = "<think></think><answer>"
 """The beginning of an answer that leaves the model no room to reason."""
 NO_REASONING = UNREASONED + '{"rating": '
@@ -29,16 +27,18 @@ def make_pictures(profile: Profile) -> Artifact:
 
 
 def _make_pictures(counts: Counts, seed: int) -> Artifact:
+    from rali_lab.data.content import PHOTOGRAPHS
     from rali_lab.data.domains import build
 
     def make(folder: Path) -> None:
         save_pictures(build(counts, seed=seed), folder)
 
-    return ArtifactStore().make("pictures", make, params={"pictures": counts, "seed": seed}, code=DATA)
+    return ArtifactStore().make("pictures", make, params={"pictures": counts, "seed": seed}, files=[PHOTOGRAPHS])
 
 
 def learned_from(profile: Profile, domain: str) -> Artifact:
     """Training and validation pictures of a domain; those of a domain that is not learned from otherwise are made apart."""
+    from rali_lab.data.content import PHOTOGRAPHS
     from rali_lab.data.mixture import SNAPSHOTS, build_set
 
     if "train" in profile.pictures.get(domain, {}):
@@ -51,7 +51,7 @@ def learned_from(profile: Profile, domain: str) -> Artifact:
         save_pictures(build_set(domain, counts, seed=seed), folder)
 
     params = {"pictures": {domain: counts}, "seed": seed}
-    return ArtifactStore().make("pictures", make, params=params, code=(*DATA, "rali_lab.data.mixture"))
+    return ArtifactStore().make("pictures", make, params=params, files=[PHOTOGRAPHS])
 
 
 def pictures(profile: Profile) -> list[Picture]:
@@ -63,9 +63,10 @@ def base_path(profile: Profile) -> Path:
     """Folder of the profile's base model."""
     from rali_lab.reasoner.policy import base_folder
 
-    if profile.base and not (Path(profile.base) / "config.json").exists():
-        raise FileNotFoundError(f"{profile.base} holds no model; make it with `make base-{Path(profile.base).name}`")
-    return Path(profile.base) if profile.base else base_folder()
+    folder = under_home(profile.base) if profile.base else base_folder()
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"{folder} holds no model; make it with `make base-{folder.name}`")
+    return folder
 
 
 def grpo_settings(profile: Profile, *, seed: int = 0, **changes: object):
@@ -93,8 +94,7 @@ def train_teacher(
         except RunStopped as stopped:
             (folder / "stopped.txt").write_text(str(stopped))
 
-    params = {"settings": asdict(settings), "base": weights_digest(base)}
-    return ArtifactStore().make(name, make, params=params, inputs=[data], code=REASONER)
+    return ArtifactStore().make(name, make, params={"settings": asdict(settings)}, inputs=[data], files=[base])
 
 
 def fine_tune_teacher(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
@@ -121,14 +121,8 @@ def fine_tune_teacher(profile: Profile, *, seed: int = 0, report=print) -> Artif
         except RunStopped as stopped:
             (folder / "stopped.txt").write_text(str(stopped))
 
-    params = {"settings": asdict(settings), "base": weights_digest(base), "samples": profile.rationale_samples}
-    return ArtifactStore().make("supervised", make, params=params, inputs=[data], code=(*REASONER, "rali_lab.reasoner.supervised"))
-
-
-def weights_digest(folder: Path) -> str:
-    """sha256 over a folder's safetensors files."""
-    files = sorted(Path(folder).glob("*.safetensors"))
-    return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()
+    params = {"settings": asdict(settings), "samples": profile.rationale_samples}
+    return ArtifactStore().make("supervised", make, params=params, inputs=[data], files=[base])
 
 
 def finished(made: Artifact) -> Path:
@@ -153,13 +147,13 @@ def write_reasoning(profile: Profile, *, seed: int = 0) -> Artifact:
                          path=folder / "rationales.parquet", progress=True)  # fmt: skip
 
     params = {"samples": profile.rationale_samples, "seed": seed}
-    return ArtifactStore().make("rationales", make, params=params, inputs=[data, teacher], code=REASONER)
+    return ArtifactStore().make("rationales", make, params=params, inputs=[data, teacher])
 
 
 def fit_rali(profile: Profile, *, seed: int = 0) -> Artifact:
     """RALI of a profile: align the small CLIP with the rationales, fit the basis, save the scorer (model/, alignment.csv)."""
     from rali_lab.rali.align import align
-    from rali_lab.rali.clip import embed_texts, load_base_clip
+    from rali_lab.rali.clip import base_clip_folder, embed_texts, load_base_clip
     from rali_lab.rali.scorer import RaliScorer
 
     data, reasoning = make_pictures(profile), write_reasoning(profile, seed=seed)
@@ -186,7 +180,7 @@ def fit_rali(profile: Profile, *, seed: int = 0) -> Artifact:
         scorer.history_.to_csv(folder / "basis.csv", index=False)
 
     params = {"align": profile.align, "rali": profile.rali, "seed": seed}
-    return ArtifactStore().make("rali", make, params=params, inputs=[data, reasoning], code=RALI)
+    return ArtifactStore().make("rali", make, params=params, inputs=[data, reasoning], files=[base_clip_folder()])
 
 
 def export_rali(profile: Profile, *, seed: int = 0) -> Artifact:
@@ -202,43 +196,54 @@ def export_rali(profile: Profile, *, seed: int = 0) -> Artifact:
         whole = export_onnx(RaliScorer.load(rali.path / "model"), folder / "rali.onnx")
         quantise(whole, folder / "rali-int8.onnx", [p.pixels() for p in train[:: max(1, len(train) // 60)]])
 
-    return ArtifactStore().make("onnx", make, params={}, inputs=[data, rali], code=("rali_lab.rali.export", *RALI))
+    return ArtifactStore().make("onnx", make, params={}, inputs=[data, rali])
+
+
+def ask_base(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
+    """What the base model answers about every test picture: answers.parquet. Needs no training, so it need not wait for one."""
+    data, base = make_pictures(profile), base_path(profile)
+
+    def make(folder: Path) -> None:
+        _ask(profile, "base", base, load_pictures(data.path), seed, report).to_parquet(folder / "answers.parquet", index=False)
+
+    params = {"samples": profile.score_samples, "seed": seed}
+    return ArtifactStore().make("answers-base", make, params=params, inputs=[data], files=[base])
 
 
 def score_everything(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
     """Scores of every method on every test picture: scores.parquet (method, picture, domain, source, mos, score), answers.parquet."""
-    data = make_pictures(profile)
+    from rali_lab.reasoner.rationales import ratings
+
+    data, base = make_pictures(profile), ask_base(profile, seed=seed, report=report)
     teacher, rali = train_teacher(profile, seed=seed), fit_rali(profile, seed=seed)
 
     def make(folder: Path) -> None:
         everything = load_pictures(data.path)
         test, train = select(everything, split="test"), select(everything, domain="photo", split="train")
-        answers, scores = _ask_teachers(profile, test, {"base": base_path(profile), "teacher": teacher.path}, seed, report)
-        answers.to_parquet(folder / "answers.parquet", index=False)
+        answers = {"base": pd.read_parquet(base.path / "answers.parquet")}
+        for method, prefix in {"teacher": "", "teacher_no_reasoning": NO_REASONING}.items():
+            answers[method] = _ask(profile, method, teacher.path, everything, seed, report, prefix=prefix)
+        pd.concat(answers.values(), ignore_index=True).to_parquet(folder / "answers.parquet", index=False)
+        scores = {method: ratings(table, [p.id for p in test]) for method, table in answers.items()}
         scores |= _score_without_language(train, test, rali.path / "model")
         about = pd.DataFrame({"picture": [p.id for p in test], "domain": [p.domain for p in test],
                               "source": [p.source for p in test], "mos": mos_of(test)})  # fmt: skip
         table = pd.concat([about.assign(method=m, score=s) for m, s in scores.items()], ignore_index=True)
         table.to_parquet(folder / "scores.parquet", index=False)
 
-    params = {"samples": profile.score_samples, "seed": seed, "base": weights_digest(base_path(profile))}
-    code = (*REASONER, *RALI, "rali_lab.baselines")
-    return ArtifactStore().make("scores", make, params=params, inputs=[data, teacher, rali], code=code)
+    params = {"samples": profile.score_samples, "seed": seed}
+    return ArtifactStore().make("scores", make, params=params, inputs=[data, base, teacher, rali])
 
 
-def _ask_teachers(profile: Profile, test: list[Picture], folders: dict[str, Path], seed: int, report) -> tuple[pd.DataFrame, dict]:
+def _ask(profile: Profile, method: str, folder: Path, everything: list[Picture], seed: int, report, *, prefix: str = "") -> pd.DataFrame:
+    """Answers of one model about the test pictures, with the method's name."""
     from rali_lab.reasoner.policy import load_policy
-    from rali_lab.reasoner.rationales import ratings, write_rationales
+    from rali_lab.reasoner.rationales import write_rationales
 
-    tables, scores, ids = [], {}, [p.id for p in test]
-    jobs = {"base": ("base", ""), "teacher": ("teacher", ""), "teacher_no_reasoning": ("teacher", NO_REASONING)}
-    for method, (who, prefix) in jobs.items():
-        report(f"{method}: rating {len(test)} pictures, {profile.score_samples} answers each")
-        seed_all(seed)
-        table = write_rationales(*load_policy(folders[who]), test, samples=profile.score_samples, prefix=prefix)
-        scores[method] = ratings(table, ids)
-        tables.append(table.assign(method=method))
-    return pd.concat(tables, ignore_index=True), scores
+    test = select(everything, split="test")
+    report(f"{method}: rating {len(test)} pictures, {profile.score_samples} answers each")
+    seed_all(seed)
+    return write_rationales(*load_policy(folder), test, samples=profile.score_samples, prefix=prefix).assign(method=method)
 
 
 def _score_without_language(train: list[Picture], test: list[Picture], model: Path) -> dict:
@@ -248,6 +253,33 @@ def _score_without_language(train: list[Picture], test: list[Picture], model: Pa
     seen, new = ([p.pixels() for p in part] for part in (train, test))
     ridge = ridge_scores(visual_features(seen), mos_of(train), [p.source for p in train], visual_features(new))
     return {"ridge_visual": ridge, "rali": RaliScorer.load(model).predict(new)}
+
+
+def score_photographs(folder: Path, *, limit: int | None = None) -> Artifact:
+    """What the scorer that comes with the package says of photographs that people rated: scores.parquet (picture, mos, score).
+
+    Parameters
+    ----------
+    folder : ratings.csv and images/, as `rali_lab.data.readers.read_livec` reads them; nothing is trained on them
+        and no picture is resized. limit : the first so many of them.
+    """
+
+    def make(out: Path) -> None:
+        from tqdm import tqdm
+
+        from rali_lab.data.readers import read_livec
+
+        people, scorer = read_livec(folder)[:limit], default_scorer()
+        chunks = [people[i : i + 20] for i in range(0, len(people), 20)]
+        found = [scorer.predict([p.pixels() for p in chunk]) for chunk in tqdm(chunks, desc="scoring", unit="chunk", mininterval=10)]
+        about = {"picture": [p.id for p in people], "mos": mos_of(people), "score": np.concatenate(found)}
+        pd.DataFrame(about).to_parquet(out / "scores.parquet", index=False)
+
+    return ArtifactStore().make("scores-of-people", make, params={"limit": limit}, files=[folder, PRETRAINED])
+
+
+PRETRAINED = Path(__file__).parent.parent / "rali" / "pretrained"
+"""The scorer that comes with the package."""
 
 
 def seed_all(seed: int) -> None:
@@ -267,7 +299,7 @@ def default_scorer(model_dir: str | None = None):
     """
     from rali_lab.rali.scorer import RaliScorer
 
-    folder = Path(model_dir) if model_dir else Path(__file__).parent.parent / "rali" / "pretrained"
+    folder = Path(model_dir) if model_dir else PRETRAINED
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"no RALI model in {folder}; run `make reproduce`, or give --model a folder that RaliScorer.save wrote")
     return RaliScorer.load(folder)

@@ -13,8 +13,6 @@ from rali_lab.data.mixture import SETS
 from rali_lab.data.records import Picture, load_pictures, mos_of, select
 from rali_lab.lab.artifacts import Artifact, ArtifactStore, digest
 from rali_lab.pipeline.line import (
-    RALI,
-    REASONER,
     base_path,
     finished,
     grpo_settings,
@@ -22,7 +20,6 @@ from rali_lab.pipeline.line import (
     make_pictures,
     seed_all,
     train_teacher,
-    weights_digest,
     write_reasoning,
 )
 from rali_lab.pipeline.seeds import kept_tables_folder
@@ -40,7 +37,6 @@ LABELS = {
     "ract_photo": {"train": "vision", "reasoning_only": True},
 }
 """Third stages: RACT; with the language module trained, too; with each set's scores behind the words; with the words of one set alone."""
-CODE = (*REASONER, "rali_lab.ract", "rali_lab.data.mixture")
 
 
 def training_sets(profile: Profile) -> dict[str, list[Picture]]:
@@ -71,8 +67,8 @@ def train_mixed(profile: Profile, how: str, *, seed: int = 0, report: Callable[[
         except RunStopped as stopped:
             (folder / "stopped.txt").write_text(str(stopped))
 
-    params = {"settings": asdict(settings), "base": weights_digest(base), "how": how}
-    return ArtifactStore().make("mixed", make, params=params, inputs=data, code=CODE)
+    params = {"settings": asdict(settings), "how": how}
+    return ArtifactStore().make("mixed", make, params=params, inputs=data, files=[base])
 
 
 def write_labels(profile: Profile, name: str, *, seed: int = 0) -> Artifact:
@@ -90,7 +86,7 @@ def write_labels(profile: Profile, name: str, *, seed: int = 0) -> Artifact:
         write_rationales(*load_policy(finished(teacher)), train, samples=profile.rationale_samples, path=folder / "rationales.parquet")
 
     params = {"samples": profile.rationale_samples, "seed": seed, "set": name}
-    return ArtifactStore().make("rationales", make, params=params, inputs=[data, teacher], code=REASONER)
+    return ArtifactStore().make("rationales", make, params=params, inputs=[data, teacher])
 
 
 def train_ract(profile: Profile, labels: str = "ract", *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
@@ -133,8 +129,7 @@ def _third_stage(
             (folder / "stopped.txt").write_text(str(stopped))
 
     inputs = [learned_from(profile, name) for name in SETS] + [start, *inputs]
-    return ArtifactStore().make(labels, make, params={"settings": asdict(settings), **params}, inputs=inputs,
-                                code=(*CODE, "rali_lab.reasoner.supervised"))  # fmt: skip
+    return ArtifactStore().make(labels, make, params={"settings": asdict(settings), **params}, inputs=inputs)
 
 
 def mix(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
@@ -155,7 +150,7 @@ def mix(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = prin
         pd.concat(parts, ignore_index=True).to_parquet(folder / "scores.parquet", index=False)
 
     params = {"samples": profile.score_samples, "seed": seed}
-    return ArtifactStore().make("mixing", make, params=params, inputs=[data, *models.values()], code=CODE)
+    return ArtifactStore().make("mixing", make, params=params, inputs=[data, *models.values()])
 
 
 def mixing_words(profile: Profile, *, seed: int = 0) -> Artifact:
@@ -169,7 +164,7 @@ def mixing_words(profile: Profile, *, seed: int = 0) -> Artifact:
         said.to_parquet(folder / "words.parquet", index=False)
 
     inputs = [learned_from(profile, name) for name in SETS] + written
-    return ArtifactStore().make("words", make, params={}, inputs=inputs, code=("rali_lab.data.mixture",))
+    return ArtifactStore().make("words", make, params={}, inputs=inputs)
 
 
 def mix_live(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print) -> tuple[Artifact, Artifact]:
@@ -186,7 +181,7 @@ def mix_live(profile: Profile, *, seed: int = 0, report: Callable[[str], None] =
         _scored("ract", finished(model), test, profile, seed, report).to_parquet(folder / "scores.parquet", index=False)
 
     params = {"samples": profile.score_samples, "seed": seed}
-    return model, ArtifactStore().make("mixing-live", make, params=params, inputs=[data, model], code=CODE)
+    return model, ArtifactStore().make("mixing-live", make, params=params, inputs=[data, model])
 
 
 def fit_wide(profile: Profile, *, seed: int = 0) -> Artifact:
@@ -195,7 +190,7 @@ def fit_wide(profile: Profile, *, seed: int = 0) -> Artifact:
     We made the pictures, so we know their quality on one scale; who has rated pictures of several origins has RACT's problem.
     """
     from rali_lab.rali.align import align
-    from rali_lab.rali.clip import embed_texts, load_base_clip
+    from rali_lab.rali.clip import base_clip_folder, embed_texts, load_base_clip
     from rali_lab.rali.scorer import RaliScorer
     from rali_lab.reasoner.rationales import told
 
@@ -218,7 +213,7 @@ def fit_wide(profile: Profile, *, seed: int = 0) -> Artifact:
         scorer.remember(own, embed_texts(model, own)).save(folder / "model")
 
     params = {"align": profile.align, "rali": profile.rali, "seed": seed, **known}
-    return ArtifactStore().make("rali-wide", make, params=params, inputs=[*data, *inputs], code=(*RALI, "rali_lab.data.mixture"))
+    return ArtifactStore().make("rali-wide", make, params=params, inputs=[*data, *inputs], files=[base_clip_folder()])
 
 
 def _words(profile: Profile, seed: int) -> tuple[Callable[[], pd.DataFrame], list[Artifact], dict[str, object]]:

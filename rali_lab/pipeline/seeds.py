@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from rali_lab.lab.artifacts import Artifact, write_json
+from rali_lab.lab.project import checkout, home
 from rali_lab.profiles import Profile
 
 
@@ -30,7 +31,7 @@ class SeedTables:
 
 def kept_tables_folder(profile: Profile, study: str) -> Path:
     """Where the tables of several seeds are checked in."""
-    return Path(__file__).resolve().parents[2] / "docs" / "results" / f"{profile.name}-{study}"
+    return (checkout() or home()) / "docs" / "results" / f"{profile.name}-{study}"
 
 
 def seed_tables(profile: Profile, study: str, live: Artifact, *, seed: int = 0) -> SeedTables:

@@ -114,6 +114,11 @@ def build_clip(
     return model.eval(), tokenizer
 
 
+def base_clip_folder() -> Path:
+    """Folder of the committed small CLIP."""
+    return Path(str(resources.files("rali_lab.base"))) / "clip"
+
+
 def load_base_clip(folder: str | Path | None = None) -> open_clip.CustomTextCLIP:
     """The small pretrained CLIP that alignment starts from (docs/BASE_MODEL.md), from `folder` or from the package.
 
@@ -125,7 +130,7 @@ def load_base_clip(folder: str | Path | None = None) -> open_clip.CustomTextCLIP
     >>> load_base_clip().visual.trunk_name
     'lite0_stats_s8'
     """
-    folder = Path(folder) if folder else Path(str(resources.files("rali_lab.base"))) / "clip"
+    folder = Path(folder) if folder else base_clip_folder()
     file = folder / "visual.safetensors"
     if not file.exists():
         raise FileNotFoundError(f"{file} is missing; `make base-model` makes it, and it comes with the repository")

@@ -19,9 +19,10 @@ from PIL import Image
 from transformers import PreTrainedModel, TrainerCallback
 
 from rali_lab.data.records import Picture, mos_of
+from rali_lab.precision import use_bf16
 from rali_lab.reasoner.policy import conversation, freeze_tower, load_policy, write_hashes
 from rali_lab.reasoner.prompts import SCORE_QUESTION, score_answer
-from rali_lab.reasoner.train import Watch, fast_bf16, run
+from rali_lab.reasoner.train import Watch, run
 from rali_lab.vision import StatTower
 
 
@@ -123,7 +124,7 @@ def fine_tune_reasoner(
         "output_dir": str(folder), "max_steps": settings.steps, "learning_rate": settings.learning_rate,
         "per_device_train_batch_size": settings.answers_per_step, "lr_scheduler_type": "cosine",
         "warmup_steps": min(5, settings.steps // 10), "seed": settings.seed, "logging_steps": 1, "save_strategy": "steps", "save_steps": 50,
-        "save_total_limit": 1, "report_to": "none", "disable_tqdm": True, "activation_checkpointing": False, "bf16": fast_bf16(),
+        "save_total_limit": 1, "report_to": "none", "disable_tqdm": True, "activation_checkpointing": False, "bf16": use_bf16(),
         "use_cpu": not torch.cuda.is_available(), "max_grad_norm": 1.0, "max_length": None,
     }  # fmt: skip
     watch = Watch(validation, processor, settings, folder, report)

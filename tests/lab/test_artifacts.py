@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from rali_lab.lab.artifacts import ArtifactError, ArtifactStore, code_digest, write_json
+from rali_lab.lab import checks, provenance
+from rali_lab.lab.artifacts import ArtifactError, ArtifactStore, keys_only, write_json
+
+
+class OneStep(ArtifactStore):
+    """A store whose steps are all the same code, so that `never` stands for what made an artefact before."""
+
+    def make(self, name, make, *, code=checks.forget, **options):
+        return super().make(name, make, code=code, **options)
 
 
 @pytest.fixture
 def store(tmp_path):
-    return ArtifactStore(tmp_path / "store")
+    return OneStep(tmp_path / "store")
 
 
 def write(text="x"):
@@ -47,9 +57,10 @@ def test_every_part_of_the_question_changes_the_key(store):
         store.make("other", write(), params={"k": 3}),
         store.make("demo", write(), params={"k": 4}),
         store.make("demo", write(), params={"k": 3}, inputs=[base]),
-        store.make("demo", write(), params={"k": 3}, code=["rali_lab.lab.checks"]),
+        store.make("demo", write(), params={"k": 3}, code=provenance.scrub),
+        store.make("demo", write(), params={"k": 3}, files=[__file__]),
     ]
-    assert len({artifact.key for artifact in [base, *others]}) == 5
+    assert len({artifact.key for artifact in [base, *others]}) == 6
 
 
 def test_manifest_tells_what_was_made(store):
@@ -109,31 +120,46 @@ def test_make_must_write_a_result_of_its_own(store, file):
 def test_bad_names_and_code_are_errors(store):
     with pytest.raises(ArtifactError, match="lower-case"):
         store.make("../demo", never, params={})
-    with pytest.raises(ArtifactError, match="pass a list"):
-        store.make("demo", never, params={}, code="rali_lab")
-    with pytest.raises(ArtifactError, match="no Python source"):
-        store.make("demo", never, params={}, code=["rali_lab.no_such_room"])
+    with pytest.raises(ArtifactError, match="no such file, or a folder without files"):
+        store.make("demo", never, params={}, files=["no/such/room"])
+
+
+def test_keys_are_known_without_making_anything(store):
+    with keys_only():
+        base = store.make("base", never, params={})
+        asked = store.make("demo", never, params={"k": 3}, inputs=[base])
+    assert not store.root.exists()
+    made = store.make("demo", write(), params={"k": 3}, inputs=[store.make("base", write(), params={})])
+    assert made.key == asked.key and not made.reused
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(store, tmp_path, monkeypatch):
+    def full(folder):
+        (folder / "part.txt").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ArtifactError, match="there is no space left; make room and run again"):
+        store.make("demo", full, params={})
+    assert not list(store.root.glob("demo-*"))
+    path = tmp_path / "a.json"
+    write_json(path, [1])
+
+    def broken(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", broken)
+    with pytest.raises(ArtifactError, match="a.json cannot be written to .*no space left"):
+        write_json(path, [2])
+    assert json.loads(path.read_text()) == [1] and not list(tmp_path.glob(".*tmp"))
 
 
 def test_root_comes_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("RALI_LAB_ARTIFACTS", str(tmp_path))
     assert ArtifactStore().root == tmp_path
     monkeypatch.delenv("RALI_LAB_ARTIFACTS")
-    assert str(ArtifactStore().root) == "artifacts"
-
-
-def test_code_digest_follows_the_source_and_imports_nothing(tmp_path, monkeypatch):
-    package = tmp_path / "lab_probe"
-    (package / "inner").mkdir(parents=True)
-    for file in ("__init__.py", "inner/__init__.py", "inner/leaf.py"):
-        (package / file).write_text("raise RuntimeError('imported')")
-    monkeypatch.syspath_prepend(tmp_path)
-    names = ["lab_probe", "lab_probe.inner", "lab_probe.inner.leaf"]
-    before = code_digest(names)
-    assert code_digest(names) == before
-    (package / "inner" / "leaf.py").write_text("x = 1")
-    after = code_digest(names)
-    assert all(before[name] != after[name] for name in names)
+    monkeypatch.setenv("RALI_LAB_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir("/")
+    assert ArtifactStore().root == tmp_path / "home" / "artifacts"
 
 
 def test_processes_asking_for_the_same_artefact_make_it_once(tmp_path):

@@ -10,14 +10,22 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from rali_lab.lab import provenance, runner
+from rali_lab.lab import plan, provenance, runner
 from rali_lab.lab.checks import Checks
 from rali_lab.lab.claims import Ledger
 from rali_lab.lab.execute import NotebookError, execute
 from rali_lab.lab.parameters import ParameterError
-from rali_lab.lab.runner import main, run, stale
+from rali_lab.lab.plan import PlanError, stale
+from rali_lab.lab.project import ProjectError
+from rali_lab.lab.runner import main, run
 
-HEAD = """# %% [markdown]
+HEAD = """# ---
+# jupyter:
+#   rali_lab:
+#     after: AFTER
+# ---
+
+# %% [markdown]
 # # Measure something
 
 # %% tags=["parameters"]
@@ -28,8 +36,9 @@ out_dir = "runs/tiny"
 # %%
 from pathlib import Path
 from rali_lab.lab.checks import Checks
-checks = Checks(f"{out_dir}/checks.json")
-Path(out_dir, f"{NAME}.txt").write_text(f"{profile} {seed}")
+from rali_lab.lab.project import under_home
+checks = Checks(under_home(out_dir) / "checks.json")
+Path(under_home(out_dir), f"{NAME}.txt").write_text(f"{profile} {seed}")
 """
 
 CLAIM = """
@@ -50,7 +59,10 @@ def project(tmp_path, monkeypatch):
     folder = tmp_path / "notebooks"
     folder.mkdir()
     for name in ("01_first", "02_second"):
-        (folder / f"{name}.py").write_text(HEAD.replace("{NAME}", name))
+        after = "['01']" if name == "02_second" else "[]"
+        (folder / f"{name}.py").write_text(HEAD.replace("{NAME}", name).replace("AFTER", after))
+    monkeypatch.setenv("RALI_LAB_HOME", str(tmp_path))
+    monkeypatch.setattr(runner, "POLL", 0.01)
     monkeypatch.setattr(provenance, "device", lambda: "cpu: test, 1 cores")
     monkeypatch.setattr(runner, "execute", StandIn(tmp_path))
     return tmp_path
@@ -61,6 +73,7 @@ class StandIn:
 
     def __init__(self, root):
         self.root, self.ran, self.value, self.fail, self.claim = root, [], 1.0, None, None
+        self.remark = False
 
     def __call__(self, notebook, path, *, name, parameters, root):
         nbformat.write(notebook, path)
@@ -71,14 +84,17 @@ class StandIn:
         self.ran.append(name)
         out = root / parameters["out_dir"]
         (out / f"{name}.txt").write_text("result")
-        Checks(out / "checks.json", name).expect("it holds", self.value, low=1, if_missed="it broke")
+        checks = Checks(out / "checks.json", name)
+        checks.expect("it holds", self.value, low=1, if_missed="it broke")
+        if self.remark:
+            checks.observe("it rose", 0.0, low=1, if_missed="it fell")
         if self.claim is not None and name == "02_second":
             Ledger(root / "notebooks" / "claims.toml", out / "claims.json").record("a", *self.claim)
         return 2**20
 
 
 def go(project, **options):
-    return run("tiny", project / "notebooks", project / "runs" / "tiny", **options)
+    return run("tiny", project / "notebooks", project / "runs" / "tiny", jobs=1, **options)
 
 
 def summary(project):
@@ -105,10 +121,10 @@ def test_every_cause_of_a_rerun(project):
     assert ran(project) == both
     assert ran(project, seed=1) == both
     second = project / "notebooks" / "02_second.py"
-    second.write_text(second.read_text() + "# more\n")
+    second.write_text(second.read_text() + "more = 1\n")
     assert ran(project, seed=1) == both[1:]
     first = project / "notebooks" / "01_first.py"
-    first.write_text(first.read_text() + "# more\n")
+    first.write_text(first.read_text() + "more = 1\n")
     assert ran(project, seed=1) == both
     (out / "01_first.txt").unlink()
     assert ran(project, seed=1) == both[:1]
@@ -118,16 +134,56 @@ def test_every_cause_of_a_rerun(project):
     assert ran(project, seed=1) == both
 
 
-def test_a_changed_library_reruns_everything(project, monkeypatch):
+def test_changed_code_reruns_what_reaches_it(project, monkeypatch):
     go(project)
-    monkeypatch.setattr(runner, "code_digest", lambda modules: {"rali_lab": "changed"})
+    monkeypatch.setattr(plan, "cells_key", lambda cells: ("changed", set()))
     assert ran(project) == ["01_first", "02_second"]
+
+
+def test_a_parameter_of_one_notebook_reruns_it_and_those_after_it(project):
+    go(project)
+    assert ran(project, changes={"02": {"seed": 3}}) == ["02_second"]
+    assert ran(project) == ["02_second"]
+    assert ran(project, changes={"01": {"seed": 3}}) == ["01_first", "02_second"]
+    with pytest.raises(ParameterError, match="02_second: unknown parameter 'sede'"):
+        go(project, changes={"02": {"sede": 3}})
+
+
+def test_prose_alone_keeps_the_outputs_and_replaces_the_text(project):
+    go(project)
+    first = project / "notebooks" / "01_first.py"
+    first.write_text(first.read_text().replace("Measure something", "Measure it well") + "# a comment\n")
+    assert ran(project) == []
+    text = (project / "runs/tiny/notebooks/01_first.ipynb").read_text()
+    assert "Measure it well" in text and "# a comment" in text
+    assert json.loads(text)["metadata"]["rali_lab"]["source_sha256"] == plan.source_digest(first)
+
+
+def test_headers_must_name_earlier_notebooks(project):
+    second = project / "notebooks" / "02_second.py"
+    second.write_text(second.read_text().replace("['01']", "['03']"))
+    with pytest.raises(PlanError, match="02_second: comes after '03'"):
+        go(project)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(project):
+    out = project / "runs" / "tiny"
+    with runner._alone(out), pytest.raises(ProjectError, match=r"in use by the run with process id \d+"):
+        go(project)
+    assert go(project) == 0
+
+
+def test_remarks_are_shown_and_fail_nothing(project, capsys):
+    runner.execute.remark = True
+    assert go(project) == 0
+    assert summary(project)["remarks"] == ["01_first: it rose", "02_second: it rose"]
+    assert "remarks" in capsys.readouterr().out
 
 
 def test_running_one_alone_does_not_vouch_for_a_stale_upstream(project):
     go(project)
     first = project / "notebooks" / "01_first.py"
-    first.write_text(first.read_text() + "# more\n")
+    first.write_text(first.read_text() + "more = 1\n")
     assert ran(project, only="02") == []  # made from the first notebook as it was executed
     assert ran(project) == ["01_first", "02_second"]
 
@@ -232,7 +288,8 @@ import atexit, os, sys
 from pathlib import Path
 from rali_lab.lab.checks import Checks
 atexit.register(os._exit, 0)  # as if killed while ending: its peak memory is known all the same
-checks = Checks(f"{out_dir}/checks.json")
+from rali_lab.lab.project import under_home
+checks = Checks(under_home(out_dir) / "checks.json")
 checks.expect("the kernel is this Python", sys.executable == EXECUTABLE, low=1, if_missed="another ran")
 checks.expect("the kernel stays offline", int(os.environ["HF_HUB_OFFLINE"]), low=1, if_missed="it asks")
 checks.expect("this one can fail", 0, low=1, if_missed="as it should")
@@ -243,6 +300,7 @@ print(profile, Path.cwd(), "\\x1b[31mred\\x1b[0m")
 def test_a_real_notebook_through_papermill(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(provenance, "device", lambda: "cpu: test, 1 cores")
     monkeypatch.setenv("PYTHONPATH", str(Path(runner.__file__).parents[2]))
+    monkeypatch.setenv("RALI_LAB_HOME", str(tmp_path))
     folder = tmp_path / "notebooks"
     folder.mkdir()
     (folder / "00_real.py").write_text(REAL.replace("EXECUTABLE", repr(sys.executable)))
@@ -254,12 +312,10 @@ def test_a_real_notebook_through_papermill(tmp_path, monkeypatch, capsys):
     text = (tmp_path / "runs" / "notebooks" / "00_real.ipynb").read_text()
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
-    assert "tiny . red\n" in notebook.cells[-1].outputs[0].text
+    assert "tiny ./notebooks red\n" in notebook.cells[-1].outputs[0].text
     assert str(tmp_path) not in text and "\\u001b" not in text
     stamped = notebook.metadata["rali_lab"]
-    assert stamped["parameters"] == {"profile": "tiny", "out_dir": "runs"} and stamped["files"] == [
-        "checks.json"
-    ]
+    assert stamped["parameters"] == {"profile": "tiny", "out_dir": "runs"} and stamped["files"] == []
     assert re.fullmatch("[0-9a-f]{64}", stamped["key"]) and notebook.metadata.kernelspec.name == "python3"
     assert run("tiny", folder, tmp_path / "runs") == 1 and "reused 00_real" in capsys.readouterr().out
 
