@@ -22,6 +22,7 @@ from rali_lab.lab.artifacts import Artifact, ArtifactStore, digest
 from rali_lab.lab.provenance import stamp
 from rali_lab.pipeline.line import finished, seed_all
 from rali_lab.pipeline.seeds import keep, kept_tables_folder
+from rali_lab.pipeline.studies import keys_today
 from rali_lab.profiles import Profile, get_profile
 
 CROP = 128
@@ -166,9 +167,10 @@ def main(argv: list[str] | None = None) -> None:
         print(split, made, flush=True)
         keys[str(split)] = made.key
         parts.append(pd.read_parquet(made.path / "scores.parquet").assign(seed=split))
-    name = own.name_of(args.data)
-    about = {"made_by": "make bench-people", "data": name, "n": len(pictures), "seeds": args.splits, "artefacts": keys}
-    keep(kept_tables_folder(profile, f"people-{name}"), {"scores": parts}, {**about, **stamp()})
+    study = f"people-{own.name_of(args.data)}"
+    about = {"made_by": "make bench-people", "data": own.name_of(args.data), "n": len(pictures), "seeds": args.splits, "made": keys}
+    about["artefacts"] = keys_today(profile, study, args.splits)
+    keep(kept_tables_folder(profile, study), {"scores": parts}, {**about, **stamp()})
 
 
 if __name__ == "__main__":

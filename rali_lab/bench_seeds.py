@@ -12,14 +12,8 @@ import argparse
 from rali_lab import pipeline
 from rali_lab.lab.provenance import stamp
 from rali_lab.pipeline.seeds import keep, read_tables
+from rali_lab.pipeline.studies import STUDIES, take_over
 from rali_lab.profiles import get_profile
-
-STUDIES = {
-    "mechanism": (pipeline.explain, pipeline.explain_controls),
-    "ablations": (pipeline.ablate, pipeline.ablate_controls),
-    "mixing": (pipeline.mix, pipeline.mixing_words),
-}
-"""Studies and the steps whose tables they keep."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,8 +21,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
+    parser.add_argument("--take-over", metavar="STUDY", help="train nothing: record that a study's tables stand under today's keys")
+    parser.add_argument("--why", default="", help="with --take-over: what changed, and why that changes no result")
+    parser.add_argument("--compared", default="", help="with --take-over: which values of old and new code were compared")
     args = parser.parse_args(argv)
     profile = get_profile(args.profile)
+    if args.take_over:
+        print(take_over(profile, args.take_over, why=args.why, compared=args.compared))
+        return
     for study in args.studies:
         parts, keys = {}, {}
         for seed in args.seeds:

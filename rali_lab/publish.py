@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
 from rali_lab.evaluate.results import read_records
-from rali_lab.evaluate.tables import claims_table, efficiency_table, inject, notebook_table, people_table, results_table
+from rali_lab.evaluate.tables import STALE, claims_table, efficiency_table, inject, notebook_table, people_table, results_table
 from rali_lab.lab.claims import ledger_rows
-from rali_lab.lab.runner import stale
+from rali_lab.lab.plan import Bench, plan, stale, stamp_of
+from rali_lab.lab.project import checkout, under_home
 
 METHODS = ("base", "teacher", "teacher_no_reasoning", "ridge_visual", "rali")
 
@@ -31,42 +36,91 @@ def first_question(notebook: nbformat.NotebookNode) -> tuple[str, str]:
     return title, row[0].strip("| ").split("|")[-1].strip() if row else ""
 
 
-def notebook_rows(folder: Path) -> list[dict]:
+def notebook_rows(folder: Path, stale_ones: Collection[str] = ()) -> list[dict]:
     """One row per executed notebook in `folder`, for the README's table."""
     rows = []
     for file in sorted(folder.glob("[0-9]*.ipynb")):
         book = nbformat.read(file, as_version=4)
         stamp, (question, makes) = book.metadata["rali_lab"], first_question(book)
-        rows.append({"notebook": f"notebooks/{file.name}", "question": question, "makes": makes,
+        rows.append({"notebook": f"notebooks/{file.name}", "question": question, "makes": makes, "stale": file.stem in stale_ones,
                      "minutes": {stamp["profile"]: stamp["seconds"] / 60}})  # fmt: skip
     return rows
 
 
-def tables(results: Path, claims: Path, notebooks: Path) -> dict[str, str]:
+@dataclass(frozen=True)
+class Stale:
+    """What other code than today's has made: names of notebooks, and studies whose tables are checked in."""
+
+    notebooks: frozenset[str] = frozenset()
+    studies: frozenset[str] = frozenset()
+    shown_in: Mapping[str, str] = field(default_factory=dict)
+    """The study whose tables a notebook shows, by the notebook's name."""
+
+    def notebook(self, name: str) -> bool:
+        """Whether the outputs of a notebook, or the tables they were read from, are stale."""
+        return name in self.notebooks or self.shown_in.get(name) in self.studies
+
+    def claim(self, row: Mapping[str, Any], name: str) -> bool:
+        """Whether a verdict is: one over several seeds rests on the tables."""
+        several = isinstance(row["seeds"], list) and len(row["seeds"]) > 1
+        return name in self.notebooks or (several and self.shown_in.get(name) in self.studies)
+
+
+def what_is_stale(root: Path, profile: str) -> Stale:
+    """Compare the keys of published notebooks and checked-in tables with those that today's code gives."""
+    from rali_lab.pipeline.studies import kept_studies, staleness
+    from rali_lab.profiles import get_profile
+
+    sizes, folder = get_profile(profile), root / "notebooks"
+    steps = plan(Bench(folder, under_home(f"runs/{profile}")), profile, 0)
+    older = {s.name for s in steps if stamp_of(folder / f"{s.name}.ipynb").get("made_by") != s.code}
+    studies = {study for study in kept_studies(sizes) if staleness(sizes, study)}
+    shown = {s.name: study for s in steps for study in kept_studies(sizes) if study in _studies_of(folder / f"{s.name}.py")}
+    return Stale(frozenset(older), frozenset(studies), shown)
+
+
+def _studies_of(source: Path) -> list[str]:
+    """Studies that a notebook shows, as its source names them."""
+    text = source.read_text(encoding="utf-8")
+    return re.findall(r'seed_tables\(\w+, "([\w-]+)"', text) + (["people-livec"] if 'f"people-' in text else [])
+
+
+REMARK = "*Some of what follows was made by other code than today's: {}.*\n\n"
+
+
+def _remark(stale: Stale, names: list[str]) -> str:
+    """A line over a table that older code has made; empty where there is none."""
+    older = [name for name in names if stale.notebook(name)]
+    return REMARK.format(", ".join(f"notebook {name[:2]}" for name in older)) if older else ""
+
+
+def tables(results: Path, claims: Path, notebooks: Path, stale: Stale) -> dict[str, str]:
     """The generated tables of the README by marker."""
     records = read_records(results)
     accuracy = [r for r in records if r.metric == "plcc" and r.method in METHODS]
     rows = json.loads(claims.read_text())
     by_number = {f.name[:2]: f"notebooks/{f.name}" for f in notebooks.glob("[0-9]*.ipynb")}
-    ledger = [{**r, "notebook": by_number.get(r["notebook"][:2], r["notebook"])} for r in rows]
+    names = {number: Path(file).stem for number, file in by_number.items()}
+    ledger = [{**r, "notebook": by_number.get(r["notebook"][:2], r["notebook"]), "stale": stale.claim(r, names.get(r["notebook"][:2], ""))}
+              for r in rows]  # fmt: skip
     shown = [m for m in METHODS if any(r.method == m for r in accuracy)]
     return {
-        "notebooks": notebook_table(notebook_rows(notebooks)),
+        "notebooks": notebook_table(notebook_rows(notebooks, [n for n in names.values() if stale.notebook(n)])),
         "claims": claims_table(ledger),
-        "accuracy": results_table(accuracy, metric="plcc", methods=shown),
-        "people": people_table(records),
-        "efficiency": efficiency_table(records),
+        "accuracy": _remark(stale, [names[n] for n in ("00", "07", "09")]) + results_table(accuracy, metric="plcc", methods=shown),
+        "people": _remark(stale, [names[n] for n in ("00", "10")]) + people_table(records),
+        "efficiency": _remark(stale, [names["07"]]) + efficiency_table(records),
     }
 
 
-def claims_page(claims: Path, notebooks: Path, profile: str) -> str:
+def claims_page(claims: Path, notebooks: Path, profile: str, stale: Stale) -> str:
     """docs/CLAIMS.md: every sentence with its rule, its value, its verdict and the figure that shows it."""
     found = {row["id"]: row for row in json.loads(claims.read_text())}
     parts = [
         "# What became of the paper's claims",
         f"Generated by `make publish` from the `{profile}` run. The rules were written down before it; a verdict follows from the interval "
         "alone: all of it on the right side of the bound is *reproduced*, none *contradicted*, some *partly*. `rali-lab claims --json` "
-        "prints the same.",
+        "prints the same. *(stale)* stands beside a verdict whose numbers other code than today's has made.",
     ]
     shown: set[str] = set()
     for row in ledger_rows(claims, notebooks, profile=profile):
@@ -76,7 +130,8 @@ def claims_page(claims: Path, notebooks: Path, profile: str) -> str:
         lines = [f"- rule: {row['rule']}", f"- measured:{value}" + (f" ({detail})" if detail else "")]
         lines += [f"- note: {note}"] if note else []
         lines += [f"- where: [{name}](../notebooks/{name}), {cell}"]
-        parts.append(f"## `{row['id']}`: {row['verdict']}\n\n> {row['sentence']}\n\n({source})\n\n" + "\n".join(lines))
+        mark = f" {STALE}" if stale.claim(found[row["id"]], Path(name).stem) else ""
+        parts.append(f"## `{row['id']}`: {row['verdict']}{mark}\n\n> {row['sentence']}\n\n({source})\n\n" + "\n".join(lines))
         if figure not in shown:
             parts.append(f"![{figure}](../figures/{figure}.png)")
         shown.add(figure)
@@ -94,7 +149,7 @@ def publish(profile: str, root: Path) -> None:
     from rali_lab import pipeline
     from rali_lab.profiles import get_profile
 
-    run = root / "runs" / profile
+    run = under_home(f"runs/{profile}")
     if not (run / "summary.json").exists():
         raise FileNotFoundError(f"no finished run in {run}; run `make reproduce PROFILE={profile}` first")
     for file in sorted((run / "notebooks").glob("[0-9]*.ipynb")):
@@ -103,37 +158,54 @@ def publish(profile: str, root: Path) -> None:
     shutil.copytree(run / "figures", root / "figures")
     kept = root / "docs" / "results"
     kept.mkdir(parents=True, exist_ok=True)
-    for name in ("results", "claims"):
+    for name in ("results", "claims", "checks"):
         shutil.copy(run / f"{name}.json", kept / f"{profile}-{name}.json")
     pretrained = root / "rali_lab" / "rali" / "pretrained"
     shutil.rmtree(pretrained, ignore_errors=True)
     shutil.copytree(pipeline.fit_wide(get_profile(profile)).path / "model", pretrained)
+    renew(root, profile)
+
+
+def renew(root: Path, profile: str) -> None:
+    """Write the generated tables and pages anew from what is published, with marks for what is stale."""
+    for file, text in _pages(root, profile).items():
+        file.write_text(text, encoding="utf-8")
+
+
+def _pages(root: Path, profile: str) -> dict[Path, str]:
+    """What README.md and docs/CLAIMS.md should hold."""
+    kept, notebooks, stale = root / "docs" / "results", root / "notebooks", what_is_stale(root, profile)
+    results, claims = (kept / f"{profile}-{name}.json" for name in ("results", "claims"))
     readme = root / "README.md"
-    found = tables(kept / f"{profile}-results.json", kept / f"{profile}-claims.json", root / "notebooks")
-    readme.write_text(readme_with(found, readme.read_text()))
-    (root / "docs" / "CLAIMS.md").write_text(claims_page(kept / f"{profile}-claims.json", root / "notebooks", profile))
+    return {
+        readme: readme_with(tables(results, claims, notebooks, stale), readme.read_text(encoding="utf-8")),
+        root / "docs" / "CLAIMS.md": claims_page(claims, notebooks, profile, stale),
+    }
 
 
 def problems(root: Path, profile: str = "tiny") -> list[str]:
     """What is stale in the checkout at `root`, in words; empty when all is well."""
     found = [f"notebooks/{name} does not belong to its source; run `make reproduce publish`" for name in stale(root / "notebooks")]
-    readme, kept = (root / "README.md").read_text(), root / "docs" / "results"
-    made = tables(kept / f"{profile}-results.json", kept / f"{profile}-claims.json", root / "notebooks")
-    if readme_with(made, readme) != readme:
-        found.append("README.md: a generated table is stale; run `make publish`")
-    page = root / "docs" / "CLAIMS.md"
-    if not page.exists() or page.read_text() != claims_page(kept / f"{profile}-claims.json", root / "notebooks", profile):
-        found.append("docs/CLAIMS.md is stale; run `make publish`")
+    for file, text in _pages(root, profile).items():
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            found.append(f"{file.name}: a generated table, or a mark for what is stale, is missing; run `make marks`")
     return found
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="tiny")
-    parser.add_argument("--check", action="store_true", help="copy nothing; fail if something committed is stale")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="copy nothing; fail if something stale is not marked so")
+    what.add_argument("--marks", action="store_true", help="copy nothing; renew tables and marks of README.md and docs/CLAIMS.md")
     args = parser.parse_args(argv)
-    root = Path(__file__).resolve().parent.parent
-    if not args.check:
+    root = checkout()
+    if root is None:
+        print("error: only a checkout can be published to; clone the repository", file=sys.stderr)
+        return 1
+    if args.marks:
+        renew(root, args.profile)
+    elif not args.check:
         publish(args.profile, root)
     found = problems(root, args.profile)
     print("\n".join(found) or "notebooks and tables belong to their sources")

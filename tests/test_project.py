@@ -10,7 +10,7 @@ import jupytext
 import pytest
 
 from rali_lab.lab.claims import CLAIM_ID, read_claims
-from rali_lab.lab.runner import stale
+from rali_lab.lab.plan import stale
 from rali_lab.profiles import PROFILES, get_profile
 from rali_lab.publish import problems
 

@@ -13,6 +13,8 @@ COSTS = {
     "seconds_per_picture": "time per picture",
     "peak_memory_bytes": "peak memory",
 }
+STALE = "(stale)"
+"""Stands beside what other code than today's has made."""
 _RULES = {"l": ":---", "r": "---:", "c": ":---:"}
 
 
@@ -130,7 +132,8 @@ def claims_table(rows: Iterable[Mapping]) -> str:
     Parameters
     ----------
     rows : mappings with id, sentence, value, ci_low, ci_high, seeds (how many, or which), verdict, notebook
-        ``value`` and the interval may be None (not testable); ``notebook`` is a path, and is linked.
+        ``value`` and the interval may be None (not testable); ``notebook`` is a path, and is linked. Where
+        ``stale`` is true, the verdict is followed by `STALE`.
     """
     cells = []
     for row in rows:
@@ -140,8 +143,12 @@ def claims_table(rows: Iterable[Mapping]) -> str:
         if row["ci_low"] is not None:
             value += f" [{decimal(row['ci_low'])}, {decimal(row['ci_high'])}]"
         seeds = len(row["seeds"]) if isinstance(row["seeds"], Sequence) else row["seeds"]
-        cells.append([f"`{row['id']}`", row["sentence"], value, str(seeds or "–"), f"**{row['verdict']}**", _link(row["notebook"])])
+        cells.append([f"`{row['id']}`", row["sentence"], value, str(seeds or "–"), f"**{row['verdict']}**" + _mark(row), _link(row["notebook"])])
     return markdown_table(["claim", "the paper says", "value [95 % interval]", "seeds", "verdict", "where"], cells)
+
+
+def _mark(row: Mapping) -> str:
+    return f" {STALE}" if row.get("stale") else ""
 
 
 def notebook_table(rows: Iterable[Mapping]) -> str:
@@ -153,7 +160,7 @@ def notebook_table(rows: Iterable[Mapping]) -> str:
         return f"{row['minutes'][profile]:.1f} min" if profile in row["minutes"] else "–"
 
     cells = [
-        [_link(row["notebook"]), row["question"], row["makes"], *(minutes(row, p) for p in profiles)]
+        [_link(row["notebook"]) + _mark(row), row["question"], row["makes"], *(minutes(row, p) for p in profiles)]
         for row in rows
     ]
     return markdown_table(

@@ -47,9 +47,8 @@ from rali_lab.lab.sources import (
 NOTEBOOK = "__notebook__"
 
 
-@functools.cache
 def code_key(function: Callable) -> str:
-    """sha256 over everything of its package that `function` can reach; asked once, it stays the same in a process.
+    """sha256 over everything of its package that `function` can reach; as the process has found it when it first asked.
 
     Parameters
     ----------
@@ -69,7 +68,12 @@ def code_key(function: Callable) -> str:
     place = _outermost(function)
     if place is None:
         return hashlib.sha256(repr(_bytecode(function.__code__)).encode()).hexdigest()
-    return _Reach().key(place)
+    return _key_once(place.module.name, place.module.file, place.name)
+
+
+@functools.cache
+def _key_once(name: str, file: Path, definition: str) -> str:
+    return _Reach().key(Place(read_module(name, file), definition))
 
 
 def definition_key(module: str, name: str) -> str:

@@ -27,9 +27,19 @@ from rali_lab.lab.checks import read_checks
 from rali_lab.lab.claims import Claim, ClaimError, Ledger
 from rali_lab.lab.code import cells_key
 from rali_lab.lab.project import home, rated_photographs
+from rali_lab.lab.sources import package_folder
 
 STAMP = "rali_lab"
 """Key of a notebook's metadata: what made its outputs, and in a source which notebooks it comes after."""
+
+
+PACKAGE_DATA = {
+    "default_scorer": "rali/pretrained",
+    "base_folder": "base/vlm",
+    "base_clip_folder": "base/clip",
+    "PHOTOGRAPHS": "data/photographs",
+}
+"""Files of the package that a notebook reads if it reaches these definitions."""
 
 
 class PlanError(ValueError):
@@ -89,6 +99,8 @@ class Step:
     parameters: dict[str, Any]
     key: str
     after: tuple[str, ...]
+    code: str
+    """The part of the key that does not depend on the machine: code, parameters, claims and checked-in tables."""
 
 
 def plan(
@@ -151,14 +163,18 @@ def _step(bench: Bench, source: Path, offered: dict, changes: dict, before: dict
     passed = {key: value for key, value in offered.items() if key == "profile" or key in names} | changes
     parameters.check(notebook, passed, name=source.stem)
     code, reached = cells_key(parameters.plain_cells(notebook))
+    reached_names = {name for _, name in reached}
     about = {
         "code": code,
         "parameters": {**names, **passed},
         "claims": [asdict(claim) for claim in bench.claims if claim.belongs_to(source.stem)],
-        "read": _read(bench, offered["profile"], reached),
-        "after": [before[name].key for name in after],
+        "tables": _tables(bench, offered["profile"]) if "kept_tables_folder" in reached_names else [],
+        "data": [files_digest(package_folder() / place) for name, place in PACKAGE_DATA.items() if name in reached_names],
     }
-    return Step(source.stem, source_digest(source), notebook, passed, digest(about), after)
+    made_by = digest(about)
+    rated = _rated() if "rated_photographs" in reached_names else None
+    key = digest({"made_by": made_by, "rated": rated, "after": [before[name].key for name in after]})
+    return Step(source.stem, source_digest(source), notebook, passed, key, after, made_by)
 
 
 def _after(name: str, header: Mapping[str, Any], before: list[str]) -> tuple[str, ...]:
@@ -171,16 +187,15 @@ def _after(name: str, header: Mapping[str, Any], before: list[str]) -> tuple[str
     return tuple(found)
 
 
-def _read(bench: Bench, profile: str, reached: set[tuple[str, str | None]]) -> list[Any]:
-    """Fingerprints of files that code looks for by itself: checked-in tables and rated photographs."""
-    names, found = {name for _, name in reached}, []
-    if "kept_tables_folder" in names:
-        folders = sorted((bench.root / "docs" / "results").glob(f"{profile}-*/"))
-        found += [[folder.name, files_digest(folder)] for folder in folders]
-    if "rated_photographs" in names or "read_livec" in names:
-        folder = rated_photographs()
-        found.append(files_digest(folder / "ratings.csv") if folder else None)
-    return found
+def _tables(bench: Bench, profile: str) -> list[Any]:
+    """Fingerprints of the checked-in tables of several seeds."""
+    folders = sorted((bench.root / "docs" / "results").glob(f"{profile}-*/"))
+    return [[folder.name, files_digest(folder)] for folder in folders]
+
+
+def _rated() -> str | None:
+    folder = rated_photographs()
+    return files_digest(folder / "ratings.csv") if folder else None
 
 
 def reusable(bench: Bench, step: Step) -> dict[str, Any] | None:

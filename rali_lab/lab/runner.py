@@ -188,6 +188,7 @@ def _execute(bench: Bench, step: Step) -> Row:
         return _row(bench, step.name, "failed", {"seconds": time.perf_counter() - started})
     found = {
         "key": step.key,
+        "made_by": step.code,
         "source_sha256": step.source_sha256,
         "profile": step.parameters["profile"],
         "parameters": step.parameters,

@@ -23,7 +23,8 @@ from .line import (
     write_reasoning,
 )
 from .mixing import LABELS, MIXINGS, REFERENCE, fit_wide, mix, mix_live, mixed_scores, mixing_words, training_sets
-from .seeds import SeedTables, kept_tables_folder, seed_tables
+from .seeds import kept_tables_folder
+from .studies import SeedTables, seed_tables
 
 __all__ = ["LABELS", "MIXINGS", "NO_REASONING", "REFERENCE", "SWAPS", "UNREASONED", "SeedTables", "ablate", "ablate_controls",
            "base_path", "default_scorer", "explain", "explain_controls", "export_rali", "fine_tune_teacher", "fit_rali", "fit_wide",

@@ -77,11 +77,7 @@ def places_to_mutate(node):
     for n in ast.walk(node):
         if id(n) in annotations:
             continue
-        if isinstance(n, ast.BinOp | ast.BoolOp) and type(n.op) in SWAPS:
-            found.append(n)
-        elif isinstance(n, ast.Compare) and type(n.ops[0]) in SWAPS:
-            found.append(n)
-        elif isinstance(n, ast.Constant) and type(n.value) in (int, float, bool):
+        if isinstance(n, ast.BinOp | ast.BoolOp) and type(n.op) in SWAPS or isinstance(n, ast.Compare) and type(n.ops[0]) in SWAPS or isinstance(n, ast.Constant) and type(n.value) in (int, float, bool):
             found.append(n)
     return found
 
