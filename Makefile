@@ -5,12 +5,16 @@ PROFILE ?= tiny
 SEED    ?= 0
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+# One process for each core, one thread each; idle threads sleep instead of spinning.
+PYTEST  := env OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+export OMP_WAIT_POLICY ?= PASSIVE
+export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce publish test check lab base-model base-small bench bench-analysis bench-seeds bench-people figures clean
+.PHONY: help setup reproduce publish marks test test-slow test-browser check lab base-model base-small bench bench-analysis bench-seeds bench-people figures clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## make the environment in .venv (about 3 minutes, once)
 
@@ -19,18 +23,28 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]"
 	@touch $@
 
-reproduce: setup  ## run every notebook, draw every figure, write the claims ledger (PROFILE=tiny)
-	$(BIN)/python -m rali_lab.lab.runner --profile $(PROFILE) --seed $(SEED)
+reproduce: setup  ## run every notebook, draw every figure, write the claims ledger (PROFILE=tiny, OPTIONS=...)
+	$(BIN)/python -m rali_lab.lab.runner --profile $(PROFILE) --seed $(SEED) $(OPTIONS)
 
-test: setup  ## run the tests and the docstring examples
-	$(BIN)/python -m pytest
+test: setup  ## tests and docstring examples, all but those that take minutes
+	$(PYTEST) -m "not slow and not browser"
 
-check: setup  ## lint, and fail if a committed notebook or table is stale
+test-slow: setup  ## the tests that train or export for minutes
+	$(PYTEST) -m slow
+
+test-browser: setup  ## open every notebook in a real JupyterLab, in headless Chromium
+	$(BIN)/python -m pytest -m browser tests/browser
+
+check: setup  ## lint, types, and fail if something committed is stale and not marked so
 	$(BIN)/ruff check rali_lab tests
+	$(BIN)/mypy
 	$(BIN)/python -m rali_lab.publish --check
 
 publish: setup  ## copy the last run into notebooks/, figures/, docs/results/ and the README tables
 	$(BIN)/python -m rali_lab.publish --profile $(PROFILE)
+
+marks: setup  ## renew the README's tables and mark what other code than today's has made
+	$(BIN)/python -m rali_lab.publish --marks
 
 lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
@@ -60,4 +74,4 @@ figures: setup  ## redraw the figures from the last run's data without computing
 	$(BIN)/python -m rali_lab.lab.runner --profile $(PROFILE) --seed $(SEED) --force
 
 clean:  ## remove runs and caches (not the environment, not the artefacts)
-	rm -rf runs build .pytest_cache .ruff_cache
+	rm -rf runs build .pytest_cache .ruff_cache .mypy_cache

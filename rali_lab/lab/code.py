@@ -171,7 +171,7 @@ class _Reach:
         done: dict[str, Module] = {}
         while waiting:
             found = waiting.pop()
-            if found.name in done or found.name in OPAQUE:
+            if found.name in done or found.name in (*OPAQUE, NOTEBOOK):
                 continue
             done[found.name] = found
             for source, attribute in found.imports.values():

@@ -66,7 +66,8 @@ def _flat(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 def _acts(statement: ast.stmt, module: Module) -> bool:
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return any(not _neutral(d, module) for d in statement.decorator_list)
-    if isinstance(statement, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.Pass):
+    binds = ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Pass
+    if isinstance(statement, binds):
         return False
     return not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
 
