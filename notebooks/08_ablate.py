@@ -85,6 +85,8 @@ print("" if tables.controls else "nothing is checked in for this profile: what f
 from rali_lab.report import difference, mean_correlation
 
 mine = pd.read_parquet(live.path / "scores.parquet")
+nb.checks.expect("share of the test pictures for which a variant has a score", float(np.isfinite(mine["score"]).mean()), low=1,
+                 if_missed="a variant cannot read some pictures; its correlation would be over a selection of them")
 kept = tables["scores"][tables.seeds.index(seed) if seed in tables.seeds else 0]
 both = [mean_correlation([t], "rali", role=None, n_boot=200) for t in (mine, kept)]
 print("RALI, this run:   ", both[0], "\nRALI, checked in: ", both[1])

@@ -24,6 +24,17 @@ def pictures():
 
 
 @pytest.fixture(scope="session")
+def livec():
+    """The folder of photographs rated by people that RALI_LAB_LIVEC names; tests that need it are skipped without."""
+    from rali_lab.lab.project import rated_photographs
+
+    folder = rated_photographs()
+    if folder is None:
+        pytest.skip("RALI_LAB_LIVEC names no folder of photographs rated by people")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory):
     """Folder of a tiny VLM with random weights, large enough that its greedy answers differ from picture to picture."""
     import torch

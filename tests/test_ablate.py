@@ -17,6 +17,8 @@ MINI = Profile(
     rationale_samples=2, align={"epochs": 1}, rali={"n_components": 4, "n_bins": 4, "n_basis": 8, "tau": 0.25, "fine_tune_epochs": 1},
 )  # fmt: skip
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

@@ -13,6 +13,8 @@ from rali_lab.data.official import read_dataset
 from rali_lab.data.records import Picture
 from rali_lab.profiles import get_profile
 
+pytestmark = pytest.mark.slow
+
 
 def test_four_cut_outs_lie_in_the_middle_of_the_quarters():
     x = np.arange(400 * 600, dtype=np.uint32).view(np.uint8).reshape(400, 600, 4)[..., :3].copy()

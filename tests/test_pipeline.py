@@ -17,8 +17,6 @@ from rali_lab.evaluate.protocol import assert_disjoint
 from rali_lab.pipeline import inside
 from rali_lab.profiles import Profile, get_profile
 
-LIVEC = Path(__file__).parent.parent.parent / "shared" / "data" / "livec"
-
 
 @pytest.fixture(scope="module")
 def scorer():
@@ -70,11 +68,10 @@ def test_a_missing_model_names_the_way_out(tmp_path):
         pipeline.default_scorer(str(tmp_path))
 
 
-@pytest.mark.skipif(not LIVEC.exists(), reason="LIVE In the Wild is not beside the project (../shared/data/livec)")
-def test_real_photographs_are_scored_at_native_resolution(scorer):
+def test_real_photographs_are_scored_at_native_resolution(scorer, livec):
     from rali_lab.data.readers import read_livec
 
-    pictures = read_livec(LIVEC)[:6]
+    pictures = read_livec(livec)[:6]
     score = scorer.predict([p.pixels() for p in pictures])
     assert score.shape == (6,) and ((score >= 1) & (score <= 5)).all()
 

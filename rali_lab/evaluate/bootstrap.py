@@ -57,6 +57,36 @@ def correlations(score: np.ndarray, mos: np.ndarray, counts: np.ndarray, kind: s
         return np.where(constant, np.nan, xy / np.sqrt(xx * yy))
 
 
+def regressions(X: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Coefficients of least squares of ``y`` (n,) on the columns of ``X`` (n, k) and a constant, one fit a resample.
+
+    Parameters
+    ----------
+    counts : (n_boot, n) array, how often each row occurs in each resample
+
+    Returns
+    -------
+    (n_boot, k), without the constant; the shortest of all solutions where a resample leaves several.
+
+    >>> X = np.array([[0., 1.], [1., 0.], [2., 2.], [3., 5.]])
+    >>> regressions(X, X @ [2, -1] + 7, np.array([[1, 1, 1, 1], [2, 0, 1, 1]])).round(6)
+    array([[ 2., -1.],
+           [ 2., -1.]])
+    """
+    rows = np.column_stack([X, y]).astype(float)
+    rows -= rows.mean(axis=0)
+    k, counts = rows.shape[1] - 1, counts.astype(float)
+    total = counts.sum(axis=1)[:, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = counts @ rows / total
+        second = (counts @ (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1) / total).reshape(-1, k + 1, k + 1)
+    spread = second - mean[:, :, None] * mean[:, None, :]
+    empty = total[:, 0] == 0
+    spread[empty] = 0
+    found = np.einsum("bij,bj->bi", np.linalg.pinv(spread[:, :k, :k], rcond=1e-12, hermitian=True), spread[:, :k, k])
+    return np.where(empty[:, None], np.nan, found)
+
+
 def statistic(sample: Sample, counts: np.ndarray, kind: str) -> np.ndarray:
     """Correlation of one method, or difference of two, per resample and seed, shape (n_boot, n_seeds)."""
     per_method = [

@@ -100,7 +100,7 @@ def measure_side_by_side(
         )
     rounds: list[dict[str, float]] = []
     for turn in range(-warmup, repeats):
-        names = list(callables) if turn % 2 == 0 else list(reversed(callables))
+        names = list(callables) if turn % 2 == 0 else list(callables)[::-1]
         rounds.append({name: _seconds(callables[name]) / n_pictures for name in names})
     rounds = rounds[warmup:]
     reference = next(iter(callables))
@@ -179,7 +179,8 @@ def _live_storages():
     class LiveStorages(TorchDispatchMode):
         def __init__(self) -> None:
             super().__init__()
-            self.live, self.peak, self._watched = 0, 0, {}
+            self.live, self.peak = 0, 0
+            self._watched: dict = {}
 
         def see(self, tensors) -> None:
             for tensor in tensors:

@@ -61,7 +61,7 @@ class Record:
             )
         if (self.ci_low is None) != (self.ci_high is None):
             raise ValueError(f"{self.id}: an interval needs both ends, got [{self.ci_low}, {self.ci_high}]")
-        if self.ci_low is not None and not self.ci_low <= self.value <= self.ci_high:
+        if self.ci_low is not None and self.ci_high is not None and not self.ci_low <= self.value <= self.ci_high:
             raise ValueError(
                 f"{self.id}: value {self.value} lies outside its interval [{self.ci_low}, {self.ci_high}]"
             )

@@ -59,7 +59,7 @@ def quantity(metric: str, value: float) -> str:
 def with_interval(record: Record) -> str:
     """``.873 [.851, .892]``, in the unit of the record's metric; without an interval the value alone."""
     value = quantity(record.metric, record.value)
-    if record.ci_low is None:
+    if record.ci_low is None or record.ci_high is None:
         return value
     return f"{value} [{quantity(record.metric, record.ci_low)}, {quantity(record.metric, record.ci_high)}]"
 
@@ -143,7 +143,8 @@ def claims_table(rows: Iterable[Mapping]) -> str:
         if row["ci_low"] is not None:
             value += f" [{decimal(row['ci_low'])}, {decimal(row['ci_high'])}]"
         seeds = len(row["seeds"]) if isinstance(row["seeds"], Sequence) else row["seeds"]
-        cells.append([f"`{row['id']}`", row["sentence"], value, str(seeds or "–"), f"**{row['verdict']}**" + _mark(row), _link(row["notebook"])])
+        verdict = f"**{row['verdict']}**{_mark(row)}"
+        cells.append([f"`{row['id']}`", row["sentence"], value, str(seeds or "–"), verdict, _link(row["notebook"])])
     return markdown_table(["claim", "the paper says", "value [95 % interval]", "seeds", "verdict", "where"], cells)
 
 

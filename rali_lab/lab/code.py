@@ -220,11 +220,10 @@ class _Writer:
     def _load(self, statement: ast.Import | ast.ImportFrom) -> None:
         """An import inside a function: its module will run; a star may bind anything of it."""
         for alias in statement.names:
-            inside = isinstance(statement, ast.ImportFrom)
-            source = absolute(statement, self.module) if inside else alias.name
+            source = absolute(statement, self.module) if isinstance(statement, ast.ImportFrom) else alias.name
             if not ours(source):
                 continue
-            self.reach.loaded += [source, f"{source}.{alias.name}"] if inside else [source]
+            self.reach.loaded += [source, f"{source}.{alias.name}"]
             if alias.name == "*" and (found := module_named(source)) is not None:
                 self.reach.number(Place(found, None))
 

@@ -56,9 +56,10 @@ def cgroup_limits(root: Path = Path("/")) -> tuple[float | None, int | None]:
         memory += [_positive(text_of(folder / name)) for name in ("memory.max", "memory.limit_in_bytes")]
         pairs = text_of(folder / "cpu.max").split(), [text_of(folder / f"cpu.cfs_{w}_us") for w in ("quota", "period")]
         for quota, period in (p for p in pairs if len(p) == 2):
-            if _positive(quota) and _positive(period):
-                cores.append(_positive(quota) / _positive(period))
-    return _least(*cores), _least(*memory)
+            given, of = _positive(quota), _positive(period)
+            if given and of:
+                cores.append(given / of)
+    return _least(*cores), min((m for m in memory if m is not None), default=None)
 
 
 def _groups(root: Path) -> Iterator[Path]:

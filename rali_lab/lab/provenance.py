@@ -103,5 +103,6 @@ def scrub(text: str, root: str | Path | None = None) -> str:
         places[str(root)] = "."
     for place in sorted(places, key=len, reverse=True):
         if len(Path(place).parts) > 1:  # never "/"
-            text = re.sub(rf"(?<![\w.]){re.escape(place)}(?![\w-])", lambda _, p=place: places[p], text)
+            short = places[place].replace("\\", r"\\")  # in a template a backslash has a meaning
+            text = re.sub(rf"(?<![\w.]){re.escape(place)}(?![\w-])", short, text)
     return text

@@ -253,7 +253,7 @@ def _changes(given: Sequence[str]) -> dict[str, dict[str, Any]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line of `python -m rali_lab.lab.runner`."""
     parser = argparse.ArgumentParser(
-        prog="python -m rali_lab.lab.runner", description=run.__doc__.split("\n")[0]
+        prog="python -m rali_lab.lab.runner", description="Run the notebooks side by side."
     )
     parser.add_argument("--profile", required=True, help="size of the run, such as tiny")
     parser.add_argument("--only", nargs="+", help="beginnings of notebook names, such as 02")

@@ -194,7 +194,7 @@ def _base() -> tuple:
     finally:
         if bar:
             logging.enable_progress_bar()
-    return model.to(_device()), processor
+    return model.to(_device()), processor  # type: ignore[arg-type]  # transformers wraps `to` without its types
 
 
 def _training(pictures: int = 32) -> Call:

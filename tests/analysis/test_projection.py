@@ -51,6 +51,7 @@ def test_overlap_is_the_share_of_kept_neighbours(X):
     assert 10 / 59 < blurred < 0.9
 
 
+@pytest.mark.slow
 def test_umap_keeps_neighbours_and_agrees_with_itself(X):
     pytest.importorskip("umap")
     found = project(X, seeds=(0, 1), n_neighbors=10, n_epochs=100)

@@ -14,7 +14,6 @@ from rali_lab.data import check
 from rali_lab.data.check import check_dataset
 from rali_lab.evaluate.correlation import correlate
 
-LIVEC = Path("../shared/data/livec")
 ROOT = Path(__file__).parents[2]
 
 
@@ -208,10 +207,9 @@ def test_the_report_as_plain_values(table, scorer):
     assert small["sign"] == {"skipped": "2 readable pictures, expected at least 10"}
 
 
-@pytest.mark.skipif(not (ROOT / LIVEC).is_dir(), reason=f"LIVE Challenge pictures are not at {LIVEC}")
-def test_the_bundled_scorer_finds_the_sign_of_livec(monkeypatch, tmp_path):
+def test_the_bundled_scorer_finds_the_sign_of_livec(monkeypatch, tmp_path, livec):
     monkeypatch.chdir(ROOT)
-    head, *rows = (LIVEC / "ratings.csv").read_text().splitlines()
+    head, *rows = (livec / "ratings.csv").read_text().splitlines()
     (tmp_path / "some.csv").write_text("\n".join([head, *rows[::6]]))
-    report = check_dataset(tmp_path / "some.csv", images=LIVEC / "images", mos_range=(0, 100), higher_is_better=False)
+    report = check_dataset(tmp_path / "some.csv", images=livec / "images", mos_range=(0, 100), higher_is_better=False)
     assert kinds(report) == ["sign"] and report.sign.n == 100

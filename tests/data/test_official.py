@@ -20,7 +20,6 @@ from rali_lab.data.official import LAYOUTS, ScaleWarning, detect_layout, read_da
 from rali_lab.data.readers import split_sources
 from rali_lab.data.tables import read_mat
 
-LIVEC = Path("../shared/data/livec")
 ROOT = Path(__file__).parents[2]
 
 
@@ -547,11 +546,10 @@ def test_warnings_of_libraries_stay_inside(tmp_path):
     assert [p.mos for p in read_dataset(tmp_path)] == [2.0, 5.0]
 
 
-@pytest.mark.skipif(not (ROOT / LIVEC).is_dir(), reason=f"LIVE Challenge pictures are not at {LIVEC}")
-def test_livec_as_a_plain_table(monkeypatch):
+def test_livec_as_a_plain_table(monkeypatch, livec):
     monkeypatch.chdir(ROOT)
-    pictures = read_dataset(LIVEC / "ratings.csv", images=LIVEC / "images", mos_range=(0, 100))
-    with (LIVEC / "ratings.csv").open(newline="") as file:
+    pictures = read_dataset(livec / "ratings.csv", images=livec / "images", mos_range=(0, 100))
+    with (livec / "ratings.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [p.id for p in pictures] == [f"{row['domain']}/{row['image']}" for row in rows]
     np.testing.assert_allclose([p.mos for p in pictures], [1 + float(row["mos"]) / 25 for row in rows])

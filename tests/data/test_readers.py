@@ -12,7 +12,6 @@ from PIL import Image
 from rali_lab.data.official import read_dataset
 from rali_lab.data.readers import Scale, read_livec, read_rated_folder, split_sources
 
-LIVEC = Path("../shared/data/livec")
 ROOT = Path(__file__).parents[2]
 
 
@@ -161,13 +160,12 @@ def test_livec_layout(tmp_path):
     assert picture.id == picture.source == "livec/1.jpg"
 
 
-@pytest.mark.skipif(not (ROOT / LIVEC).is_dir(), reason=f"LIVE Challenge pictures are not at {LIVEC}")
-def test_livec_as_it_is_on_disk(monkeypatch):
+def test_livec_as_it_is_on_disk(monkeypatch, livec):
     monkeypatch.chdir(ROOT)
-    pictures = read_livec(LIVEC)
+    pictures = read_livec(livec)
     assert len(pictures) == 600 == len({p.id for p in pictures})
     assert all(1 <= p.mos <= 5 and 0 < p.std < 4 and p.split == "test" for p in pictures)
-    with (LIVEC / "ratings.csv").open(newline="") as file:
+    with (livec / "ratings.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     copies = [
         (p, row) for p, row in zip(pictures, rows, strict=True) if row["stored"] == "original JPEG bytes"

@@ -6,12 +6,14 @@ import errno
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from rali_lab.lab import checks, provenance
-from rali_lab.lab.artifacts import ArtifactError, ArtifactStore, keys_only, write_json
+from rali_lab.lab.artifacts import ArtifactError, ArtifactStore, exclusive, keys_only, write_json
 
 
 class OneStep(ArtifactStore):
@@ -179,3 +181,26 @@ def test_failed_json_write_keeps_the_old_file(tmp_path):
         write_json(path, {"a": float("nan")})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_who_waits_for_another_says_so(tmp_path, monkeypatch):
+    note = tmp_path / "waiting"
+    monkeypatch.setenv("RALI_LAB_WAITING_FILE", str(note))
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold():
+        with exclusive(tmp_path):
+            entered.set()
+            leave.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(30)
+    waiter = threading.Thread(target=lambda: exclusive(tmp_path).__enter__())
+    waiter.start()
+    while not note.exists():
+        time.sleep(0.01)
+    leave.set()
+    holder.join()
+    waiter.join()
+    assert not note.exists()

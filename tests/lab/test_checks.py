@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -71,3 +72,34 @@ def test_the_runner_names_the_notebook(path, monkeypatch):
     assert Checks(path).notebook == "interactive"
     monkeypatch.setenv(module.NOTEBOOK_VARIABLE, "03_where")
     assert Checks(path).notebook == "03_where"
+
+
+def test_an_observation_that_misses_is_a_remark_beside_the_recorded_run(tmp_path, capsys):
+    published = Checks(tmp_path / "published.json", "02_demo")
+    published.observe("the reward rose", 0.28, low=0, if_missed="another failure")
+    assert capsys.readouterr().out.startswith("✓ the reward rose")
+    checks = Checks(tmp_path / "checks.json", "02_demo", recorded=published.path)
+    checks.observe("the reward rose", -0.1, low=0, if_missed="another failure")
+    said = capsys.readouterr().out
+    assert said.startswith("○ the reward rose: -0.1 (expected at least 0)\n  another failure")
+    assert "the published run gave 0.28" in said
+    checks.observe("never recorded", -0.1, low=0, if_missed="another failure")
+    assert "published" not in capsys.readouterr().out
+    assert [r["remark"] for r in checks.records] == [True, True] and module.missed(checks.records) == []
+
+
+def test_nan_fails_also_where_a_miss_would_be_a_remark(path):
+    checks = Checks(path, "02_demo")
+    checks.observe("the reward rose", math.nan, low=0, if_missed="no number")
+    assert [r["expect"] for r in module.missed(checks.records)] == ["the reward rose"]
+
+
+def test_notebooks_that_write_at_once_lose_nothing(path):
+    def write(name):
+        checks = Checks(path, name)
+        for i in range(20):
+            checks.expect(f"number {i}", i, low=0, if_missed="")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, ["01_a", "02_b", "03_c", "04_d"]))
+    assert {name: len(rows) for name, rows in read_checks(path).items()} == dict.fromkeys(["01_a", "02_b", "03_c", "04_d"], 20)

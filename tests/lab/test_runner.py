@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 from pathlib import Path
 
 import nbformat
@@ -13,11 +14,12 @@ import pytest
 from rali_lab.lab import plan, provenance, runner
 from rali_lab.lab.checks import Checks
 from rali_lab.lab.claims import Ledger
-from rali_lab.lab.execute import NotebookError, execute
+from rali_lab.lab.execute import NotebookError, execute, kernels
 from rali_lab.lab.parameters import ParameterError
 from rali_lab.lab.plan import PlanError, stale
 from rali_lab.lab.project import ProjectError
 from rali_lab.lab.runner import main, run
+from rali_lab.lab.summary import Progress
 
 HEAD = """# ---
 # jupyter:
@@ -328,3 +330,41 @@ def test_a_notebook_that_does_not_reach_its_end_is_an_error(tmp_path, line, comp
     notebook.cells = [nbformat.v4.new_code_cell(line), nbformat.v4.new_code_cell("2")]
     with pytest.raises(NotebookError, match=re.escape(complaint)):
         execute(notebook, tmp_path / "a.ipynb", name="00_real", parameters={}, root=tmp_path)
+
+
+def test_progress_starts_what_others_wait_for_and_counts_the_longest_chain():
+    progress = Progress(["01", "02", "03"], {"03": ["02"]}, {"01": 100, "02": 60, "03": 60}, jobs=2)
+    assert progress.by_urgency(["01", "02", "03"]) == ["02", "01", "03"]
+    assert progress.left() == pytest.approx(120)
+    progress.started("02")
+    progress.done("02", "made 02")
+    assert progress.left() == pytest.approx(100, abs=1)
+    assert progress.line().startswith("[1/3]") and "about" in progress.line()
+
+
+def test_time_left_is_known_in_a_first_run_from_the_published_notebooks(project, capsys):
+    for name, seconds in (("01_first", 30.0), ("02_second", 90.0)):
+        book = nbformat.v4.new_notebook(metadata={"rali_lab": {"seconds": seconds}})
+        nbformat.write(book, project / "notebooks" / f"{name}.ipynb")
+    assert go(project) == 0
+    assert "[0/2] 0.0 s elapsed, about 120 s left" in capsys.readouterr().out
+
+
+def test_notebooks_run_side_by_side(project, monkeypatch):
+    both = threading.Barrier(2, timeout=20)
+
+    class Meeting(StandIn):
+        def __call__(self, notebook, path, **options):
+            both.wait()  # breaks unless the other one is running, too
+            return super().__call__(notebook, path, **options)
+
+    monkeypatch.setattr(runner, "execute", Meeting(project))
+    second = project / "notebooks" / "02_second.py"
+    second.write_text(second.read_text().replace("['01']", "[]"))
+    assert run("tiny", project / "notebooks", project / "runs" / "tiny", jobs=2) == 0
+
+
+def test_a_missing_kernel_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(NotebookError, match="no ipykernel to run notebooks with; run `make setup`"), kernels(["01"]):
+        pass

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from rali_lab import bench_seeds, pipeline
-from rali_lab.pipeline import seeds
+from rali_lab.pipeline import seeds, studies
 from rali_lab.profiles import Profile
 
 MINI = Profile(
@@ -16,6 +17,8 @@ MINI = Profile(
     grpo={"steps": 1, "pictures_per_step": 2, "generations": 4, "eval_every": 0}, sft={"steps": 1, "answers_per_step": 8, "eval_every": 0},
     rationale_samples=1, score_samples=2, probe_pictures=4,
 )  # fmt: skip
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,7 @@ def checked_in(tmp_path_factory):
         patch.setenv("RALI_LAB_ARTIFACTS", str(folder / "artifacts"))
         patch.setattr(bench_seeds, "get_profile", lambda name: MINI)
         patch.setattr(seeds, "kept_tables_folder", lambda profile, study: folder / study)
+        patch.setattr(studies, "kept_tables_folder", lambda profile, study: folder / study)
         patch.setattr(pipeline, "kept_tables_folder", lambda profile, study: folder / study)
         live = pipeline.explain(MINI, report=lambda line: None)
         alone = pipeline.seed_tables(MINI, "mechanism", live)
@@ -47,6 +51,24 @@ def test_checked_in_tables_hold_every_model_and_combination(checked_in):
     assert mine["picture"].tolist() == theirs["picture"].astype(str).tolist() and len(mine) == 13 * 12
     about = json.loads((folder / "provenance.json").read_text())
     assert about["made_by"] == "make bench-seeds" and about["seeds"] == [0] and len(about["artefacts"]["0"]) == 2
+
+
+def test_tables_are_stale_when_the_code_or_the_profile_changes_and_can_be_taken_over(checked_in, monkeypatch):
+    folder = checked_in[3]
+    monkeypatch.setattr(studies, "kept_tables_folder", lambda profile, study: folder.parent / study)
+    assert studies.staleness(MINI, "mechanism") is None
+    assert "STALE" not in checked_in[2].origin
+    other = replace(MINI, score_samples=3)
+    why = studies.staleness(other, "mechanism")
+    assert "the code has changed since they were made (all seeds)" in why and "make bench-seeds" in why
+    assert why in studies.seed_tables(other, "mechanism", checked_in[0]).origin
+    before = (folder / "provenance.json").read_text()
+    with pytest.raises(ValueError, match="which values were compared"):
+        studies.take_over(other, "mechanism", why="renamed", compared=" ")
+    studies.take_over(other, "mechanism", why="renamed only", compared="the ratings of seed 0, equal to the last digit")
+    assert studies.staleness(other, "mechanism") is None
+    assert json.loads((folder / "provenance.json").read_text())["taken_over"]["why"] == "renamed only"
+    (folder / "provenance.json").write_text(before)
 
 
 def test_exchanging_a_module_with_itself_changes_nothing(checked_in):

@@ -12,6 +12,8 @@ from rali_lab.rali.export import OnnxScorer, ScoringGraph, export_onnx, quantise
 from rali_lab.rali.scorer import RaliScorer
 from rali_lab.vision import to_pixels
 
+pytestmark = pytest.mark.slow
+
 PICTURES = [photographs(s, count=1)[0] for s in ("chelsea", "flower", "life")]
 ODD = [PICTURES[0][:90, :71].copy(), PICTURES[1], PICTURES[1][::-1].copy(), PICTURES[2][:40, :128].copy()]
 
