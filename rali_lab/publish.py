@@ -21,6 +21,7 @@ import nbformat
 
 from rali_lab.evaluate.results import read_records
 from rali_lab.evaluate.tables import STALE, claims_table, efficiency_table, inject, notebook_table, people_table, results_table
+from rali_lab.lab.artifacts import duration
 from rali_lab.lab.claims import ledger_rows
 from rali_lab.lab.plan import Bench, plan, stale, stamp_of
 from rali_lab.lab.project import checkout, under_home
@@ -106,11 +107,24 @@ def tables(results: Path, claims: Path, notebooks: Path, stale: Stale) -> dict[s
     shown = [m for m in METHODS if any(r.method == m for r in accuracy)]
     return {
         "notebooks": notebook_table(notebook_rows(notebooks, [n for n in names.values() if stale.notebook(n)])),
+        "times": _times(results.with_name(results.name.replace("-results", "-summary"))),
         "claims": claims_table(ledger),
         "accuracy": _remark(stale, [names[n] for n in ("00", "07", "09")]) + results_table(accuracy, metric="plcc", methods=shown),
         "people": _remark(stale, [names[n] for n in ("00", "10")]) + people_table(records),
         "efficiency": _remark(stale, [names["07"]]) + efficiency_table(records),
     }
+
+
+def _times(summary: Path) -> str:
+    """How long the published run took, in a sentence."""
+    if not summary.exists():
+        return "No times were recorded."
+    run = json.loads(summary.read_text())
+    made = [n for n in run["notebooks"] if n["status"] == "made"]
+    apart = f"; {len(run['notebooks']) - len(made)} notebooks were there already" if len(made) < len(run["notebooks"]) else ""
+    work = duration(sum(n["seconds"] for n in made))
+    return (f"The published run took {duration(run['wall_seconds'])} on {run['cores']} cores, {run['jobs']} notebooks at a time "
+            f"({work} of notebooks, waiting included{apart}).")  # fmt: skip
 
 
 def claims_page(claims: Path, notebooks: Path, profile: str, stale: Stale) -> str:
@@ -158,7 +172,7 @@ def publish(profile: str, root: Path) -> None:
     shutil.copytree(run / "figures", root / "figures")
     kept = root / "docs" / "results"
     kept.mkdir(parents=True, exist_ok=True)
-    for name in ("results", "claims", "checks"):
+    for name in ("results", "claims", "checks", "summary"):
         shutil.copy(run / f"{name}.json", kept / f"{profile}-{name}.json")
     pretrained = root / "rali_lab" / "rali" / "pretrained"
     shutil.rmtree(pretrained, ignore_errors=True)

@@ -31,6 +31,7 @@ from rali_lab.lab.plan import STAMP, Bench, Step, plan, reusable, stamp_of
 from rali_lab.lab.project import RATED_VARIABLE, ProjectError, checkout, home, under_home, writable
 from rali_lab.lab.provenance import stamp
 from rali_lab.lab.summary import Progress, Row, table
+from rali_lab.precision import VARIABLE as PRECISION
 
 MOST_JOBS = 4
 """Kernels that compute at a time unless told otherwise; each takes one to two GiB."""
@@ -75,7 +76,9 @@ def run(
         jobs = jobs or min(_cores(), MOST_JOBS)
         progress = Progress([s.name for s in steps], {s.name: s.after for s in steps}, _times(bench, steps), jobs)
         rows = _run_all(bench, steps, found, progress, jobs)
-        return _conclude(bench, {"profile": profile, "seed": seed}, [rows[s.name] for s in steps if s.name in rows])
+        took = {"wall_seconds": round(time.perf_counter() - progress.start, 1), "jobs": jobs, "cores": _cores()}
+        head = {"profile": profile, "seed": seed, **took, "precision": os.environ.get(PRECISION) or "as found"}
+        return _conclude(bench, head, [rows[s.name] for s in steps if s.name in rows])
 
 
 def _cores() -> int:
@@ -224,7 +227,7 @@ def _conclude(bench: Bench, head: dict[str, Any], rows: list[Row]) -> int:
     remarks = [f"{n}: {c['expect']}" for n in names for c in checks.get(n, []) if not c["passed"] and c.get("remark")]
     summary = {**head, "ok": not any(faults.values()), "notebooks": [asdict(row) for row in rows], **faults, "remarks": remarks}
     write_json(bench.out / "summary.json", summary)
-    print(f"\n{table(rows)}")
+    print(f"\n{table(rows)}\n{duration(head['wall_seconds'])} in all, {head['jobs']} at a time")
     for fault, lines in {**faults, "remarks (stochastic runs that came out otherwise than the published one)": remarks}.items():
         if lines:
             print("\n  ".join([f"\n{fault.replace('_', ' ')}:", *lines]))
