@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce publish marks test test-slow test-browser check lab base-model base-small bench bench-analysis bench-seeds bench-people figures clean
+.PHONY: help setup reproduce publish marks test test-slow test-browser check lab base-model base-small bench bench-analysis bench-seeds bench-people bench-custom figures clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ bench-seeds: setup  ## three seeds of what notebooks 03, 08 and 09 need, with th
 
 bench-people: setup  ## the whole line on a rated folder: DATA=ratings.csv OPTIONS="--mos-range 0 100" (a quarter of an hour a split)
 	$(BIN)/python -m rali_lab.bench_people "$(or $(DATA),$(error give DATA=ratings.csv))" $(OPTIONS)
+
+bench-custom: setup  ## ten splits of a rated folder with tuned trunks, for notebook 10: DATA=ratings.csv OPTIONS="--mos-range 0 100" (over an hour)
+	$(BIN)/python -m rali_lab.bench_custom "$(or $(DATA),$(error give DATA=ratings.csv))" $(OPTIONS)
 
 bench: setup bench-analysis  ## three seeds of everything, the cost of rali_lab.analysis and of a GRPO step
 	$(BIN)/python -m rali_lab.bench_grpo

@@ -276,12 +276,12 @@ nb.checks.expect("another picture's words alone say nothing about this one (PLCC
 # from the picture it stays. The rating is regressed on both; the *weight of the text* is its coefficient over the sum of the two.
 
 # %%
-from rali_lab.mechanism.study import text_weight
+from rali_lab.report import text_weights
 
 weights = []
 for model in models:
     conflicts = [t[t["model"] == model] for t in tables["conflict"]]
-    value, low, high = pooled(conflicts, text_weight, n_boot=sizes.n_boot)
+    value, low, high = pooled(conflicts, text_weights, n_boot=sizes.n_boot, counted=True)
     weights.append({"effect": "weight of the text", "method": model, "value": value, "ci_low": low, "ci_high": high, "n": len(conflicts[0])})
 weights = pd.DataFrame(weights)
 nb.figure(plot_effects(weights, xlabel="0: follows the picture alone     1: follows the text alone", reference=0.5, xlim=(0, 1),
@@ -289,16 +289,21 @@ nb.figure(plot_effects(weights, xlabel="0: follows the picture alone     1: foll
 
 
 # %%
+def weight_of(model):
+    """Weight of the text of one model in every draw; `counts` says how often each row of the table was drawn."""
+    return lambda table, counts: text_weights(table[table["model"] == model], counts[:, table["model"] == model])
+
+
 def weight_gap(a, b):
-    return lambda table: text_weight(table[table["model"] == a]) - text_weight(table[table["model"] == b])
+    return lambda table, counts: weight_of(a)(table, counts) - weight_of(b)(table, counts)
 
 
 def weight_verdict(statistic, of):
     kept = [t[t["model"].isin(of)].reset_index(drop=True) for t in tables["conflict"]]
-    return with_counts(pooled(kept, statistic, n_boot=sizes.n_boot), [t[t["model"] == of[0]] for t in kept])
+    return with_counts(pooled(kept, statistic, n_boot=sizes.n_boot, counted=True), [t[t["model"] == of[0]] for t in kept])
 
 
-nb.ledger.record("mechanism.conflict", **weight_verdict(text_weight, ["teacher"]))
+nb.ledger.record("mechanism.conflict", **weight_verdict(weight_of("teacher"), ["teacher"]))
 nb.ledger.record("mechanism.rl_shift", **weight_verdict(weight_gap("teacher", "base"), ["teacher", "base"]))
 if tables.controls:
     nb.ledger.record("mechanism.rl_not_sft", **weight_verdict(weight_gap("teacher", "supervised"), ["teacher", "supervised"]))
@@ -377,6 +382,8 @@ else:
 # already differ by more than the paper's .01 on so few pictures.
 
 # %%
+from rali_lab.evaluate.bootstrap import correlations
+
 if tables.controls:
     elsewhere = ("authentic", "novel", "generated")
     away = [s[s["domain"].isin(elsewhere)].reset_index(drop=True) for s in tables["scores"]]
@@ -390,15 +397,19 @@ if tables.controls:
                                    bands=["photo | base"], note="vision side | language module; grey: with a module of the base model"),
                       "03_swap", swaps))
 
-    def changes(table):
-        """PLCC with the other training's language module minus that with its own, for each vision side and domain."""
-        r = {key: t["score"].corr(t["mos"]) for key, t in table.dropna(subset="score").groupby(["method", "domain"], observed=True)}
-        pairs = (("photo", "procedural"), ("procedural", "photo"))
-        return np.array([r[f"{own}|{other}", d] - r[f"{own}|{own}", d] for own, other in pairs for d in elsewhere])
+    def changes(table, counts):
+        """PLCC with the other training's language module minus that with its own, for each draw, and each vision side and domain."""
+        def found(method, domain):
+            rows = ((table["method"] == method) & (table["domain"] == domain)).to_numpy()
+            return correlations(*table.loc[rows, ["score", "mos"]].to_numpy(float).T, counts[:, rows], "plcc")
 
-    lost = pooled(away, lambda t: -changes(t).mean(), n_boot=sizes.n_boot)
+        pairs = (("photo", "procedural"), ("procedural", "photo"))
+        changed = [found(f"{own}|{other}", d) - found(f"{own}|{own}", d) for own, other in pairs for d in elsewhere]
+        return np.stack(changed, axis=1)
+
+    lost = pooled(away, lambda t, counts: -changes(t, counts).mean(axis=1), n_boot=sizes.n_boot, counted=True)
     nb.ledger.record("mechanism.module_swap", *lost, n=away[0]["picture"].nunique(), seeds=tables.seeds)
-    print("mean absolute change:", round(float(np.mean([np.abs(changes(t)).mean() for t in away])), 3))
+    print("mean absolute change:", round(float(np.mean([np.abs(changes(t, np.ones((1, len(t))))).mean() for t in away])), 3))
 else:
     nb.ledger.not_testable("mechanism.module_swap", "needs a second teacher: make bench-seeds")
 

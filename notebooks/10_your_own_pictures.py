@@ -38,7 +38,7 @@ data = ""  # folder or table; "" looks for LIVE in the Wild and falls back on a 
 mos_low = 1.0
 mos_high = 5.0
 lower_is_better = False
-tune = True  # also train the trunk, which takes most of the time: about a second for each training picture of 500 x 500 pixels and split
+tune = False  # True: also train the trunk now, about a second for each training picture of 500 x 500 pixels and split; False: as recorded
 
 # %%
 from pathlib import Path
@@ -126,6 +126,8 @@ print(probe)
 # %%
 looks["rali_levels"] = own.zero_shot(sizes).predict(looks["trunk"])
 tables = own.study(pictures, looks=looks, tune=tune, seed=seed)
+if not tune:
+    tables = own.with_recorded(tables, pipeline.kept_tables_folder(sizes, f"custom-{name}"), seed=seed)
 summary = own.summarise(tables, n_boot=min(sizes.n_boot, 500))
 summary.round(3)
 
@@ -151,7 +153,7 @@ if name == "livec":
         value, low, high = (float(row[c]) for c in columns)
         return Record(**common, method=method, metric=metric, value=value, ci_low=min(low, value), ci_high=max(high, value))
 
-    records = [record("rali", "srcc_trained", rows.loc["rali_tuned" if tune else "rali_trained", "srcc"])]
+    records = [record("rali", "srcc_trained", rows.loc["rali_tuned" if "rali_tuned" in tables[0] else "rali_trained", "srcc"])]
     for kind in ("srcc", "plcc"):
         whole = correlate(looks["rali_levels"], mos, kind=kind, groups=np.array(sources), n_boot=sizes.n_boot)
         records.append(record("rali_levels", kind, {"value": whole.value, "ci_low": whole.ci_low, "ci_high": whole.ci_high}))
@@ -174,6 +176,7 @@ nb.checks.observe("the scores can be predicted (SRCC of the best method)", float
 # (docs/LOG.md). So it is first fine-tuned on its own descriptions, each ending in the people's score; GRPO starts from there.
 
 # %%
+from rali_lab.evaluate.bootstrap import correlations
 from rali_lab.report import pooled
 
 LINE = {"base": "base model", "teacher_zero_shot": "teacher of `photo`, never trained on these", "supervised": "the base, taught these scores",
@@ -182,11 +185,19 @@ LINE = {"base": "base model", "teacher_zero_shot": "teacher of `photo`, never tr
 PAIRS = [("teacher", "supervised"), ("teacher", "ridge_visual"), ("rali", "teacher"), ("rali_trunk", "teacher"), ("rali_trunk", "ridge_visual")]
 
 
-def rank(table, a, b=None, kind="spearman"):
-    """Correlation of one method's scores with the MOS, or the difference of two on the pictures that both have rated."""
-    both = table.dropna(subset=[a, b or a])
-    first, second = (both[m].corr(both["mos"], method=kind) for m in (a, b or a))
-    return first - second if b else first
+def ranks(a, b=None, kind="srcc"):
+    """Correlation of one method's scores with the MOS in every draw, or the difference of two on the pictures that both have rated."""
+    def statistic(table, counts):
+        both = table[[a, b or a]].notna().all(axis=1).to_numpy()
+        scores, mos = table.loc[both, [a, b or a]].to_numpy().T, table.loc[both, "mos"].to_numpy()
+        first, second = (correlations(x, mos, counts[:, both], kind) for x in scores)
+        return first - second if b else first
+
+    return statistic
+
+
+def drawn_ranks(*args, **options):
+    return pooled(by_split, ranks(*args, **options), n_boot=500, counted=True)
 
 
 kept = pipeline.kept_tables_folder(sizes, f"people-{name}")
@@ -195,13 +206,13 @@ if (kept / "scores.parquet").exists():
     line["score"] = line["score"].astype(float)
     by_split = [part.pivot(index=["picture", "source", "mos"], columns="method", values="score").reset_index()
                 for _, part in line.astype({"picture": str, "source": str, "method": str}).groupby("seed")]
-    rows = {label: pooled(by_split, lambda t: rank(t, m), n_boot=500) for m, label in LINE.items()}
-    rows |= {f"`{a}` minus `{b}`, paired": pooled(by_split, lambda t: rank(t, a, b), n_boot=500) for a, b in PAIRS}
+    rows = {label: drawn_ranks(m) for m, label in LINE.items()}
+    rows |= {f"`{a}` minus `{b}`, paired": drawn_ranks(a, b) for a, b in PAIRS}
     print(f"{len(by_split)} splits of {name}, {line['picture'].nunique()} pictures tested, {line['score'].isna().sum()} scores missing")
     display(pd.DataFrame.from_dict(rows, orient="index", columns=["SRCC", "ci_low", "ci_high"]).round(3))
     if name == "livec":
         found = {"srcc_trained": rows[LINE["teacher"]], "srcc_minus_ridge": rows["`teacher` minus `ridge_visual`, paired"],
-                 "plcc_trained": pooled(by_split, lambda t: rank(t, "teacher", kind="pearson"), n_boot=500)}
+                 "plcc_trained": drawn_ranks("teacher", kind="plcc")}
         columns = ("value", "ci_low", "ci_high")
         records += [record("teacher", metric, dict(zip(columns, row, strict=True))) for metric, row in found.items()]
 else:
@@ -287,7 +298,8 @@ print(own.summarise(some, n_boot=20).head(3).round(2))
 # `rali-lab score --model mine`; `rali-lab fit` does both from the command line.
 
 # %%
-mine = own.fit(pictures[1:], tune=False, report=lambda line: None)  # tune=True trains the trunk as well
+others = {kind: seen[1:] for kind, seen in looks.items()}  # every picture was looked at in section 3
+mine = own.fit(pictures[1:], looks=others, tune=False, report=lambda line: None)  # tune=True trains the trunk as well
 why = mine.explain(pictures[0].pixels(), k=5)
 print(f"scored {why.score:.2f}, people say {pictures[0].mos:.2f}")
 why.basis.assign(text=[own.levels.TEXTS[i] for i in why.basis["basis"]]).round(2)

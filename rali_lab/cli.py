@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rali_lab import __version__
+from rali_lab.lab.project import checkout, home, under_home
 
 if TYPE_CHECKING:
     from rali_lab.data.check import DatasetReport
     from rali_lab.data.validation import Report
     from rali_lab.evaluate.results import Record
 
-RUNS = Path("runs")
-PUBLISHED = Path("docs/results")
 CHUNK = 8
 """Pictures held in memory at a time; their scores are printed before the next are read."""
 PROGRESS_FROM = 20
@@ -115,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     _of_a_data_set(fit)
     fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the scorer goes")
     fit.add_argument("--quick", action="store_true", help="leave the trunk as it is: ten times as fast, a little less exact")
+    fit.add_argument(
+        "--trust-direction",
+        action="store_true",
+        help="train even if the scores seem to run the other way",
+    )
     fit.add_argument("--limit", type=int, metavar="N", help="take N of the pictures, at random (500 x 500 pixels cost a second and 0.6 MB)")
     fit.set_defaults(command=_fit)
 
@@ -187,11 +191,31 @@ def _score_chunk(scorer, paths: Sequence[Path], explain: bool) -> dict[Path, Sco
             pictures[path] = read_picture(path)
         except PictureError as error:
             outcomes[path] = error
-    if pictures:
-        shown = list(pictures.values())
-        words = scorer.nearest_words(shown) if explain else [None] * len(shown)
-        outcomes.update(zip(pictures, zip(map(float, scorer.predict(shown)), words, strict=True), strict=True))
-    return outcomes
+    try:
+        found = _scored(scorer, list(pictures.values()), explain)
+    except UNFIT:  # one of them spoils it for all: each alone, and the reason why
+        found = [_alone(scorer, path, shown, explain) for path, shown in pictures.items()]
+    return {**outcomes, **dict(zip(pictures, found, strict=True))}
+
+
+UNFIT = (ValueError, RuntimeError, MemoryError)
+"""Of a picture that a scorer cannot take: too small, or too large (torch's is a RuntimeError)."""
+
+
+def _scored(scorer, shown: Sequence, explain: bool) -> list[Scored]:
+    if not shown:
+        return []
+    words = scorer.nearest_words(shown) if explain else [None] * len(shown)
+    return list(zip(map(float, scorer.predict(shown)), words, strict=True))
+
+
+def _alone(scorer, path: Path, shown, explain: bool) -> Scored | Exception:
+    """The outcome of one picture, whose reason for having no score begins with its file's name."""
+    try:
+        return _scored(scorer, [shown], explain)[0]
+    except UNFIT as error:
+        said = str(error) or type(error).__name__  # MemoryError says nothing
+        return ValueError(f"{path}: {said.removeprefix('picture 0 ').removeprefix('picture 0: ')}")
 
 
 def _print_outcome(path: Path, outcome: Scored | Exception, as_json: bool) -> bool:
@@ -237,9 +261,9 @@ def _results(args: argparse.Namespace) -> int:
 
 
 def _results_path(run_dir: Path | None, profile: str | None) -> Path:
-    folder = run_dir or RUNS / (profile or "*")
-    wanted = folder / "results.json"
-    found = [wanted] if run_dir or profile else list(RUNS.glob("*/results.json"))
+    runs = under_home("runs")
+    wanted = (run_dir or runs / (profile or "*")) / "results.json"
+    found = [wanted] if run_dir or profile else list(runs.glob("*/results.json"))
     found = [path for path in found if path.is_file()]
     if not found:
         raise CommandError(f"{wanted}: no results yet; run `make reproduce` in the project's folder first")
@@ -249,14 +273,15 @@ def _results_path(run_dir: Path | None, profile: str | None) -> Path:
 def _claims(args: argparse.Namespace) -> int:
     from rali_lab.lab.claims import ledger_rows
 
-    runs = sorted(RUNS.glob(f"{args.profile or '*'}/claims.json"), key=lambda path: path.stat().st_mtime)
-    published = PUBLISHED / f"{args.profile or 'tiny'}-claims.json"
+    wanted = under_home("runs") / (args.profile or "*") / "claims.json"
+    runs = sorted(under_home("runs").glob(f"{args.profile or '*'}/claims.json"), key=lambda path: path.stat().st_mtime)
+    published = (checkout() or home()) / "docs" / "results" / f"{args.profile or 'tiny'}-claims.json"
     if runs:
         rows = ledger_rows(runs[-1], runs[-1].parent / "notebooks", profile=runs[-1].parent.name)
     elif published.is_file():
-        rows = ledger_rows(published, PUBLISHED.parent.parent / "notebooks", profile=published.name.removesuffix("-claims.json"))
+        rows = ledger_rows(published, published.parents[2] / "notebooks", profile=published.name.removesuffix("-claims.json"))
     else:
-        raise CommandError(f"{RUNS / (args.profile or '*') / 'claims.json'}: no claims yet; run `make reproduce` in the project's folder")
+        raise CommandError(f"{wanted}: no claims yet; run `make reproduce` in the project's folder")
     print(json.dumps(rows, indent=1) if args.json else _claims_table(rows))
     return 0
 
@@ -350,7 +375,8 @@ def _fit(args: argparse.Namespace) -> int:
         told = f" ({held} of the split test are never learned from)" if held else ""
         if args.limit is not None and args.limit < len(taken):
             taken = random.Random(0).sample(taken, args.limit)
-        own.fit(taken, tune=not args.quick, report=lambda line: print(line, file=sys.stderr)).save(args.out)
+        trust, report = args.trust_direction, lambda line: print(line, file=sys.stderr)
+        own.fit(taken, tune=not args.quick, trust_direction=trust, report=report).save(args.out)
     except (ImportError, OSError, ValueError) as error:
         _complain(error)
         return 1

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 
 from rali_lab.data.readers import split_sources
 from rali_lab.data.records import Picture, mos_of
+from rali_lab.evaluate.bootstrap import correlations
 from rali_lab.lab.artifacts import Artifact, ArtifactStore, digest
 from rali_lab.rali import levels
+from rali_lab.report import drawn_counts
 
 if TYPE_CHECKING:
     from rali_lab.profiles import Profile
@@ -42,7 +44,6 @@ METHODS = {
 }
 """What `study` measures."""
 MIN_PICTURES = 60
-CODE = ("rali_lab.rali.basis", "rali_lab.rali.levels", "rali_lab.vision")
 
 
 def example(folder: str | Path, *, n: int = 120, seed: int = 7) -> Path:
@@ -143,12 +144,43 @@ def _enough(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
     return mos, sources
 
 
-def fit(pictures: Sequence[Picture], *, tune: bool = True, seed: int = 0, report: Callable[[str], None] = print) -> RaliScorer:
+def _check_direction(pictures: Sequence[Picture], report: Callable[[str], None]) -> None:
+    """Raise ValueError if the scores seem to run the other way, lower for a better picture.
+
+    The rule and the cost are those of `rali_lab.data.check.check_dataset`: at most 100 pictures
+    scored by the bundled scorer, and a Spearman correlation whose whole 95 % interval is below 0.
+    """
+    from rali_lab.data import check
+    from rali_lab.evaluate.correlation import Correlation
+
+    sign = check.agreement_with_scorer(pictures)
+    if not isinstance(sign, Correlation):
+        report(f"the direction of the scores was not checked: {sign}")
+    elif sign.ci_high < 0:
+        raise ValueError(
+            f"the scores seem to run the other way, where higher should be better: {sign} with the "
+            "bundled scorer. Turn them round with --dmos (higher_is_better=False), or leave it out "
+            "if it is given; if they are right, pass --trust-direction (trust_direction=True)"
+        )
+
+
+def fit(
+    pictures: Sequence[Picture],
+    *,
+    tune: bool = True,
+    seed: int = 0,
+    looks: dict[str, np.ndarray] | None = None,
+    trust_direction: bool = False,
+    report: Callable[[str], None] = print,
+) -> RaliScorer:
     """A scorer trained on all of these pictures, as `rali_tuned` of `study` is on those of a split (without `tune`: `rali_trained`).
 
     Parameters
     ----------
     pictures, tune : as for `study`, which says what to expect of it. seed : of the tuning.
+    looks : what `look` said of these pictures, if it was asked before.
+    trust_direction : do not look whether the scores run the right way (up to 100 pictures, about
+        0.1 s each).
 
     Returns
     -------
@@ -160,34 +192,44 @@ def fit(pictures: Sequence[Picture], *, tune: bool = True, seed: int = 0, report
     Raises
     ------
     ValueError
-        As `study` does; on a picture below 32 px, naming it; when the memory does not suffice, saying how much is needed.
+        As `study` does; on scores that seem to run the other way, with their correlation; on a
+        picture below 32 px, naming it; when the memory does not suffice, saying how much is needed.
     """
-    from rali_lab.baselines import frozen_tower, visual_features
+    from rali_lab.baselines import frozen_tower
     from rali_lab.lab.machine import hardware
     from rali_lab.rali.clip import embed_texts, load_base_clip
-    from rali_lab.rali.tower import MIN_SIDE
 
     mos, sources = _enough(pictures)
-    seen, pixels = [], 0
-    for p in pictures:
-        shown = p.pixels()
-        height, width = shown.shape[:2]
-        if min(height, width) < MIN_SIDE:
-            raise ValueError(f"picture {p.id!r} is {width} x {height} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed; leave it out")
-        seen.append(visual_features([shown], tower=TRUNK))
-        pixels += height * width
-        if len(seen) % 100 == 0 or len(seen) == len(pictures):
-            report(f"looked at {len(seen)} of {len(pictures)} pictures")
-    reader = levels.fit_levels(np.concatenate(seen), mos, sources, embed_texts(load_base_clip(), levels.TEXTS))
+    if not trust_direction:
+        _check_direction(pictures, report)
+    seen = _statistics_of(pictures, report) if looks is None else looks["trunk"]
+    reader = levels.fit_levels(seen, mos, sources, embed_texts(load_base_clip(), levels.TEXTS))
     trunk = copy.deepcopy(frozen_tower(TRUNK))
     if tune:
-        needed, free = 2.5 * pixels, hardware()["memory_available"]
+        needed, free = 2.5 * sum(p.pixels()[..., 0].size for p in pictures), hardware()["memory_available"]
         if free is not None and needed > free:
             gigabytes = f"{needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
             raise ValueError(f"tuning on {len(pictures)} pictures takes {gigabytes}; give fewer or smaller ones, or leave out the tuning")
         halves = levels.Halves((p.pixels() for p in pictures), trunk)
         levels.tune(reader, trunk.blocks[levels.FIXED :], halves, range(len(pictures)), mos, seed=seed, report=report)
     return _scorer(reader, trunk, [p.id for p in pictures])
+
+
+def _statistics_of(pictures: Sequence[Picture], report: Callable[[str], None]) -> np.ndarray:
+    """What the whole trunk says of pictures (n, d), one at a time; ValueError on one that is too small for it."""
+    from rali_lab.baselines import visual_features
+    from rali_lab.rali.tower import MIN_SIDE
+
+    seen = []
+    for p in pictures:
+        shown = p.pixels()
+        height, width = shown.shape[:2]
+        if min(height, width) < MIN_SIDE:
+            raise ValueError(f"picture {p.id!r} is {width} x {height} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed; leave it out")
+        seen.append(visual_features([shown], tower=TRUNK))
+        if len(seen) % 100 == 0 or len(seen) == len(pictures):
+            report(f"looked at {len(seen)} of {len(pictures)} pictures")
+    return np.concatenate(seen)
 
 
 def _scorer(reader: levels.LevelReader, trunk: StatTower, ids: Sequence[str]) -> RaliScorer:
@@ -210,7 +252,7 @@ class _Tuned:
 
     def __init__(self, pictures: Sequence[Picture]) -> None:
         self.pictures, self.mos = pictures, mos_of(pictures)
-        self.known = [[p.id, p.mos, hashlib.sha256(p.pixels().tobytes()).hexdigest()] for p in pictures]
+        self.known = [[p.id, p.mos, _content(p)] for p in pictures]
 
     @functools.cached_property
     def halves(self) -> levels.Halves:
@@ -228,27 +270,55 @@ class _Tuned:
             np.save(folder / "statistics.npy", self.halves.all_statistics(deep, range(len(self.pictures))).astype(np.float32))
 
         params = {"pictures": digest(self.known), "fit": fit.tolist(), "seed": seed}
-        made = ArtifactStore().make("tuned", make, params=params, code=CODE)
+        made = ArtifactStore().make("tuned", make, params=params)
         return made, np.load(made.path / "statistics.npy", allow_pickle=False).astype(np.float64)
 
 
-def look(pictures: Sequence[Picture], *, report: Callable[[str], None] = print, chunk: int = 32) -> dict[str, np.ndarray]:
-    """Every picture once: `rali` (n,) scores as RALI comes, `embedding` (n, 384) behind them, `small` and `trunk`, the statistics (n, d) of
-    RALI's tower and of the whole trunk. Cost: about 0.2 s for 500 x 500 pixels."""
-    from rali_lab.baselines import visual_features
-    from rali_lab.pipeline import default_scorer
-    from rali_lab.rali.tower import embed_pictures
+def look(
+    pictures: Sequence[Picture], *, report: Callable[[str], None] = print
+) -> dict[str, np.ndarray]:
+    """Every picture once: `rali` (n,) scores as RALI comes, `embedding` (n, 384) behind them,
+    `small` and `trunk`, the statistics (n, d) of RALI's tower and of the whole trunk.
 
-    scorer = default_scorer()
-    parts: dict[str, list[np.ndarray]] = {"rali": [], "embedding": [], "small": [], "trunk": []}
-    for start in range(0, len(pictures), chunk):
-        shown = [p.pixels() for p in pictures[start : start + chunk]]
-        parts["embedding"].append(embed_pictures(scorer.visual_, shown))
-        parts["rali"].append(scorer.predict_embeddings(parts["embedding"][-1]))
-        parts["small"].append(visual_features(shown, tower="lite0_stats_s8"))
-        parts["trunk"].append(visual_features(shown, tower=TRUNK))
-        report(f"looked at {start + len(shown)} of {len(pictures)} pictures")
-    return {k: np.concatenate(v) for k, v in parts.items()}
+    RALI's tower is the beginning of the trunk, so one look gives all four. What the trunk says
+    is kept as an artefact: the same pictures are not looked at again. Cost: about 0.1 s for
+    500 x 500 pixels on one core.
+    """
+    import torch
+
+    from rali_lab.pipeline import default_scorer
+
+    scorer, trunk = default_scorer(), _statistics(pictures, report)
+    tower = scorer.visual_
+    small = trunk[:, : tower.trunk.num_features]
+    with torch.inference_mode():
+        seen = (torch.from_numpy(small).float() - tower.trunk.stat_mean) / tower.trunk.stat_std
+        z = torch.nn.functional.normalize(tower.head(seen), dim=-1).numpy()
+    return {"rali": scorer.predict_embeddings(z), "embedding": z, "small": small, "trunk": trunk}
+
+
+def _statistics(pictures: Sequence[Picture], report: Callable[[str], None]) -> np.ndarray:
+    """What the whole trunk says of the pictures, (n, d), kept as an artefact."""
+    from rali_lab.baselines import visual_features
+
+    def make(folder: Path) -> None:
+        seen = []
+        for p in pictures:  # one at a time: several do not fit into the cache and are slower
+            seen.append(visual_features([p.pixels()], tower=TRUNK))
+            if len(seen) % 100 == 0 or len(seen) == len(pictures):
+                report(f"looked at {len(seen)} of {len(pictures)} pictures")
+        np.save(folder / "statistics.npy", np.concatenate(seen))
+
+    params = {"pictures": digest([_content(p) for p in pictures])}
+    made = ArtifactStore().make("looks", make, params=params)
+    return np.load(made.path / "statistics.npy", allow_pickle=False)
+
+
+def _content(picture: Picture) -> str:
+    """sha256 of a picture's file, or of its pixels where it has none."""
+    if picture.array is None:
+        return hashlib.sha256(Path(str(picture.path)).read_bytes()).hexdigest()
+    return hashlib.sha256(repr(picture.array.shape).encode() + picture.array.tobytes()).hexdigest()
 
 
 def zero_shot(profile: Profile) -> KernelLevels:
@@ -280,42 +350,94 @@ def read_basis(z: np.ndarray, mos: np.ndarray, fit: np.ndarray, new: np.ndarray,
 def summarise(tables: Sequence[pd.DataFrame], *, n_boot: int = 500, seed: int = 0) -> pd.DataFrame:
     """PLCC and SRCC of every method: mean over splits, with 95 % intervals.
 
-    Sources are drawn with replacement, once for all splits, and so are the splits; a split of which no source was drawn does not count in
-    that draw.
+    Sources are drawn with replacement, once for all splits, and so are the splits; a split of
+    which no source was drawn does not count in that draw.
 
     Returns
     -------
-    Columns method, metric ("plcc", "srcc"), value, ci_low, ci_high, and against ridge_visual, paired: minus_ridge, minus_low, minus_high.
+    Columns method, metric ("plcc", "srcc"), value, ci_low, ci_high, and against ridge_visual,
+    paired: minus_ridge, minus_low, minus_high.
     """
     methods = [m for m in METHODS if m in tables[0]]
     base = methods.index("ridge_visual")
     rng, names = np.random.default_rng(seed), sorted(set().union(*(t["source"] for t in tables)))
-    rows = [{name: np.flatnonzero(t["source"].to_numpy() == name) for name in names} for t in tables]
-    whole = np.mean([_correlations(t, methods) for t in tables], axis=0)
-    draws = np.empty((n_boot, *whole.shape))
+    drawn, splits = (np.empty((n_boot, k), dtype=int) for k in (len(names), len(tables)))
     for i in range(n_boot):
-        drawn = [names[k] for k in rng.integers(len(names), size=len(names))]
-        found = []
-        for split in rng.integers(len(tables), size=len(tables)):
-            chosen = np.concatenate([rows[split][name] for name in drawn])
-            if len(chosen):
-                found.append(_correlations(tables[split].iloc[chosen], methods))
-        draws[i] = np.nanmean(found, axis=0)
+        drawn[i] = rng.integers(len(names), size=len(names))
+        splits[i] = rng.integers(len(tables), size=len(tables))
+    place, often = {name: k for k, name in enumerate(names)}, drawn_counts(drawn, len(names))
+    whole, total, weight = [], *np.zeros((2, 2, len(methods), n_boot))
+    for table, times in zip(tables, drawn_counts(splits, len(tables)).T, strict=True):
+        all_once = np.ones((1, len(table)), dtype=int)
+        counts = np.vstack([all_once, often[:, [place[s] for s in table["source"]]]])
+        found = _correlations(table, methods, counts)
+        whole.append(found[:, :, 0])
+        known = np.isfinite(found[:, :, 1:])
+        weight += times * known
+        total += np.where(known, times * found[:, :, 1:], 0)
+    whole = np.mean(whole, axis=0)
+    draws = np.divide(total, weight, out=np.full(total.shape, np.nan), where=weight > 0)
+    draws = np.moveaxis(draws, 2, 0)
     minus, ridge = whole - whole[:, [base]], draws - draws[:, :, [base]]
     ends, minus_ends = (np.nanquantile(d, [0.025, 0.975], axis=0) for d in (draws, ridge))
     out = [
         (method, metric, *(x[k, m] for x in (whole, *ends, minus, *minus_ends)))
         for k, metric in enumerate(("plcc", "srcc")) for m, method in enumerate(methods)
     ]  # fmt: skip
-    return pd.DataFrame(out, columns=["method", "metric", "value", "ci_low", "ci_high", "minus_ridge", "minus_low", "minus_high"])
+    numbers = ["value", "ci_low", "ci_high", "minus_ridge", "minus_low", "minus_high"]
+    return pd.DataFrame(out, columns=["method", "metric", *numbers])
 
 
-def _correlations(table: pd.DataFrame, methods: list[str]) -> np.ndarray:
-    """PLCC and SRCC (2, methods); NaN where there are fewer than three different rows."""
-    values = table[["mos", *methods]].to_numpy(float)
-    if len(np.unique(values[:, 0])) < 3:
-        return np.full((2, len(methods)), np.nan)
-    return np.stack([np.corrcoef(x, rowvar=False)[0, 1:] for x in (values, rankdata(values, axis=0))])
+def _correlations(table: pd.DataFrame, methods: list[str], counts: np.ndarray) -> np.ndarray:
+    """PLCC and SRCC of every resample (2, methods, n_draws); NaN where there are fewer than
+    three different scores of people."""
+    mos = table["mos"].to_numpy(float)
+    few = ((counts @ (mos[:, None] == np.unique(mos))) > 0).sum(axis=1) < 3
+    scores = [table[m].to_numpy(float) for m in methods]
+    found = [[correlations(x, mos, counts, kind) for x in scores] for kind in ("plcc", "srcc")]
+    return np.where(few, np.nan, np.array(found))
+
+
+def with_recorded(
+    tables: Sequence[pd.DataFrame],
+    folder: Path,
+    *,
+    seed: int = 0,
+    report: Callable[[str], None] = print,
+) -> list[pd.DataFrame]:
+    """The tables of `study` with the methods that they lack, as they were recorded by
+    `python -m rali_lab.bench_custom`: tuning takes an hour.
+
+    Nothing is added, and `report` says so, unless every split is recorded with the same
+    pictures and the same scores of people.
+
+    Parameters
+    ----------
+    folder : where the record lies. seed : as for `study`.
+    """
+    if not (folder / "scores.parquet").exists():
+        report(f"no scores are recorded in {folder.name}")
+        return list(tables)
+    kinds = {"picture": str, "method": str, "score": float, "mos": float}
+    known, out, moved = pd.read_parquet(folder / "scores.parquet").astype(kinds), [], 0.0
+    for split, table in enumerate(tables):
+        part, ids = known[known["seed"] == seed + split], table["picture"].astype(str).tolist()
+        wide = part.pivot(index="picture", columns="method", values="score")
+        mos = part.groupby("picture")["mos"].first()
+        if set(wide.index) != set(ids) or not np.allclose(mos[ids], table["mos"], atol=1e-3):
+            found = f"{folder.name} records other pictures or scores for split {split + 1}"
+            report(f"{found}; nothing is taken from it")
+            return list(tables)
+        wide = wide.loc[ids].reset_index(drop=True)
+        both = [m for m in wide if m in table]
+        moved = max(moved, float((wide[both] - table[both]).abs().max(axis=None)))
+        more = [m for m in METHODS if m in wide and m not in table]
+        out.append(table.assign(**{m: wide[m].to_numpy() for m in more}))
+    report(
+        f"as recorded in {folder.name}: {', '.join(more) or 'nothing new'}; "
+        f"a score of the other methods differs from the record by {moved:.3f} at most"
+    )
+    return out
 
 
 def page(name: str, check: str, summary: pd.DataFrame, n: int, n_splits: int) -> str:

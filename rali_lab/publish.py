@@ -76,14 +76,14 @@ def what_is_stale(root: Path, profile: str) -> Stale:
     steps = plan(Bench(folder, under_home(f"runs/{profile}")), profile, 0)
     older = {s.name for s in steps if stamp_of(folder / f"{s.name}.ipynb").get("made_by") != s.code}
     studies = {study for study in kept_studies(sizes) if staleness(sizes, study)}
-    shown = {s.name: study for s in steps for study in kept_studies(sizes) if study in _studies_of(folder / f"{s.name}.py")}
+    shown = {s.name: study for s in steps for study in kept_studies(sizes) if study.split("-")[0] in _studies_of(folder / f"{s.name}.py")}
     return Stale(frozenset(older), frozenset(studies), shown)
 
 
 def _studies_of(source: Path) -> list[str]:
     """Studies that a notebook shows, as its source names them."""
     text = source.read_text(encoding="utf-8")
-    return re.findall(r'seed_tables\(\w+, "([\w-]+)"', text) + (["people-livec"] if 'f"people-' in text else [])
+    return re.findall(r'seed_tables\(\w+, "([\w-]+)"', text) + re.findall(r'f"(people|custom)-\{name\}"', text)
 
 
 REMARK = "*Some of what follows was made by other code than today's: {}.*\n\n"
@@ -97,7 +97,9 @@ def _remark(stale: Stale, names: list[str]) -> str:
 
 def tables(results: Path, claims: Path, notebooks: Path, stale: Stale) -> dict[str, str]:
     """The generated tables of the README by marker."""
-    records = read_records(results)
+    measured, recorded = read_records(results), results.with_name(results.name.replace("-results", "-recorded"))
+    older = [r for r in read_records(recorded) if r.id not in {m.id for m in measured}] if recorded.exists() else []
+    records = measured + older
     accuracy = [r for r in records if r.metric == "plcc" and r.method in METHODS]
     rows = json.loads(claims.read_text())
     by_number = {f.name[:2]: f"notebooks/{f.name}" for f in notebooks.glob("[0-9]*.ipynb")}
@@ -110,7 +112,7 @@ def tables(results: Path, claims: Path, notebooks: Path, stale: Stale) -> dict[s
         "times": _times(results.with_name(results.name.replace("-results", "-summary"))),
         "claims": claims_table(ledger),
         "accuracy": _remark(stale, [names[n] for n in ("00", "07", "09")]) + results_table(accuracy, metric="plcc", methods=shown),
-        "people": _remark(stale, [names[n] for n in ("00", "10")]) + people_table(records),
+        "people": _remark(stale, [names[n] for n in ("00", "10")]) + people_table(records, stale={r.method for r in older}),
         "efficiency": _remark(stale, [names["07"]]) + efficiency_table(records),
     }
 

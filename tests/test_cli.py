@@ -84,6 +84,73 @@ def test_bad_pictures_are_named_and_the_others_still_scored(scorer, folder, caps
     ]
 
 
+class Particular(MeanScorer):
+    """Takes no picture below 32 px, as the real one, and none that is red: that one is too large
+    for its memory."""
+
+    def predict(self, pictures):
+        for i, picture in enumerate(pictures):
+            if min(picture.shape[:2]) < 32:
+                raise ValueError(
+                    f"picture {i} is {picture.shape[1]} x {picture.shape[0]} pixels, at least 32 x "
+                    "32 are needed; leave it out"
+                )
+            if picture[0, 0].tolist() == [255, 0, 0]:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            if picture[0, 0].tolist() == [0, 0, 255]:
+                raise MemoryError
+        return super().predict(pictures)
+
+    def nearest_words(self, pictures):
+        return [f"grey {value:.0f}" for value in self.predict(pictures)]
+
+    words_ = ("grey",)
+
+
+@pytest.mark.parametrize("explain", [[], ["--explain"]])
+def test_a_picture_that_cannot_be_scored_is_named_and_the_others_are_scored(
+    scorer, tmp_path, capsys, explain
+):
+    scorer(Particular())
+    for name, colour, side in (
+        ("a", "black", 40),
+        ("b", "black", 20),
+        ("c", "red", 40),
+        ("d", "blue", 40),
+        ("e", "white", 40),
+    ):
+        Image.new("RGB", (side, side), colour).save(tmp_path / f"{name}.png")
+    (tmp_path / "f.png").write_bytes(b"no picture")
+    assert cli.main(["score", str(tmp_path), *explain]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split("\t")[:2] for line in out.splitlines()] == [
+        ["1.00", str(tmp_path / "a.png")],
+        ["5.00", str(tmp_path / "e.png")],
+    ]
+    small, red, blue, none = err.splitlines()
+    why = "is 20 x 20 pixels, at least 32 x 32 are needed; leave it out"
+    assert small == f"rali-lab: {tmp_path / 'b.png'}: {why}"
+    assert red == f"rali-lab: {tmp_path / 'c.png'}: DefaultCPUAllocator: can't allocate memory"
+    assert blue == f"rali-lab: {tmp_path / 'd.png'}: MemoryError" and none.startswith(
+        f"rali-lab: {tmp_path / 'f.png'}: not a JPEG"
+    )
+
+
+def test_the_real_scorer_names_a_small_picture_too(tmp_path, capsys):
+    for name, side in (("a", 40), ("b", 20), ("c", 32)):
+        Image.new("RGB", (side, side), "grey").save(tmp_path / f"{name}.png")
+    assert cli.main(["score", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split("\t")[1] for line in out.splitlines()] == [
+        str(tmp_path / "a.png"),
+        str(tmp_path / "c.png"),
+    ]
+    assert (
+        err.startswith(f"rali-lab: {tmp_path / 'b.png'}: is 20 x 20 pixels, at least 32 x 32")
+        and err.count("\n") == 1
+    )
+
+
 def test_nothing_to_score_does_not_load_the_model(scorer, tmp_path, capsys):
     asked = scorer()
     assert cli.main(["score", str(tmp_path)]) == 1
@@ -148,7 +215,8 @@ def test_an_interrupted_run_has_printed_what_it_did(scorer, folder, capsys):
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """Two runs below the current folder, `small` newer than `tiny`."""
+    """Two runs of the project, `small` newer than `tiny`."""
+    monkeypatch.setenv("RALI_LAB_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     for age, profile in ((100, "tiny"), (0, "small")):
         fields = {"profile": profile, "domain": "photo", "role": "in", "metric": "plcc"}
@@ -183,7 +251,7 @@ def test_missing_and_damaged_results_say_the_way_out(runs, capsys):
 
 
 def test_no_run_at_all(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RALI_LAB_HOME", str(tmp_path))
     assert cli.main(["results"]) == 2
     assert "no results yet; run `make reproduce`" in capsys.readouterr().err
 
@@ -280,6 +348,31 @@ def test_fit_writes_a_scorer_that_score_takes(tmp_path, capsys):
     assert "config.json/x: " in capsys.readouterr().err
     assert cli.main(["fit", str(table), "--out", str(tmp_path / "new"), "--limit", "-5"]) == 2
     assert "--limit -5: it takes 60 pictures or more" in capsys.readouterr().err
+
+
+def test_fit_refuses_scores_that_run_the_other_way(tmp_path, capsys):
+    from rali_lab import own
+
+    table, out = own.example(tmp_path / "own", n=90), tmp_path / "mine"
+    head, *rows = (row.split(",") for row in table.read_text().splitlines())
+    at = head.index("mos")
+    turned = [[*row[:at], f"{6 - float(row[at]):.3f}", *row[at + 1 :]] for row in rows]
+    table.write_text("\n".join(",".join(row) for row in [head, *turned]))
+    asked = ["fit", str(table), "--mos-range", "1", "5", "--quick", "--out", str(out)]
+    assert cli.main(asked) == 1
+    printed, err = capsys.readouterr()
+    assert printed == "" and err.count("\n") == 1 and not out.exists()
+    assert (
+        "run the other way" in err
+        and "SRCC -0." in err
+        and "--dmos" in err
+        and "--trust-direction" in err
+    )
+    assert cli.main([*asked, "--dmos"]) == 0
+    assert (
+        cli.main([*asked[:-1], str(tmp_path / "sure"), "--trust-direction"]) == 0
+        and (tmp_path / "sure").exists()
+    )
 
 
 def test_fit_to_what_cannot_be_learned_is_one_line_and_exit_1(bright, tmp_path, capsys):

@@ -92,6 +92,93 @@ def test_the_summary_is_paired_with_the_ridge(tables):
     assert page.startswith("# mine: 65 rated pictures") and all(f"| `{m}` |" in page for m in own.METHODS) and "nan" not in page
 
 
+def test_one_look_says_what_each_tower_says(pictures, looks):
+    """RALI's tower is the beginning of the trunk: its features and embeddings need no other look."""
+    from rali_lab.baselines import visual_features
+    from rali_lab.pipeline import default_scorer
+    from rali_lab.rali.tower import embed_pictures
+
+    shown, scorer = [p.pixels() for p in pictures[:6]], default_scorer()
+    small = visual_features(shown, tower="lite0_stats_s8")
+    np.testing.assert_allclose(looks["small"][:6], small, atol=1e-4)
+    np.testing.assert_allclose(
+        looks["embedding"][:6], embed_pictures(scorer.visual_, shown), atol=1e-5
+    )
+    np.testing.assert_allclose(looks["rali"][:6], scorer.predict(shown), atol=1e-4)
+
+
+def test_pictures_are_looked_at_once(pictures, looks, monkeypatch):
+    def refused(*args, **options):
+        raise AssertionError("looked again")
+
+    monkeypatch.setattr("rali_lab.baselines.visual_features", refused)
+    again = own.look(pictures, report=lambda line: None)
+    assert all(np.array_equal(again[k], looks[k]) for k in again)
+    with pytest.raises(AssertionError, match="looked again"):
+        own.look(pictures[1:], report=lambda line: None)
+
+
+def written_out(tables, methods, n_boot, seed):
+    """The draws of `summarise` with every resample written out, PLCC and SRCC (n_boot, 2, m)."""
+
+    def both(table):
+        values = table[["mos", *methods]]
+        if table["mos"].nunique() < 3:
+            return np.full((2, len(methods)), np.nan)
+        kinds = ("pearson", "spearman")
+        return np.stack([values.corr(method=k)["mos"][methods].to_numpy() for k in kinds])
+
+    rng, names = np.random.default_rng(seed), sorted(set().union(*(t["source"] for t in tables)))
+    draws = []
+    for _ in range(n_boot):
+        drawn, found = [names[k] for k in rng.integers(len(names), size=len(names))], []
+        for split in rng.integers(len(tables), size=len(tables)):
+            rows = pd.concat([tables[split][tables[split]["source"] == s] for s in drawn])
+            if len(rows):
+                found.append(both(rows))
+        draws.append(np.nanmean(found, axis=0))
+    return np.array(draws)
+
+
+def test_the_intervals_are_those_of_resamples_written_out():
+    rng, tables = np.random.default_rng(0), []
+    for split in range(3):
+        mos = rng.normal(3, 0.8, 24)
+        scores = {"rali": mos + rng.normal(0, 1, 24), "ridge_visual": mos + rng.normal(0, 0.5, 24)}
+        about = {"picture": range(24), "source": rng.choice(list("abcdefghij"[split:]), 24)}
+        tables.append(pd.DataFrame({**about, "mos": mos, **scores}))
+    draws = written_out(tables, ["rali", "ridge_visual"], 40, 3)
+    found = own.summarise(tables, n_boot=40, seed=3).set_index(["method", "metric"])
+    for k, metric in enumerate(("plcc", "srcc")):
+        for m, method in enumerate(("rali", "ridge_visual")):
+            ends = np.quantile(draws[:, k, m], [0.025, 0.975])
+            row = found.loc[(method, metric)]
+            np.testing.assert_allclose(row[["ci_low", "ci_high"]].to_numpy(float), ends, atol=1e-9)
+
+
+def test_recorded_methods_are_added_only_to_the_splits_they_belong_to(tmp_path):
+    from rali_lab.pipeline.seeds import keep
+
+    rng, said = np.random.default_rng(0), []
+    ids = [[f"p{k}" for k in rng.permutation(20)[:8]] for _ in range(2)]
+    long = [pd.DataFrame({"picture": i, "source": i, "mos": rng.normal(3, 1, 8)}) for i in ids]
+    live = [t.assign(rali=t["mos"] + 0.1) for t in long]
+    kept = [t.assign(rali_tuned=t["mos"] + 1)[::-1] for t in live]
+    about = ["picture", "source", "mos"]
+    parts = [t.melt(about, var_name="method", value_name="score").assign(seed=k)
+             for k, t in enumerate(kept)]  # fmt: skip
+    assert own.with_recorded(live, tmp_path / "none", report=said.append)[0] is live[0]
+    keep(tmp_path / "custom", {"scores": parts}, {})
+    found = own.with_recorded(live, tmp_path / "custom", report=said.append)
+    for t in found:
+        np.testing.assert_allclose(t["rali_tuned"], t["mos"] + 1, atol=1e-3)
+    other = [live[0].assign(mos=lambda t: t["mos"] + 0.2), live[1]]
+    assert "rali_tuned" not in own.with_recorded(other, tmp_path / "custom", report=said.append)[0]
+    own.with_recorded(live, tmp_path / "custom", seed=1, report=said.append)
+    expected = ["no scores are recorded", "as recorded in custom: rali_tuned", "split 1; nothing is"]
+    assert [e in line for e, line in zip([*expected, expected[2]], said, strict=True)] == [True] * 4
+
+
 def test_too_few_pictures_or_one_score_are_refused(pictures):
     with pytest.raises(ValueError, match="10 pictures of .* sources are too few; give 60 pictures of five sources or more"):
         own.study(pictures[:10])
@@ -130,6 +217,7 @@ def test_a_fitted_scorer_can_be_kept_and_asked_why(pictures, fitted, tmp_path):
         again.predict(shown, ids=[p.id for p in pictures[:3]])
 
 
+@pytest.mark.slow
 def test_a_fitted_scorer_can_be_exported(pictures, fitted, tmp_path):
     from rali_lab.rali.export import OnnxScorer, export_onnx
 
@@ -150,3 +238,24 @@ def test_a_fit_that_cannot_be_is_an_error(pictures, monkeypatch):
     monkeypatch.setattr("rali_lab.lab.machine.hardware", lambda: {"memory_available": 1000})
     with pytest.raises(ValueError, match="tuning on 65 pictures takes .* GB of memory, 0.0 GB are free"):
         own.fit(pictures, **quiet)
+
+
+def test_scores_that_run_the_other_way_are_refused_before_any_training(pictures, monkeypatch):
+    from dataclasses import replace
+
+    turned, said = [replace(p, mos=6 - p.mos) for p in pictures], []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "rali_lab.baselines.visual_features", lambda *a, **k: pytest.fail("it trains")
+        )
+        with pytest.raises(
+            ValueError,
+            match=r"seem to run the other way, .*: SRCC -0\.\d+ .* bundled .*--trust-direction",
+        ):
+            own.fit(turned, tune=False, report=said.append)
+    made = own.fit(turned, tune=False, trust_direction=True, report=said.append)
+    shown = [p.pixels() for p in pictures]
+    assert np.corrcoef(made.predict(shown), [p.mos for p in pictures])[0, 1] < 0
+    monkeypatch.setattr("rali_lab.data.check.agreement_with_scorer", lambda pictures: "no scorer here")
+    own.fit(pictures, tune=False, report=said.append)
+    assert "the direction of the scores was not checked: no scorer here" in said

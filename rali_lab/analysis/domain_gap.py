@@ -133,8 +133,9 @@ def score_bins(scores: np.ndarray, n_bins: int) -> np.ndarray:
 def matched(a: np.ndarray, b: np.ndarray, bins: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """As many rows of ``a`` as of ``b`` from every bin, drawn at random: the largest such subsets."""
     kept: tuple[list, list] = [], []
-    for bin_ in np.intersect1d(bins[a], bins[b]):
-        inside = a[bins[a] == bin_], b[bins[b] == bin_]
+    of_a, of_b = bins[a], bins[b]
+    for bin_ in sorted({*of_a.tolist()} & {*of_b.tolist()}):
+        inside = a[of_a == bin_], b[of_b == bin_]
         size = min(map(len, inside))
         for rows, keep in zip(inside, kept, strict=True):
             keep.append(rng.permutation(rows)[:size])

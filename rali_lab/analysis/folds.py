@@ -34,13 +34,32 @@ def grouped_folds(groups, n: int, n_folds: int, rng: np.random.Generator, strata
         where = "" if strata is None else " in each domain"
         way_out = f"pass n_folds={fewest}" if fewest > 1 else "add sources"
         raise ValueError(f"{n_folds} folds need {n_folds} {kind} or more{where}, got {fewest}; {way_out}")
-    fold_of, held = np.empty(len(member), dtype=int), np.zeros((n_folds, member.shape[1]), dtype=int)
     order = rng.permutation(len(member))
-    for g in order[np.argsort(-member[order].sum(axis=1), kind="stable")]:  # those of many strata first, they are hardest to place
-        load = held[:, member[g]]
-        fold_of[g] = np.lexsort((rng.random(n_folds), load.sum(axis=1), load.max(axis=1)))[0]
-        held[fold_of[g], member[g]] += 1
+    # those of many strata first, they are hardest to place
+    order = order[np.argsort(-member[order].sum(axis=1), kind="stable")]
+    fold_of = np.empty(len(member), dtype=int)
+    fold_of[order] = _placed(member[order], rng.random((len(member), n_folds)))
     return [np.flatnonzero(fold_of[group] == f) for f in range(n_folds)]
+
+
+def _placed(member: np.ndarray, ties: np.ndarray) -> list[int]:
+    """A fold for each group in turn: the one that holds least of its fullest stratum, then
+    least in all; ``ties`` (g, folds) decide.
+
+    Plain lists: there are five folds and a few strata, for which an array operation costs more
+    than the counting.
+    """
+    held, found = [[0] * member.shape[1] for _ in range(ties.shape[1])], []
+    for row, tie in zip(member.tolist(), ties.tolist(), strict=True):
+        strata = [s for s, inside in enumerate(row) if inside]
+        loads = ([counts[s] for s in strata] for counts in held)
+        fold = min(
+            (max(load), sum(load), t, f) for f, (load, t) in enumerate(zip(loads, tie, strict=True))
+        )[3]
+        for s in strata:
+            held[fold][s] += 1
+        found.append(fold)
+    return found
 
 
 def half(group: np.ndarray, rng: np.random.Generator, stratum: np.ndarray | None = None) -> tuple[np.ndarray, float]:

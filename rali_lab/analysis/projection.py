@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from .inputs import finite, matrix, pair
 from .similarity import procrustes
 
 METHODS = ("umap", "pca")
+_EXACT = 4096  # rows from which UMAP looks for neighbours approximately
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def project(
     if method == "pca":
         seeds, found = seeds[:1], (_pca(Z, n_components),)
     elif method == "umap":
-        found = tuple(_umap(Z, n_neighbors, n_components, seed, options) for seed in seeds)
+        found = _umap(Z, n_neighbors, n_components, seeds, options)
     else:
         raise ValueError(f"method={method!r} is not known; choose one of {METHODS}")
     quality = [_quality(Z, prepared(C, "euclidean"), n_neighbors, max_anchors) for C in found]
@@ -187,17 +189,46 @@ def _pca(Z: np.ndarray, n_components: int) -> np.ndarray:
     return (U * (s * sign))[:, :n_components]
 
 
-def _umap(Z: np.ndarray, n_neighbors: int, n_components: int, seed: int, options: dict) -> np.ndarray:
+def _umap(
+    Z: np.ndarray, n_neighbors: int, n_components: int, seeds: Sequence[int], options: dict
+) -> tuple[np.ndarray, ...]:
+    """Coordinates for each seed; what no seed changes, the neighbours, is found once."""
     try:
-        with warnings.catch_warnings():  # umap says on import that its Keras variant, which is not used here, is not there
-            warnings.filterwarnings("ignore", message="Tensorflow not installed", category=ImportWarning)
+        with warnings.catch_warnings():  # its Keras variant is not used here, and not there
+            text = "Tensorflow not installed"
+            warnings.filterwarnings("ignore", message=text, category=ImportWarning)
             from umap import UMAP
     except ImportError as error:
-        raise ImportError('method="umap" needs umap-learn: pip install umap-learn, or pass method="pca"') from error
-    settings = {"n_neighbors": n_neighbors, "n_components": n_components, "random_state": seed, "n_jobs": 1} | options
-    C = np.asarray(UMAP(**settings).fit_transform(Z), dtype=np.float64)
-    finite(C.sum(), "the UMAP")
-    return C
+        raise ImportError(
+            'method="umap" needs umap-learn: pip install umap-learn, or pass method="pca"'
+        ) from error
+    settings = {"n_neighbors": n_neighbors, "n_components": n_components, "n_jobs": 1} | options
+    if len(Z) < _EXACT and not options.keys() & {"metric", "unique", "precomputed_knn"}:
+        settings |= {"precomputed_knn": _umap_neighbours(Z, settings["n_neighbors"])}
+    found = []
+    for seed in seeds:
+        with warnings.catch_warnings():  # nothing is transformed later
+            warnings.filterwarnings("ignore", message=r"precomputed_knn\[2\]", category=UserWarning)
+            found_now = UMAP(**{"random_state": seed} | settings).fit_transform(Z)
+        C = np.asarray(found_now, dtype=np.float64)
+        finite(C.sum(), "the UMAP")
+        found.append(C)
+    return tuple(found)
+
+
+def _umap_neighbours(Z: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and distances (n, k) of the neighbours that UMAP itself finds for less than 4096
+    rows, each row its own first.
+
+    Its own search gives the same numbers (a test holds this to it), but is compiled first,
+    which takes longer than all the rest.
+    """
+    from sklearn.metrics import pairwise_distances
+    from umap.distances import euclidean
+
+    D = pairwise_distances(Z.astype(np.float32), metric=euclidean)
+    index = np.argsort(D, axis=1, kind="stable")[:, :k].astype(np.int32)
+    return index, np.take_along_axis(D, index, axis=1)
 
 
 def _check_k(k: int, n: int, name: str) -> None:

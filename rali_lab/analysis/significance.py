@@ -17,12 +17,12 @@ from .inputs import AnalysisWarning, centred, codes, pair
 from .neighbours import agreement, cknna, mutual_knn, neighbour_edges
 from .result import Measure, null_fields
 from .similarity import cka, gram_terms, in_medians, linear_gram, procrustes, rbf_gram, rdm_vector, rsa
-from .streaming import hsic
+from .streaming import align, hsic
 
 _DENSE = 8000  # rows above which no n x n matrix is held for the null of linear CKA (two of them: 1 GB)
 _BOUNDS = {cka: (-1, 1), procrustes: (0, 1), rsa: (-1, 1), mutual_knn: (-1, 1), cknna: (-np.inf, 1), cca: (-1, 1), svcca: (-1, 1)}
 
-Draw = Callable[[np.ndarray], float]  # a permutation of the rows of Y -> the measure
+Draw = Callable[[np.ndarray], float]  # an order of the rows of Y, or some rows of both -> value
 
 
 def significance(
@@ -165,12 +165,30 @@ def _interval(measure, X, Y, value, group, n_boot, level, rng, options, grouped)
     draws, factors = np.empty(n_boot), np.empty(n_boot)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AnalysisWarning)  # said once, for the whole
+        of_rows = _cka_of_rows(X, Y, options) if measure is cka else None
         for b in range(n_boot):
             rows, factors[b] = half(group, rng)
             if "groups" in options and options["groups"] is not None:
                 options = options | {"groups": group[rows]}
-            draws[b] = measure(X[rows], Y[rows], **options)
+            draws[b] = of_rows(rows) if of_rows else measure(X[rows], Y[rows], **options)
     return interval(value, draws, factors, level, _BOUNDS.get(measure, (-np.inf, np.inf)))
+
+
+def _cka_of_rows(X, Y, options) -> Draw | None:
+    """Linear CKA of some rows from two Gram matrices of all rows, as HSIC takes their means out.
+
+    None where products are cheaper.
+    """
+    linear, n = options.get("kernel", "linear") == "linear", len(X)
+    if not linear or n > _DENSE or n >= X.shape[1] + Y.shape[1]:
+        return None
+    K, L, debiased = linear_gram(X), linear_gram(Y), options.get("debiased", True)
+
+    def draw(rows: np.ndarray) -> float:
+        pick = rows[:, None], rows
+        return align(*gram_terms(K[pick], L[pick], debiased))
+
+    return draw
 
 
 def _warn_if_stuck(group: np.ndarray) -> None:

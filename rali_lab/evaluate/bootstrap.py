@@ -58,7 +58,8 @@ def correlations(score: np.ndarray, mos: np.ndarray, counts: np.ndarray, kind: s
 
 
 def regressions(X: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Coefficients of least squares of ``y`` (n,) on the columns of ``X`` (n, k) and a constant, one fit a resample.
+    """Coefficients of least squares of ``y`` (n,) on the columns of ``X`` (n, k) and a
+    constant, one fit a resample.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def regressions(X: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (n_boot, k), without the constant; the shortest of all solutions where a resample leaves several.
+    (n_boot, k), without the constant; the shortest of all solutions where there are several.
 
     >>> X = np.array([[0., 1.], [1., 0.], [2., 2.], [3., 5.]])
     >>> regressions(X, X @ [2, -1] + 7, np.array([[1, 1, 1, 1], [2, 0, 1, 1]])).round(6)
@@ -79,11 +80,13 @@ def regressions(X: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     total = counts.sum(axis=1)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = counts @ rows / total
-        second = (counts @ (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1) / total).reshape(-1, k + 1, k + 1)
+        products = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
+        second = (counts @ products / total).reshape(-1, k + 1, k + 1)
     spread = second - mean[:, :, None] * mean[:, None, :]
     empty = total[:, 0] == 0
     spread[empty] = 0
-    found = np.einsum("bij,bj->bi", np.linalg.pinv(spread[:, :k, :k], rcond=1e-12, hermitian=True), spread[:, :k, k])
+    inverse = np.linalg.pinv(spread[:, :k, :k], rcond=1e-12, hermitian=True)
+    found = np.einsum("bij,bj->bi", inverse, spread[:, :k, k])
     return np.where(empty[:, None], np.nan, found)
 
 

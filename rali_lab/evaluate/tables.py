@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from .results import Record
 
@@ -106,11 +106,11 @@ def efficiency_table(records: Iterable[Record], *, reference: str = "teacher") -
     return markdown_table(["method", *COSTS.values()], rows, align="lrrr")
 
 
-def people_table(records: Iterable[Record]) -> str:
+def people_table(records: Iterable[Record], stale: Collection[str] = ()) -> str:
     """What methods trained on people's scores reach on held-out pictures of them, one line per method; a sentence if none was measured.
 
     Reads the records srcc_trained, plcc_trained and srcc_minus_ridge of role "real", and srcc and plcc for methods that were never trained
-    on people's scores, which come first.
+    on people's scores, which come first. Methods in `stale` are marked so.
     """
     found = {(r.method, r.metric): r for r in records if r.role == "real"}
     metrics = {"srcc_trained": "SRCC", "plcc_trained": "PLCC", "srcc_minus_ridge": "SRCC minus `ridge_visual`, paired"}
@@ -122,7 +122,7 @@ def people_table(records: Iterable[Record]) -> str:
         return [label, *(with_interval(found[method, k]) if (method, k) in found else "–" for k in keys)]
 
     rows = [row(f"`{m}`, never trained on them", m, ("srcc", "plcc", "")) for m, metric in found if metric == "srcc"]
-    rows += [row(f"`{m}`", m, metrics) for m in methods]
+    rows += [row(f"`{m}`" + _mark({"stale": m in stale}), m, metrics) for m in methods]
     return markdown_table(["method", *metrics.values()], rows, align="lrrr")
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from rali_lab.lab.machine import accelerators, hardware, text_of
-from rali_lab.lab.provenance import versions
+from rali_lab.lab.project import home
+from rali_lab.lab.provenance import scrub, versions
 from rali_lab.lab.speed import REFERENCE, UNITS, calibrate, estimate
 from rali_lab.profiles import PROFILES, Profile
 
@@ -269,7 +270,7 @@ def _hardware(here: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("system", here["system"]),
         ("CPU", f"{here['cpu']}, {here['cores']} cores for this process{quota}, bf16 {bf16}"),
         ("memory", f"{memory}, limit of the control group: {_size(here['memory_limit'], 'none')}"),
-        ("disk", f"{_size(here['disk_free'])} free in the current folder"),
+        ("disk", f"{_size(here['disk_free'])} free where results are kept: {scrub(str(home()))}"),
         ("GPU", f"not known: {here['torch']}" if here["torch"] else "; ".join(gpus)),
     ]
 

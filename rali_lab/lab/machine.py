@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rali_lab.lab.project import home
+
 
 def hardware(root: Path = Path("/")) -> dict[str, Any]:
     """CPU, memory and disk (bytes) as this process may use them, below `root`; None for what this system does not tell."""
@@ -19,7 +21,7 @@ def hardware(root: Path = Path("/")) -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     total, available = told.get("MemTotal") or _physical_memory(), told.get("MemAvailable")
     try:
-        free = shutil.disk_usage(".").free
+        free = shutil.disk_usage(_existing(home())).free
     except OSError:
         free = None
     return {
@@ -28,6 +30,11 @@ def hardware(root: Path = Path("/")) -> dict[str, Any]:
         "cores": cores, "cores_quota": quota,
         "memory": _least(total, limit), "memory_available": _least(available, limit), "memory_limit": limit, "disk_free": free,
     }  # fmt: skip
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def _least(*values: float | None) -> float | None:

@@ -20,6 +20,8 @@ from rali_lab.data.records import Picture, mos_of
 from rali_lab.rali.basis import TAU
 from rali_lab.rali.official import OfficialScorer, write_official
 from rali_lab.rali.scorer import RaliScorer
+from rali_lab.reasoner.checkpoints import whole_checkpoint
+from rali_lab.reasoner.policy import HERE, refuse_code
 from rali_lab.reasoner.rationales import told
 
 
@@ -104,8 +106,9 @@ def train_student(
     from transformers import CLIPModel, CLIPProcessor, Trainer, TrainingArguments
 
     folder = Path(folder)
-    model = CLIPModel.from_pretrained(clip, use_safetensors=True)
-    processor = CLIPProcessor.from_pretrained(clip)
+    refuse_code(clip)
+    model = CLIPModel.from_pretrained(clip, use_safetensors=True, **HERE)
+    processor = CLIPProcessor.from_pretrained(clip, **HERE)
     for part in (model.text_model, model.text_projection):
         part.requires_grad_(False)
     options = {
@@ -119,7 +122,8 @@ def train_student(
         train_dataset=RationalePairs(pictures, rationales, settings.seed),
         data_collator=Collate(processor, model.config.text_config.max_position_embeddings),
     )  # fmt: skip
-    trainer.train(resume_from_checkpoint=resume)
+    checkpoint = whole_checkpoint(folder) if resume else None
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if not trainer.is_world_process_zero():
         return None
     pd.DataFrame(trainer.state.log_history).to_csv(folder / "alignment.csv", index=False)

@@ -31,6 +31,9 @@ STUDIES: dict[str, tuple[Callable[..., Artifact], ...]] = {
     "mixing": (mix, mixing_words),
 }
 """Studies and the steps whose tables they keep."""
+OF_PEOPLE = {"people-": ("rali_lab.bench_people", "one_split"), "custom-": ("rali_lab.bench_custom", "measured")}
+"""Studies of rated photographs, by the beginning of their name, and the definition that makes their tables."""
+COMMANDS = {"people-": "make bench-people", "custom-": "make bench-custom"}
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,9 @@ def keys_today(profile: Profile, study: str, seeds: Sequence[int]) -> dict[str, 
 
     A study of people's scores depends on photographs that need not be here: its keys cover code and profile.
     """
-    if study.startswith("people-"):
-        code = definition_key("rali_lab.bench_people", "one_split")
-        return dict.fromkeys(map(str, seeds), digest({"code": code, "profile": asdict(profile)}))
+    for start, step in OF_PEOPLE.items():
+        if study.startswith(start):
+            return dict.fromkeys(map(str, seeds), digest({"code": definition_key(*step), "profile": asdict(profile)}))
     with keys_only():
         return {str(seed): [step(profile, seed=seed).key for step in STUDIES[study]] for seed in seeds}
 
@@ -84,8 +87,8 @@ def staleness(profile: Profile, study: str) -> str | None:
     if not differ:
         return None
     which = "all seeds" if len(differ) == len(today) else f"seeds {', '.join(differ)}"
-    made = "people" if study.startswith("people-") else "seeds"
-    return f"the code has changed since they were made ({which}); `make bench-{made}` makes them anew"
+    command = next((c for start, c in COMMANDS.items() if study.startswith(start)), "make bench-seeds")
+    return f"the code has changed since they were made ({which}); `{command}` makes them anew"
 
 
 def kept_studies(profile: Profile) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 FORMAT = 2
 TENSORS, CONFIG = "model.safetensors", "config.json"
 FITTED = {"pca.mean": "mean_", "pca.scale": "scale_", "pca.components": "components_"}
+TOWERS = ("lite0_stats_s8", "lite0_stats_s16", "lite0_stats_s32")
+"""Of `rali_lab.vision`: a folder may name no other, as timm takes a name for a place, too."""
 WAY_OUT = "copy the folder again, or fit and save the scorer anew"
 
 
@@ -73,12 +76,18 @@ def load(scorer: RaliScorer, folder: str | Path) -> RaliScorer:
         raise ValueError(f"{folder / TENSORS}: sha256 is {found}, {CONFIG} says {config['sha256']}; {WAY_OUT}")
     try:
         scorer.set_params(**config["hyper_parameters"])
+        _check_tower(config["tower"], len(data))
         visual = fold_batch_norm(image_tower(**config["tower"]).eval()).requires_grad_(False)
         scorer.words_ = list(config["words"])
         expected = _expected_shapes(visual, scorer)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ValueError(f"{folder / CONFIG}: describes no scorer ({error}); {WAY_OUT}") from error
-    tensors = safetensors.torch.load(data)
+    try:
+        tensors = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{folder / TENSORS}: cannot be read ({str(error)[:100]}); {WAY_OUT}"
+        ) from error
     _check_shapes(folder / TENSORS, {k: tuple(v.shape) for k, v in tensors.items()}, expected)
     visual.load_state_dict({k: tensors[f"visual.{k}"] for k in visual.state_dict()})
     compressor = Compressor(scorer.n_components)
@@ -90,6 +99,21 @@ def load(scorer: RaliScorer, folder: str | Path) -> RaliScorer:
     scorer.word_vectors_ = tensors["words.vectors"].numpy()
     scorer.trained_ids_ = frozenset(config["trained_ids"])
     return scorer
+
+
+def _check_tower(tower: dict, size: int) -> None:
+    """ValueError unless the tower is ours and a file of `size` bytes can hold its head.
+
+    Nothing has been built yet: neither a tower from elsewhere nor a head that takes all memory.
+    """
+    name, hidden, width = tower["name"], tower["hidden"], tower["embed_dim"]
+    if name not in TOWERS:
+        allowed = ", ".join(TOWERS)
+        raise ValueError(f"the tower {str(name)[:100]!r} is refused, allowed are {allowed}")
+    known = all(type(n) is int and n > 0 for n in (hidden, width))
+    if not known or 2 * hidden * (width + hidden * bool(tower.get("curved", True))) > size:
+        sizes = f"{str(hidden)[:20]} and {str(width)[:20]}"
+        raise ValueError(f"a head of {sizes} numbers is not what {TENSORS} holds")
 
 
 def _tensors(scorer: RaliScorer) -> dict[str, Tensor]:

@@ -2,12 +2,23 @@
 
 `best/` is a Hugging Face CLIP model and `ckpt.pt` a state dict whose tensors replace those of the same name in it; `pca.pkl` is a joblib
 pickle of scikit-learn objects, `basis.npz` holds `vectors` (K, d) and `scores` (K,). The two pickles are never trusted: the first is
-read with ``weights_only=True``, the second by a reader that builds nothing but PCA, scaler and arrays and names what else it met.
+read with ``weights_only=True``, the second by walking over its opcodes: no class is made and
+nothing is called, only the numbers of a PCA and a scaler are taken out. A `pca.pkl` of another kind
+can be converted where it is trusted; `pca.npz` is read in its place:
+
+    import joblib, numpy as np
+    scaler, pca = joblib.load("pca.pkl")                      # however they are kept
+    scale = np.sqrt(np.where(scaler.var_ > 0, scaler.var_, 1.0))
+    mean = scaler.mean_ + scale * pca.mean_
+    np.savez("pca.npz", mean=mean, scale=scale, components=pca.components_)
 """
 
 from __future__ import annotations
 
+import math
 import pickle
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +26,6 @@ from pathlib import Path
 import joblib
 import numpy as np
 import torch
-from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -23,6 +33,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from rali_lab.rali.basis import TAU, Compressor, softmax_score
+from rali_lab.rali.pickled_pca import CONVERTED, MAX_BYTES, PCA_NAME, PIPELINE_NAME, SCALER_NAME, Node, read_pickled_pca
 
 WEIGHTS, PROJECTION, BASIS, CLIP = "ckpt.pt", "pca.pkl", "basis.npz", "best"
 APART = "the parts do not belong together"
@@ -83,22 +94,35 @@ def read_official(folder: str | Path, *, tau: float = TAU) -> OfficialScorer:
     """
     from transformers import AutoImageProcessor, CLIPImageProcessor, CLIPModel
 
+    from rali_lab.reasoner.policy import HERE, refuse_code
+
     folder = Path(folder)
-    for part in (WEIGHTS, PROJECTION, BASIS, CLIP):
+    projection = CONVERTED if (folder / CONVERTED).exists() else PROJECTION
+    for part in (WEIGHTS, projection, BASIS, CLIP):
         if not (folder / part).exists():
             whole = f"{WEIGHTS}, {PROJECTION}, {BASIS} and {CLIP}/"
             raise FileNotFoundError(f"{folder / part} is missing; a released RALI folder holds {whole}")
-    clip = CLIPModel.from_pretrained(folder / CLIP, use_safetensors=True).eval().requires_grad_(False)
+    refuse_code(folder)
+    refuse_code(folder / CLIP)
+    clip = (
+        CLIPModel.from_pretrained(folder / CLIP, use_safetensors=True, **HERE)
+        .eval()
+        .requires_grad_(False)
+    )
     _overlay(clip, folder / WEIGHTS)
     known = (folder / CLIP / "preprocessor_config.json").exists()
     side = {"shortest_edge": RELEASED_SIDE}
     crop = {"height": RELEASED_SIDE, "width": RELEASED_SIDE}
-    processor = AutoImageProcessor.from_pretrained(folder / CLIP) if known else CLIPImageProcessor(size=side, crop_size=crop)
-    compressor = _compressor(read_pickled_pca(folder / PROJECTION), folder / PROJECTION)
+    own = CLIPImageProcessor(size=side, crop_size=crop)
+    processor = AutoImageProcessor.from_pretrained(folder / CLIP, **HERE) if known else own
+    compressor = _projection(folder / projection)
     vectors, scores = _basis(folder / BASIS, compressor)
     if len(compressor.mean_) != clip.config.projection_dim:
-        raise ValueError(f"{folder / PROJECTION}: projects {len(compressor.mean_)} features, {CLIP}/ gives {clip.config.projection_dim}; "
-                         "the parts belong to different models")  # fmt: skip
+        raise ValueError(
+            f"{folder / projection}: projects {len(compressor.mean_)} features, {CLIP}/ gives "
+            f"{clip.config.projection_dim}; "
+            "the parts belong to different models"
+        )
     return OfficialScorer(clip, processor, compressor, vectors, scores, tau)
 
 
@@ -132,33 +156,114 @@ def _overlay(clip: nn.Module, file: Path) -> None:
 
 
 def _basis(file: Path, compressor: Compressor) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        with np.load(file, allow_pickle=False) as found:
-            vectors, scores = (np.asarray(found[name], dtype=np.float64) for name in ("vectors", "scores"))
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{file}: expected plain arrays `vectors` and `scores` ({error})") from error
+    vectors, scores = _plain_arrays(file, ("vectors", "scores"))
     if vectors.ndim != 2 or scores.shape != (len(vectors),) or vectors.shape[1] != len(compressor.components_):
         raise ValueError(f"{file}: vectors {vectors.shape} and scores {scores.shape} do not fit {len(compressor.components_)} projected "
                          "dimensions; expected (K, d) and (K,)")  # fmt: skip
     return vectors, scores
 
 
-def _compressor(found: object, file: Path) -> Compressor:
-    """Our `Compressor` from what the pickle holds: a PCA, alone or after a scaler, in a pipeline, list or dict."""
-    parts = [step for _, step in found.steps] if isinstance(found, Pipeline) else found
-    parts = list(parts.values()) if isinstance(parts, dict) else list(parts) if isinstance(parts, (list, tuple)) else [parts]
-    pca = next((p for p in parts if isinstance(p, PCA)), None)
-    scaler = next((p for p in parts if isinstance(p, StandardScaler)), None)
-    if pca is None or not hasattr(pca, "components_"):
-        raise ValueError(f"{file}: holds no fitted PCA; expected one, alone or with a StandardScaler")
-    if pca.whiten:
-        raise ValueError(f"{file}: the PCA whitens, the released formula does not; refit with whiten=False")
-    out = Compressor(len(pca.components_))
-    mean = np.zeros(pca.components_.shape[1]) if scaler is None else scaler.mean_
-    out.scale_ = np.ones_like(mean) if scaler is None else np.sqrt(np.where(scaler.var_ > 0, scaler.var_, 1.0))
-    out.mean_ = mean + out.scale_ * pca.mean_  # the PCA centres what the scaler leaves
-    out.components_, out.explained_share_ = np.ascontiguousarray(pca.components_), float(np.nansum(pca.explained_variance_ratio_))
+def _plain_arrays(file: Path, names: Sequence[str]) -> list[np.ndarray]:
+    """Arrays, as float64, by their names in an npz file; ValueError on anything but numbers."""
+    try:
+        with zipfile.ZipFile(file) as parts:
+            size = sum(part.file_size for part in parts.infolist())
+        if size > MAX_BYTES:
+            raise ValueError(f"{size} bytes once unpacked, the limit is {MAX_BYTES}")
+        with np.load(file, allow_pickle=False) as found:
+            return [np.asarray(found[name], dtype=np.float64) for name in names]
+    except UNREADABLE as error:
+        expected = " and ".join(f"`{name}`" for name in names)
+        raise ValueError(
+            f"{file}: expected plain arrays {expected} ({error}); write them with np.savez"
+        ) from error
+
+
+UNREADABLE = (
+    KeyError, ValueError, TypeError, OSError, EOFError, MemoryError, RuntimeError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy and zipfile say of a file that is no npz, or not a whole one."""
+
+
+def _projection(file: Path) -> Compressor:
+    """The projection in a `pca.pkl` or in a `pca.npz`."""
+    if file.name != CONVERTED:
+        return _compressor(read_pickled_pca(file), file)
+    mean, scale, components = _plain_arrays(file, ("mean", "scale", "components"))
+    return _checked(file, mean, scale, components, math.nan)
+
+
+def _checked(
+    file: Path, mean: np.ndarray, scale: np.ndarray, components: np.ndarray, share: float
+) -> Compressor:
+    """The compressor of these arrays, if they fit each other and hold numbers alone."""
+    fit = mean.shape == scale.shape == components.shape[1:] and mean.ndim == 1
+    if not fit or not components.size:
+        raise ValueError(
+            f"{file}: mean {mean.shape}, scale {scale.shape} and components {components.shape} do "
+            "not fit each other; expected (d,), (d,) and (k, d)"
+        )
+    if not all(np.isfinite(a).all() for a in (mean, scale, components)) or not (scale > 0).all():
+        raise ValueError(
+            f"{file}: holds values that are no numbers, or a scale that is not above 0; fit and "
+            "save the PCA again"
+        )
+    out = Compressor(len(components))
+    out.mean_, out.scale_, out.explained_share_ = mean, scale, share
+    out.components_ = np.array(components, order="C")
     return out
+
+
+def _compressor(found: object, file: Path) -> Compressor:
+    """Our `Compressor` from a PCA, alone or after a scaler, in a pipeline, list, tuple or dict."""
+    states = {}
+    for part in _parts(found):
+        if isinstance(part, Node) and part.state is not None:
+            states.setdefault(part.name, part.state)
+    pca, scaler = states.get(PCA_NAME), states.get(SCALER_NAME)
+    if pca is None or "components_" not in pca:
+        raise ValueError(f"{file}: holds no fitted PCA; expected one, alone or with a StandardScaler")
+    if pca.get("whiten") is not False:
+        raise ValueError(f"{file}: the PCA whitens, the released formula does not; refit with whiten=False")
+    components, centre = _array_of(pca, "components_", file), _array_of(pca, "mean_", file)
+    with np.errstate(all="ignore"):
+        share = float(np.nansum(_array_of(pca, "explained_variance_ratio_", file)))
+    mean, scale = np.zeros(centre.shape), np.ones(centre.shape)
+    if scaler is not None and scaler.get("with_mean", True) is True:
+        mean = _array_of(scaler, "mean_", file)
+    if scaler is not None and scaler.get("with_std", True) is True:
+        var = _array_of(scaler, "var_", file)
+        scale = np.sqrt(np.where(var > 0, var, 1.0))
+    if mean.shape != centre.shape or scale.shape != centre.shape:
+        raise ValueError(
+            f"{file}: the scaler is of {mean.shape} and {scale.shape} features, the PCA of "
+            f"{centre.shape}; save the two that were fitted together"
+        )
+    with np.errstate(all="ignore"):  # what is no number is refused
+        mean = mean + scale * centre  # the PCA centres what the scaler leaves
+    return _checked(file, mean, scale, components, share)
+
+
+def _parts(found: object) -> list:
+    """What lies in a pipeline, list, tuple or dict, one level deep; else the thing alone."""
+    if isinstance(found, Node) and found.name == PIPELINE_NAME:
+        steps = (found.state or {}).get("steps")
+        steps = steps if type(steps) is list else []
+        return [step[1] for step in steps if type(step) is tuple and len(step) == 2]
+    if type(found) is dict:
+        return list(found.values())
+    return list(found) if type(found) in (list, tuple) else [found]
+
+
+def _array_of(state: dict, name: str, file: Path) -> np.ndarray:
+    """A copy of an array of numbers among the attributes of an estimator."""
+    if not isinstance(state.get(name), np.ndarray):
+        raise ValueError(
+            f"{file}: {name} is {type(state.get(name)).__name__}, expected an array; fit and save "
+            "the PCA again"
+        )
+    return np.array(state[name], dtype=np.result_type(state[name], np.float32))
 
 
 def _sklearn(compressor: Compressor) -> Pipeline:
@@ -172,54 +277,3 @@ def _sklearn(compressor: Compressor) -> Pipeline:
     pca.explained_variance_ratio_ = np.full(compressor.n_components, compressor.explained_share_ / compressor.n_components)
     pca.explained_variance_, pca.singular_values_ = np.ones(compressor.n_components), np.ones(compressor.n_components)
     return make_pipeline(scaler, pca)
-
-
-class _PlainArray(NumpyArrayWrapper):
-    """joblib's note about an array, without its way of unpickling objects inside one."""
-
-    def read(self, unpickler, *args):
-        if self.dtype.hasobject:
-            raise pickle.UnpicklingError("an array of Python objects")
-        return super().read(unpickler, *args)
-
-
-ALLOWED = {
-    ("sklearn.decomposition._pca", "PCA"): PCA,
-    ("sklearn.preprocessing._data", "StandardScaler"): StandardScaler,
-    ("sklearn.pipeline", "Pipeline"): Pipeline,
-    ("joblib.numpy_pickle", "NumpyArrayWrapper"): _PlainArray,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy", "float64"): np.float64,
-    ("numpy", "float32"): np.float32,
-    ("numpy", "int64"): np.int64,
-    **{(f"{core}.multiarray", "scalar"): np.float64(0).__reduce__()[0] for core in ("numpy.core", "numpy._core")},
-}
-"""All that a scikit-learn PCA, saved by joblib, consists of."""
-
-
-class _PcaReader(NumpyUnpickler):
-    def find_class(self, module: str, name: str):
-        if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"{module}.{name}")
-        return ALLOWED[module, name]
-
-
-def read_pickled_pca(file: str | Path) -> object:
-    """What a joblib pickle holds, if it holds nothing but scikit-learn's PCA, StandardScaler, Pipeline, plain containers and arrays.
-
-    Raises
-    ------
-    ValueError
-        Naming the first thing that is not on the list; nothing of it has been run or built.
-    """
-    file = Path(file)
-    with file.open("rb") as handle:
-        if handle.peek(1)[:1] != b"\x80":
-            raise ValueError(f"{file}: is compressed or no pickle; save it with `joblib.dump(pca, file)`, uncompressed")
-        try:
-            return _PcaReader(str(file), handle, ensure_native_byte_order=True).load()
-        except pickle.UnpicklingError as error:
-            raise ValueError(f"{file}: holds {error}, which a PCA does not need; it was refused and nothing of it was run") from error
-        except (EOFError, AttributeError, TypeError, IndexError, KeyError) as error:
-            raise ValueError(f"{file}: is broken ({type(error).__name__}: {error}); copy it again") from error

@@ -9,15 +9,17 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
     FastVlmConfig,
@@ -31,8 +33,12 @@ from transformers import (
 from transformers.models.timm_wrapper import TimmWrapperConfig
 
 import rali_lab.vision  # noqa: F401  (registers the towers with timm)
+from rali_lab.rali.checkpoint import TOWERS
 from rali_lab.reasoner import prompts
 
+HERE = {"trust_remote_code": False, "local_files_only": True}
+"""For every `from_pretrained`: no code that a folder brings along, and no question about it;
+nothing from the net."""
 PICTURE_SIZE, PATCH = 128, 32
 SPECIAL = {"pad_token": "<|pad|>", "bos_token": "<|user|>", "eos_token": "<|end|>"}
 IMAGE, ASSISTANT = "<image>", "<|assistant|>"
@@ -105,13 +111,96 @@ def load_processor(folder: str | Path) -> ProcessorMixin:
     folder = Path(folder)
     if not (folder / "config.json").exists():
         raise FileNotFoundError(f"no model in {folder}: config.json is missing; run `make reproduce` or give another folder")
-    if code := json.loads((folder / "config.json").read_text()).get("auto_map"):
-        raise ValueError(f"{folder}: the model wants to run its own code ({', '.join(map(str, code.values()))}), which is refused; "
-                         "use a model whose class is in transformers")  # fmt: skip
+    refuse_code(folder)
+    _refuse_foreign_towers(folder)
     check_hashes(folder)
-    processor = AutoProcessor.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder, **HERE)
     processor.tokenizer.padding_side = "left"
     return processor
+
+
+def refuse_code(folder: str | Path) -> None:
+    """Raise ValueError, naming the file, if a JSON file names code to be run with it (`auto_map`).
+
+    All JSON files of the folder are read, at any depth; those of folders below it are not.
+    """
+    for file in sorted(Path(folder).glob("*.json")):
+        for part in _dicts(_json(file)):
+            code = part.get("auto_map")
+            if isinstance(code, (dict, list, str)) and code:
+                named = code.values() if isinstance(code, dict) else [code]
+                raise ValueError(
+                    f"{file}: the model wants to run its own code "
+                    f"({', '.join(map(str, named))[:200]}), which is refused; "
+                    "use a model whose class is in transformers"
+                )
+
+
+def _json(file: Path) -> object:
+    try:
+        return json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{file}: cannot be read as JSON ({str(error)[:100]}); fetch or build it again"
+        ) from error
+
+
+def _dicts(found: object) -> Iterator[dict]:
+    """Every dict within plain JSON values, at any depth."""
+    waiting = [found]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield part
+            waiting += part.values()
+        elif isinstance(part, list):
+            waiting += part
+
+
+def _refuse_foreign_towers(folder: Path) -> None:
+    """Raise ValueError if a model's configuration asks timm for a tower that is not ours.
+
+    Looked at is the file as written and as transformers completes it. timm takes a name for a
+    place, too ("hf_hub:...", "local-dir:..."), and arguments for files to read.
+    """
+    file = folder / "config.json"
+    _check_towers(file, _json(file))
+    try:
+        config = AutoConfig.from_pretrained(folder, **HERE)
+    except UNKNOWN as error:
+        raise ValueError(
+            f"{file}: describes no model that transformers knows ({str(error)[:200]}); "
+            "fetch or build it again"
+        ) from error
+    _check_towers(file, config.to_dict())
+
+
+UNKNOWN = (KeyError, TypeError, ValueError, AttributeError, OSError, StrictDataclassError)
+
+
+def _check_towers(file: Path, config: object) -> None:
+    for part in _dicts(config):
+        kind = str(part.get("model_type"))
+        named = [part[k] for k in ("architecture", "backbone") if part.get(k) is not None]
+        if "timm" in kind or named or part.get("use_timm_backbone"):
+            wanted = named[0] if named else None
+            if wanted not in TOWERS or kind != "timm_wrapper":
+                raise ValueError(
+                    f"{file}: asks for the tower {str(wanted)[:100]!r}, which is refused; allowed "
+                    f"are {', '.join(TOWERS)}"
+                )
+            if part.get("model_args"):
+                given = str(part["model_args"])[:100]
+                raise ValueError(
+                    f"{file}: gives the tower {wanted} arguments of its own ({given}); leave out "
+                    "model_args"
+                )
+        attention = part.get("attn_implementation") or part.get("_attn_implementation")
+        if isinstance(attention, str) and "/" in attention:
+            raise ValueError(
+                f"{file}: asks for code from the net ({attention[:100]}), which is refused; leave "
+                "out attn_implementation"
+            )
 
 
 def load_policy(folder: str | Path, *, dtype: torch.dtype | str = torch.float32) -> tuple[PreTrainedModel, LlavaProcessor]:
@@ -128,7 +217,7 @@ def load_policy(folder: str | Path, *, dtype: torch.dtype | str = torch.float32)
     processor = load_processor(folder)
     try:
         model, found = AutoModelForImageTextToText.from_pretrained(
-            folder, use_safetensors=True, dtype=dtype, output_loading_info=True
+            folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **HERE
         )
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder}: the weights cannot be read ({str(error)[:100]}); fetch or build it again") from error

@@ -20,9 +20,11 @@ import pandas as pd
 import torch
 from PIL import Image
 from transformers import PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from rali_lab.data.records import Picture, mos_of
+from rali_lab.lab.artifacts import write_whole
+from rali_lab.precision import use_bf16
+from rali_lab.reasoner.checkpoints import catch_up, step_of, whole_checkpoint
 from rali_lab.reasoner.policy import conversation, freeze_tower, load_policy, load_processor, opening_with, write_hashes
 from rali_lab.reasoner.prompts import DEGRADATION_QUESTION, SCORE_QUESTION, findings
 from rali_lab.reasoner.rationales import summarise, write_rationales
@@ -125,18 +127,26 @@ class Watch(TrainerCallback):
         self.stopped: str | None = None
 
     def resume(self) -> str | None:
-        """The last checkpoint of a run that was interrupted, with the curve up to there taken up again; None if there is none."""
-        last = get_last_checkpoint(str(self.folder))
-        kept = self.folder / "validation.csv"
-        if last and kept.exists():
-            step = int(last.rsplit("-", 1)[1])
-            self.curve = [row for row in pd.read_csv(kept).to_dict("records") if row["step"] <= step]
-            self.report(f"an interrupted run goes on from step {step}")
-        return last
+        """The last whole checkpoint of a run that was interrupted, with the curve up to there taken
+        up again; None if there is none."""
+        last = whole_checkpoint(self.folder, self.report)
+        if last is None:
+            return None
+        step, kept = step_of(last), self.folder / "validation.csv"
+        self.report(f"an interrupted run goes on from step {step}")
+        if kept.exists():
+            try:
+                self.curve = [
+                    row for row in pd.read_csv(kept).to_dict("records") if row["step"] <= step
+                ]
+            except (ValueError, KeyError) as error:  # pandas' own errors of reading are ValueErrors
+                why = f"{error}, as after a kill while it was written"
+                self.report(f"{kept} cannot be read ({why}); the curve begins anew")
+        return str(last)
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         if not self.curve and self.settings.eval_every:
-            self._measure(model, 0)
+            self._measure(model, state.global_step)
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if self.settings.eval_every and (
@@ -162,7 +172,7 @@ class Watch(TrainerCallback):
         self.curve.append(row)
         if int(os.environ.get("RANK", 0)):
             return
-        pd.DataFrame(self.curve).to_csv(self.folder / "validation.csv", index=False)
+        write_whole(self.folder / "validation.csv", pd.DataFrame(self.curve).to_csv(index=False).encode())
         self.report("step {step}: PLCC {plcc:.3f}  SRCC {srcc:.3f}  format {format_share:.2f}  naming {naming_accuracy:.2f}  "
                     "spread {spread:.2f}".format(**row))  # fmt: skip
 
@@ -197,13 +207,6 @@ def reward_functions(settings: GrpoSettings) -> tuple[list, list[float]]:
     return [f for f, _ in pairs], [w for _, w in pairs]
 
 
-def fast_bf16() -> bool:
-    """Whether this machine computes in bfloat16 faster than in float32 (a GPU of this decade, or a CPU with AVX512-BF16)."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported()
-
-
 def trl_config(settings: GrpoSettings, folder: Path):
     """The `trl.GRPOConfig` of these settings, with every default that matters written out."""
     from trl import GRPOConfig
@@ -216,7 +219,7 @@ def trl_config(settings: GrpoSettings, folder: Path):
         "scale_rewards": "group", "per_device_train_batch_size": completions, "reward_weights": reward_functions(settings)[1],
         "lr_scheduler_type": "cosine", "warmup_steps": min(5, settings.steps // 10), "seed": settings.seed, "logging_steps": 1,
         "save_strategy": "steps", "save_steps": 20, "save_total_limit": 1, "report_to": "none", "disable_tqdm": True,
-        "activation_checkpointing": False, "bf16": fast_bf16(), "use_cpu": not torch.cuda.is_available(), "max_grad_norm": 1.0,
+        "activation_checkpointing": False, "bf16": use_bf16(), "use_cpu": not torch.cuda.is_available(), "max_grad_norm": 1.0,
     }  # fmt: skip
     return GRPOConfig(**{**options, **settings.trl_options})
 
@@ -299,7 +302,10 @@ def run(trainer, watch: Watch) -> pd.DataFrame:
     """
     folder = watch.folder
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=watch.resume())
+    checkpoint = watch.resume()
+    if checkpoint is not None:
+        catch_up(trainer, Path(checkpoint))
+    trainer.train(resume_from_checkpoint=checkpoint)
     _save_weights(trainer, folder)
     if trainer.is_world_process_zero():
         pd.DataFrame(trainer.state.log_history).to_csv(folder / "log.csv", index=False)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rali_lab.analysis.folds import grouped_folds, half, permutation
+from rali_lab.analysis.folds import _placed, grouped_folds, half, permutation
 
 GROUPS = np.repeat(np.arange(12), [1, 2, 3] * 4)
 
@@ -65,3 +65,16 @@ def test_permutations_move_groups_of_equal_size_as_a_whole():
 def test_without_groups_every_permutation_is_possible():
     rng = np.random.default_rng(0)
     assert len({tuple(permutation(np.arange(3), rng)) for _ in range(100)}) == 6
+
+
+def test_groups_are_placed_as_by_sorting_their_loads():
+    """The straightforward form: of every group, the folds sorted by fullest stratum, load and tie."""
+    rng = np.random.default_rng(0)
+    member, ties = rng.random((40, 3)) < 0.6, rng.random((40, 5))
+    member[~member.any(axis=1), 0] = True
+    held, expected = np.zeros((5, 3), dtype=int), []
+    for inside, tie in zip(member, ties, strict=True):
+        load = held[:, inside]
+        expected.append(int(np.lexsort((tie, load.sum(axis=1), load.max(axis=1)))[0]))
+        held[expected[-1], inside] += 1
+    assert _placed(member, ties) == expected

@@ -6,6 +6,7 @@ from sklearn import manifold
 from sklearn.decomposition import PCA
 
 from rali_lab.analysis import continuity, project, trustworthiness
+from rali_lab.analysis.distances import prepared
 
 
 @pytest.fixture
@@ -49,6 +50,15 @@ def test_overlap_is_the_share_of_kept_neighbours(X):
     assert project(X, method="pca", n_components=6).overlap == (1.0,)
     blurred = project(X, method="pca", n_components=1).overlap[0]
     assert 10 / 59 < blurred < 0.9
+
+
+@pytest.mark.slow
+def test_umap_with_our_neighbours_is_umap(X):
+    """What `project` finds beforehand changes no coordinate."""
+    umap = pytest.importorskip("umap")
+    found = project(X, seeds=(0,), n_neighbors=5, n_epochs=50).coordinates[0]
+    plain = umap.UMAP(n_neighbors=5, n_epochs=50, random_state=0, n_jobs=1)
+    np.testing.assert_array_equal(found, plain.fit_transform(prepared(X, "euclidean")))
 
 
 @pytest.mark.slow

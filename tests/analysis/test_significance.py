@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rali_lab.analysis import AnalysisWarning, cca, cka, cknna, mutual_knn, procrustes, rsa, significance, svcca
-from rali_lab.analysis.significance import _FAST, symmetric_dot
+from rali_lab.analysis.significance import _FAST, _cka_of_rows, symmetric_dot
 
 
 @pytest.fixture
@@ -126,3 +126,14 @@ def test_stuck_rows_and_too_few_sources_are_said(data):
         significance(cka, *data, banana=1)
     with pytest.raises(ValueError, match="debiased CKA needs n >= 4"):
         significance(cka, data[0][:3], data[1][:3])
+
+
+@pytest.mark.parametrize("debiased", [True, False])
+def test_halves_from_gram_matrices_are_cka_of_the_halves(debiased):
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(40, 30)), rng.normal(size=(40, 50)) + 3
+    of_rows = _cka_of_rows(X, Y, {"debiased": debiased})
+    for _ in range(3):
+        rows = np.sort(rng.permutation(40)[:20])
+        assert of_rows(rows) == pytest.approx(cka(X[rows], Y[rows], debiased=debiased), abs=1e-9)
+    assert _cka_of_rows(X[:, :2], Y[:, :3], {}) is None

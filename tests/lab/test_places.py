@@ -46,7 +46,8 @@ def test_a_copy_outside_a_checkout_says_so(tmp_path):
     """The package alone, copied as an installation would, in another process."""
     import shutil
 
-    shutil.copytree(ROOT / "rali_lab", tmp_path / "site" / "rali_lab", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.webp"))
+    left_out = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.webp")
+    shutil.copytree(ROOT / "rali_lab", tmp_path / "site" / "rali_lab", ignore=left_out)
     code = "from rali_lab.lab.notebook import open_notebook; open_notebook('00', profile='tiny', out_dir='runs/tiny')"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "site", capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "the notebooks belong to a checkout of rali_lab" in done.stderr.splitlines()[-1]

@@ -1,6 +1,7 @@
 """GRPO through TRL: what should move moves, what is frozen stays, a run gone wrong stops; a tiny Qwen2.5-VL does it too."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,15 @@ from safetensors.torch import load_file
 from rali_lab.data.records import Distortion
 from rali_lab.reasoner import train
 from rali_lab.reasoner.policy import ask, load_policy, opening_with
-from rali_lab.reasoner.train import GrpoSettings, RunStopped, paper_settings, prompts_of, train_reasoner, trl_config
+from rali_lab.reasoner.train import (
+    GrpoSettings,
+    RunStopped,
+    paper_settings,
+    prompts_of,
+    train_reasoner,
+    trl_config,
+    whole_checkpoint,
+)
 
 SETTINGS = GrpoSettings(
     steps=2, pictures_per_step=2, generations=4, learning_rate=1e-3, max_completion_length=10,
@@ -221,3 +230,138 @@ def test_a_model_that_wants_to_run_its_own_code_is_refused(tiny_base, pictures, 
 def test_without_validation_nothing_is_measured(tiny_base, pictures, tmp_path, lottery):
     curve = train_reasoner(tiny_base, pictures[:4], [], replace(SETTINGS, eval_every=0), tmp_path, report=lambda line: None)
     assert len(curve) == 0 and load_policy(tmp_path)
+
+
+class Killed(Exception):
+    """In the place of a kill."""
+
+
+@pytest.fixture
+def interrupted(tiny_base, pictures, tmp_path, lottery, monkeypatch):
+    """A run of three steps that ended in the third; checkpoints of the first two."""
+    real = train.Watch.on_step_end
+
+    def die(self, args, state, control, **kwargs):
+        real(self, args, state, control, **kwargs)
+        if state.global_step == 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Watch, "on_step_end", die)
+        with pytest.raises(Killed):
+            run(tiny_base, pictures, tmp_path / "t", **THREE)
+    assert sorted(p.name for p in (tmp_path / "t").glob("checkpoint-*")) == [
+        "checkpoint-1",
+        "checkpoint-2",
+    ]
+    return tmp_path / "t"
+
+
+THREE = {"steps": 3, "eval_every": 1, "trl_options": {"save_steps": 1, "save_total_limit": 2}}
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+DAMAGES = {
+    "killed within the weights": lambda c: (
+        cut(c / "model.safetensors"),
+        (c / "trainer_state.json").unlink(),
+    ),
+    "weights cut": lambda c: cut(c / "model.safetensors"),
+    "weights empty": lambda c: (c / "model.safetensors").write_bytes(b""),
+    "no weights": lambda c: (c / "model.safetensors").unlink(),
+    "state cut": lambda c: cut(c / "trainer_state.json"),
+    "state empty": lambda c: (c / "trainer_state.json").write_bytes(b""),
+    "no state": lambda c: (c / "trainer_state.json").unlink(),
+    "optimizer cut": lambda c: cut(c / "optimizer.pt"),
+    "no optimizer": lambda c: (c / "optimizer.pt").unlink(),
+    "scheduler cut": lambda c: cut(c / "scheduler.pt"),
+    "no scheduler": lambda c: (c / "scheduler.pt").unlink(),
+    "random state cut": lambda c: cut(c / "rng_state.pth"),
+    "no random state": lambda c: (c / "rng_state.pth").unlink(),
+    "a shard missing": lambda c: (c / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "model-1.safetensors"}}'
+    ),
+    "nothing in it": lambda c: (shutil.rmtree(c), c.mkdir()),
+}
+
+
+def test_checkpoints_that_are_not_whole_are_skipped_named_and_removed(interrupted, tmp_path):
+    said, good = [], interrupted
+    assert whole_checkpoint(good, said.append) == good / "checkpoint-2" and said == []
+    for what, damage in DAMAGES.items():
+        folder = shutil.copytree(good, tmp_path / "copy", dirs_exist_ok=True)
+        damage(folder / "checkpoint-2")
+        assert whole_checkpoint(folder, said.append) == folder / "checkpoint-1", what
+        (line,) = said
+        assert (
+            line.startswith(f"{folder / 'checkpoint-2'} is not whole (")
+            and "skipped and removed" in line
+        ), what
+        assert not (folder / "checkpoint-2").exists() and (folder / "checkpoint-1").exists(), what
+        said.clear()
+        damage(folder / "checkpoint-1")
+        assert whole_checkpoint(folder, said.append) is None, what
+        assert said[-1] == f"no checkpoint in {folder} is whole; the run starts from the beginning"
+        said.clear()
+    assert whole_checkpoint(tmp_path / "empty", said.append) is None and said == []
+
+
+def test_a_second_process_chooses_the_same_and_leaves_the_removing_to_the_first(
+    interrupted, monkeypatch
+):
+    monkeypatch.setenv("RANK", "1")
+    cut(interrupted / "checkpoint-2" / "model.safetensors")
+    assert whole_checkpoint(interrupted, pytest.fail) == interrupted / "checkpoint-1"
+    assert (interrupted / "checkpoint-2").exists()
+
+
+@pytest.mark.parametrize("broken", [("checkpoint-2",), ("checkpoint-1", "checkpoint-2")])
+def test_a_run_killed_while_it_saved_goes_on_from_what_is_whole(
+    interrupted, tiny_base, pictures, broken
+):
+    for name in broken:
+        cut(interrupted / name / "model.safetensors")
+        (interrupted / name / "trainer_state.json").unlink()
+    said = []
+    curve = train_reasoner(
+        tiny_base,
+        pictures[:4],
+        pictures[4:],
+        replace(SETTINGS, **THREE),
+        interrupted,
+        report=said.append,
+    )
+    assert curve["step"].tolist() == [0, 1, 2, 3] and load_policy(interrupted)
+    assert not list(interrupted.glob("checkpoint-*"))
+    found = (
+        "an interrupted run goes on from step 1"
+        if len(broken) == 1
+        else "the run starts from the beginning"
+    )
+    assert [line for line in said[:3] if found in line]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_run_that_goes_on_ends_as_one_that_was_never_killed(
+    interrupted, tiny_base, pictures, tmp_path, step
+):
+    """Within an epoch (two steps) and after one: the next pictures are those that would have
+    come."""
+    if step == 1:
+        shutil.rmtree(interrupted / "checkpoint-2")
+    run(tiny_base, pictures, interrupted, **THREE)
+    run(tiny_base, pictures, tmp_path / "never", **THREE)
+    assert farthest(weights(interrupted), weights(tmp_path / "never")) == 0
+
+
+@pytest.mark.parametrize("content", ["", "step,plcc\n", "a,b\n1,2\n"])
+def test_a_curve_that_cannot_be_read_does_not_stop_a_run(interrupted, tiny_base, pictures, content):
+    (interrupted / "validation.csv").write_text(content)
+    watch, said = train.Watch(pictures[4:], None, SETTINGS, interrupted, None), []
+    watch.report = said.append
+    assert watch.resume() == str(interrupted / "checkpoint-2") and watch.curve == []
+    assert said[0] == "an interrupted run goes on from step 2"
+    assert ("cannot be read" in said[-1]) == (content != "step,plcc\n")
