@@ -101,7 +101,7 @@ def _whitened(fit: np.ndarray, held: np.ndarray, ridge: float, variance: float |
     keep = s > 1e-10 * s[0]
     if variance is not None:
         share = np.cumsum(s**2) / np.sum(s**2)
-        keep &= np.arange(len(s)) < min(np.searchsorted(share, variance - 1e-12) + 1, max(1, len(fit) // 10))
+        keep &= np.arange(len(s)) < min(int(np.searchsorted(share, variance - 1e-12)) + 1, max(1, len(fit) // 10))
     U, s, Vt = U[:, keep], s[keep], Vt[keep]
     scale = 1 / np.sqrt(s**2 + ridge * np.sum(s**2) / fit.shape[1])
     return U * (s * scale), (held - mean) @ (Vt.T * scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -123,16 +124,20 @@ def compare(
     for name, X in arrays.items():
         report.dimensions(name, X)
         if scores is not None:
-            report.add(name, "score_plcc", lambda X=X: decode_score(X, scores, n_boot=10 * n_boot, **draws))
+            report.add(name, "score_plcc", partial(decode_score, X, scores, n_boot=10 * n_boot, **draws))
         if domains is None:
             continue
-        report.add(name, "domain_accuracy", lambda X=X: decode_domain(X, domains, n_boot=10 * n_boot, **draws))
+        report.add(name, "domain_accuracy", partial(decode_domain, X, domains, n_boot=10 * n_boot, **draws))
         for gap, given in itertools.product(gaps, (None,) if scores is None else (None, scores)):
             settings = {"measure": gap, "scores": given, "n_bins": n_bins, "n_boot": n_boot} | draws
-            report.add(name, gap, lambda X=X, s=settings: domain_gap(X, domains, **s), conditioned=given is not None)
+            report.add(name, gap, partial(domain_gap, X, domains, **settings), conditioned=given is not None)
     for a, b in itertools.combinations(arrays, 2):
-        report.add(f"{a} ~ {b}", "cka", lambda a=a, b=b: significance(cka, arrays[a], arrays[b], n_boot=n_boot, **draws))
+        report.add(f"{a} ~ {b}", "cka", partial(significance, cka, arrays[a], arrays[b], n_boot=n_boot, **draws))
     return report.finished()
+
+
+def _measure(name: str, function: Callable[[np.ndarray], float], X: np.ndarray) -> Measure:
+    return Measure(name, float(function(X)), n=len(X))
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ class _Report:
     def dimensions(self, name: str, X: np.ndarray) -> None:
         plain = {"participation_ratio": participation_ratio, "effective_rank": effective_rank, "pca_dimension_90": pca_dimension}
         for measure, function in plain.items():
-            self.add(name, measure, lambda f=function, m=measure: Measure(m, float(f(X)), n=len(X)))
+            self.add(name, measure, partial(_measure, measure, function, X))
         self.add(name, "two_nn", lambda: two_nn(X))
         self.add(name, "mle_dimension", lambda: mle_dimension(X))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .folds import grouped_folds, permutation
@@ -49,7 +51,7 @@ def decode_score(
     size = np.linalg.norm(held, axis=0) * np.linalg.norm(seen, axis=0)
     draws = np.divide((held * seen).sum(axis=0), size, out=np.zeros(len(size)), where=size > 0)
     found = correlate(held[:, 0], seen[:, 0], groups=groups, n_boot=max(1, n_boot), seed=random_state)
-    ends = {"ci_low": found.ci_low, "ci_high": found.ci_high} if n_boot else {}
+    ends: dict[str, Any] = {"ci_low": found.ci_low, "ci_high": found.ci_high} if n_boot else {}
     return Measure("score_plcc", found.value, n=len(X), **ends, **null_fields(found.value, draws[1:]))
 
 
@@ -84,7 +86,7 @@ def decode_domain(
     labels = np.stack([label, *(shuffled_labels(label, unit, rng) for _ in range(n_permutations))], axis=1)
     right = classified(X, labels, folds) == labels
     values = np.mean([(right & (labels == c)).sum(axis=0) / (labels == c).sum(axis=0) for c in range(n_domains)], axis=0)
-    ends = {}
+    ends: dict[str, Any] = {}
     if n_boot:
         draws = np.mean([_resampled_share(right[label == c, 0], group[label == c], n_boot, rng) for c in range(n_domains)], axis=0)
         low, high = np.quantile(draws, [0.025, 0.975])
@@ -130,7 +132,9 @@ def _fits(X: np.ndarray, Y: np.ndarray, folds: list[np.ndarray]):
         U, squares, W = _decomposed(A, B)
         if not len(squares):
             raise ValueError("the rows outside one fold are all equal: nothing to fit; drop duplicates or pass fewer folds")
-        within, best, error = U.T @ R, None, None
+        within = U.T @ R
+        best: Any = None
+        error: Any = None
         for penalty in PENALTIES * squares.mean():
             shrink = squares / (squares + penalty)
             leverage = U**2 @ shrink + 1 / len(fit)

@@ -70,7 +70,7 @@ def participation_ratio(X, *, debiased: bool = True) -> float:
         values = _eigenvalues(X)
         return finite(values.sum() ** 2 / (values @ values), "participation ratio")
     n, total = len(X), np.vdot(X, X) / (len(X) - 1)
-    squares = Moments.of(X, X).hsic(True) if n >= X.shape[1] else gram_terms(*[X @ X.T] * 2, True)[0]
+    squares = Moments.of(X, X).hsic(True) if n >= X.shape[1] else _gram_hsic(X @ X.T)
     if squares <= 0:
         raise ValueError(f"the {n} rows are all equally far apart and the debiased ratio is undefined; add rows or pass debiased=False")
     return finite(total**2 / squares, "participation ratio")
@@ -211,6 +211,11 @@ def _distinct(X, min_n: int) -> tuple[np.ndarray, tuple[str, ...]]:
     note = f"{dropped} of {len(X)} rows repeat another row and were dropped"
     warnings.warn(AnalysisWarning(f"{note} (templated texts?)"), stacklevel=3)
     return centred(X[first]), (note,)
+
+
+def _gram_hsic(K: np.ndarray) -> float:
+    """Debiased HSIC of a Gram matrix with itself; its diagonal is set to zero in place."""
+    return gram_terms(K, K, True)[0]
 
 
 def _eigenvalues(X: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ Domains differ in quality as well as in content. A raw gap mixes both; matched o
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,13 @@ from .inputs import codes, matrix, vector
 from .proxy_a import proxy_a_gap
 from .result import Measure, null_fields
 
-GAPS = {"mmd": mmd_gap, "frechet": frechet_gap, "proxy_a": proxy_a_gap, "silhouette": silhouette_gap, "knn_mixing": knn_mixing_gap}
+GAPS: dict[str, Callable[..., Gap]] = {
+    "mmd": mmd_gap,
+    "frechet": frechet_gap,
+    "proxy_a": proxy_a_gap,
+    "silhouette": silhouette_gap,
+    "knn_mixing": knn_mixing_gap,
+}
 _MIN_ROWS = 20  # matched rows that a domain needs for a pair to count; a third of it inside a half-sample
 _MATCHES = 10  # random matchings averaged for the value
 
@@ -130,7 +137,7 @@ def score_bins(scores: np.ndarray, n_bins: int) -> np.ndarray:
     return np.searchsorted(np.quantile(scores, np.arange(1, n_bins) / n_bins), scores, side="right")
 
 
-def matched(a: np.ndarray, b: np.ndarray, bins: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def matched(a: np.ndarray, b: np.ndarray, bins: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """As many rows of ``a`` as of ``b`` from every bin, drawn at random: the largest such subsets."""
     kept: tuple[list, list] = [], []
     of_a, of_b = bins[a], bins[b]
@@ -163,7 +170,7 @@ class _Probe:
         """Pairs of domains with enough rows, and what to say about the others."""
         if len(names) < 2:
             raise ValueError("got one domain, expected two or more; check the labels")
-        pairs, dropped, used, rng = [], [], 0, np.random.default_rng(0)
+        pairs, dropped, used, rng = [], [], 0.0, np.random.default_rng(0)
         every = list(itertools.combinations(range(len(names)), 2))
         for i, j in every:
             a, b = np.flatnonzero(label == i), np.flatnonzero(label == j)

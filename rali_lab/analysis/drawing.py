@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -90,7 +90,7 @@ def _heat_map(ax, cka: pd.DataFrame, null: float) -> None:
 def _legend(table: pd.DataFrame) -> list:
     from matplotlib.lines import Line2D
 
-    shown = [("raw", {"color": _RAW, "marker": "o"})]
+    shown: list[tuple[str, dict[str, Any]]] = [("raw", {"color": _RAW, "marker": "o"})]
     if table["conditioned"].any():
         shown.append(("at equal score", {"color": _EQUAL, "marker": "s"}))
     if table["null_mean"].notna().any():

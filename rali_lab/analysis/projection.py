@@ -106,13 +106,15 @@ def project(
         raise ValueError(f"n_components={n_components}, expected 1 to {min(n - 1, X.shape[1])} for an array of shape {X.shape}")
     Z = prepared(X, metric)
     if method == "pca":
-        seeds, found = seeds[:1], (_pca(Z, n_components),)
+        seeds = seeds[:1]
+        found: tuple[np.ndarray, ...] = (_pca(Z, n_components),)
     elif method == "umap":
         found = _umap(Z, n_neighbors, n_components, seeds, options)
     else:
         raise ValueError(f"method={method!r} is not known; choose one of {METHODS}")
     quality = [_quality(Z, prepared(C, "euclidean"), n_neighbors, max_anchors) for C in found]
-    return Projection(method, n, n_neighbors, seeds, found, *zip(*quality, strict=True), *_stability(found, n_neighbors))
+    true, whole, shared = zip(*quality, strict=True)
+    return Projection(method, n, n_neighbors, seeds, found, true, whole, shared, *_stability(found, n_neighbors))
 
 
 def trustworthiness(X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors: int = 2000) -> float:
@@ -158,9 +160,9 @@ def _quality(X: np.ndarray, Z: np.ndarray, k: int, max_anchors: int) -> tuple[fl
     false = torn = kept = 0
     for part in np.array_split(anchors, -(-len(anchors) * n // 2**21)):
         in_x, in_z = _ranks(X, part), _ranks(Z, part)
-        false += np.sum(np.maximum(0, in_x - k)[in_z <= k])
-        torn += np.sum(np.maximum(0, in_z - k)[in_x <= k])
-        kept += np.sum((in_x <= k) & (in_z <= k)) - len(part)  # the row itself has rank 0
+        false += int(np.sum(np.maximum(0, in_x - k)[in_z <= k]))
+        torn += int(np.sum(np.maximum(0, in_z - k)[in_x <= k]))
+        kept += int(np.sum((in_x <= k) & (in_z <= k))) - len(part)  # the row itself has rank 0
     worst = len(anchors) * k * (2 * n - 3 * k - 1) / 2
     return float(1 - false / worst), float(1 - torn / worst), float(kept / (len(anchors) * k))
 

@@ -45,7 +45,7 @@ class Measure:
         parts = [f"{self.name} {_short(self.value)}"]
         if self.se is not None:
             parts[0] += f" ± {_short(self.se)}"
-        if self.ci_low is not None:
+        if self.ci_low is not None and self.ci_high is not None:
             parts[0] += f" [{_short(self.ci_low)}, {_short(self.ci_high)}]"
         if self.null_mean is not None:
             parts.append(f"null {_short(self.null_mean)}" + (f" ± {_short(self.null_sd)}" if self.null_sd is not None else ""))

@@ -84,7 +84,7 @@ def procrustes(X, Y) -> float:
     """
     X, Y = (_compact(centred(A)) for A in pair(X, Y))
     X, Y = X / np.linalg.norm(X), Y / np.linalg.norm(Y)
-    return finite(min(1.0, np.linalg.norm(X.T @ Y, "nuc")), "procrustes")
+    return finite(min(1.0, float(np.linalg.norm(X.T @ Y, "nuc"))), "procrustes")
 
 
 def rsa(X, Y, *, distance: str = "euclidean", method: str = "spearman") -> float:
@@ -162,7 +162,7 @@ def in_medians(X: np.ndarray) -> np.ndarray:
     return X / median_distance(X)
 
 
-def gram_terms(K: np.ndarray, L: np.ndarray, debiased: bool) -> tuple[float, float, float]:
+def gram_terms(K: np.ndarray, L: np.ndarray, debiased: bool) -> tuple[float, ...]:
     """HSIC of (K, L), (K, K) and (L, L); the diagonals are set to zero in place if ``debiased``."""
     if debiased:
         np.fill_diagonal(K, 0)
@@ -172,7 +172,7 @@ def gram_terms(K: np.ndarray, L: np.ndarray, debiased: bool) -> tuple[float, flo
     return tuple(hsic(n, np.vdot(A, B), a, b, debiased) for A, B, a, b in ((K, L, k, l), (K, K, k, k), (L, L, l, l)))
 
 
-def _rbf_terms(X: np.ndarray, Y: np.ndarray, debiased: bool, bandwidth: float) -> tuple[float, float, float]:
+def _rbf_terms(X: np.ndarray, Y: np.ndarray, debiased: bool, bandwidth: float) -> tuple[float, ...]:
     X, Y, n = in_medians(X), in_medians(Y), len(X)
     sums, k, l = np.zeros(3), np.empty(n), np.empty(n)  # noqa: E741
     for part in blocks(n, 2 * n):
@@ -195,4 +195,4 @@ def _rows_centred(X: np.ndarray, name: str) -> np.ndarray:
 
 def _compact(X: np.ndarray) -> np.ndarray:
     """The same rows in at most n columns: the inner products are kept, which is all that a rotation can see."""
-    return X if len(X) >= X.shape[1] else np.linalg.qr(X.T, mode="r").T
+    return X if len(X) >= X.shape[1] else np.linalg.qr(X.T, mode="r").T  # type: ignore[attr-defined]  # with this mode it is one array

@@ -6,6 +6,7 @@ All sums are taken in float64 around a centre near the data, so that a large mea
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -128,9 +129,10 @@ class StreamingCKA:
     """
 
     def __init__(self, *, centres: tuple[np.ndarray, np.ndarray] | None = None) -> None:
-        self._centres = centres
-        self._units: tuple[float, float] | None = None
-        self._moments: tuple[Moments, Moments, Moments] | None = None
+        self._centres: Any = centres
+        # None before the first batch: the units of X and Y, and the moments of (X, X), (X, Y) and (Y, Y).
+        self._units: Any = None
+        self._moments: Any = None
 
     @property
     def n(self) -> int:
@@ -180,7 +182,7 @@ class StreamingCKA:
         return align(xy, xx, yy)
 
     @property
-    def _widths(self) -> tuple[int, int]:
+    def _widths(self) -> tuple[int, ...]:
         return self._moments[1].xy.shape
 
     def _around(self, centres, units) -> StreamingCKA:

@@ -77,7 +77,10 @@ def places_to_mutate(node):
     for n in ast.walk(node):
         if id(n) in annotations:
             continue
-        if isinstance(n, ast.BinOp | ast.BoolOp) and type(n.op) in SWAPS or isinstance(n, ast.Compare) and type(n.ops[0]) in SWAPS or isinstance(n, ast.Constant) and type(n.value) in (int, float, bool):
+        operator = n.ops[0] if isinstance(n, ast.Compare) else getattr(n, "op", None)
+        if type(operator) in SWAPS and not isinstance(n, ast.AugAssign | ast.UnaryOp):
+            found.append(n)
+        elif isinstance(n, ast.Constant) and type(n.value) in (int, float, bool):
             found.append(n)
     return found
 
