@@ -1,0 +1,145 @@
+"""Every notebook in JupyterLab, as a reader opens it: all of it is shown, its kernel starts, its cells run without an error."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+pytestmark = pytest.mark.browser
+
+SOURCES = sorted((Path(__file__).parents[2] / "notebooks").glob("[0-9][0-9]_*.py"))
+OPENING = re.compile(r"^nb = open_notebook\(.*\)$", re.MULTILINE)
+
+# JavaScript that starts with these lines speaks of the notebook at args[0].
+NOTEBOOK = """
+    const app = window.jupyterapp, widget = [...app.shell.widgets('main')].find(x => x.context?.path === args[0])
+    if (!widget?.context.isReady) return null
+    const session = widget.context.sessionContext, kernel = session.session?.kernel, cells = widget.content.widgets
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A folder as readers have them, with the notebooks as their sources are now; the opening call ends a cell of its own."""
+    folder = tmp_path_factory.mktemp("browser") / "Mein Ordner ä"
+    (folder / "notebooks").mkdir(parents=True)
+    for source in SOURCES:
+        notebook = jupytext.read(source, fmt="py:percent")
+        notebook.metadata.pop("jupytext", None)  # no pair, as published
+        k, opening = next((k, m) for k, x in enumerate(notebook.cells) if x.cell_type == "code" and (m := OPENING.search(x.source)))
+        rest = nbformat.v4.new_code_cell(notebook.cells[k].source[opening.end() :].lstrip("\n"))
+        notebook.cells[k].source = notebook.cells[k].source[: opening.end()]
+        notebook.cells.insert(k + 1, rest)
+        nbformat.write(notebook, folder / "notebooks" / f"{source.stem}.ipynb")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(start_jupyterlab, checkout, page):
+    """The page with JupyterLab started in the root of the checkout."""
+    with start_jupyterlab(checkout) as (address, token):
+        page.send("Page.navigate", url=f"{address}lab?reset&token={token}")
+        page.until("JupyterLab is shown", "await jupyterapp.restored; return !document.querySelector('#jupyterlab-splash')")
+        yield page
+
+
+@pytest.fixture
+def pictures_folder(tmp_path):
+    """Where screenshots go: RALI_LAB_SCREENSHOTS, if it is set."""
+    folder = Path(os.environ.get("RALI_LAB_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def shown(page, path: str) -> None:
+    """Wait until the notebook stands in the page, all of it, and its kernel waits for work."""
+    page.until(f"{path} is open", f"{NOTEBOOK} return true", path)
+    page.until(f"{path} has a kernel at rest", f"{NOTEBOOK} return kernel?.name === 'python3' && kernel.status === 'idle'", path)
+    page.until(f"every cell of {path} is shown", f"""{NOTEBOOK}
+        return cells.length === widget.context.model.cells.length && cells.every(x => x.node.isConnected
+            && x.node.querySelector(x.model.type === 'markdown' ? '.jp-MarkdownOutput > *' : '.cm-content'))
+    """, path)  # fmt: skip
+
+
+def outputs(page, path: str, until: int) -> str:
+    """Wait until the code cells before cell `until` have run; their text. Fails with the first error."""
+    done = page.until(f"{path} has run", f"""{NOTEBOOK}
+        const ran = cells.slice(0, args[1]).filter(x => x.model.type === 'code' && x.model.sharedModel.source.trim())
+        const all = ran.flatMap(x => x.model.outputs.toJSON())
+        const error = all.find(x => x.output_type === 'error')
+        const drawn = widget.node.querySelector('[data-mime-type="application/vnd.jupyter.error"]')?.innerText
+        const lost = ['dead', 'autorestarting', 'restarting'].includes(kernel?.status) && `the kernel is ${{kernel.status}}`
+        if (error || drawn || lost) return {{error: error?.traceback.join('\\n') || drawn || lost}}
+        if (kernel?.status !== 'idle' || ran.some(x => x.model.executionState === 'running' || !x.model.executionCount)) return null
+        return {{text: all.filter(x => x.output_type === 'stream').map(x => [x.text].flat().join('')).join('')}}
+    """, path, until, limit=300)  # fmt: skip
+    if "error" in done:
+        pytest.fail(f"{path}:\n" + re.sub(r"\x1b\[[0-9;]*m", "", done["error"]), pytrace=False)
+    return done["text"]
+
+
+def unroll(page, path: str) -> None:
+    """Make the window so high that the whole notebook is in sight."""
+    height = 1000
+    for _ in range(3):  # what has not been in sight yet has no height of its own
+        page.send("Emulation.setDeviceMetricsOverride", width=1400, height=height, deviceScaleFactor=1, mobile=False)
+        height = page.js(f"""{NOTEBOOK}
+            const frame = () => new Promise(requestAnimationFrame)
+            widget.content.activeCellIndex = 0
+            for (let i = 0; i < 5; i++) {{ await frame(); widget.node.querySelector('.jp-WindowedPanel-outer').scrollTop = 0 }}
+            await frame()
+            return 200 + Math.ceil(cells.at(-1).node.getBoundingClientRect().bottom - cells[0].node.getBoundingClientRect().top)
+        """, path)  # fmt: skip
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_a_notebook_opens_and_starts(source, lab, pictures_folder):
+    path = f"notebooks/{source.stem}.ipynb"
+    try:
+        lab.js("jupyterapp.commands.execute('docmanager:open', {path: args[0]})", path)
+        shown(lab, path)
+        opening = lab.js(f"""{NOTEBOOK}
+            const opening = cells.findIndex(x => x.model.type === 'code' && x.model.sharedModel.source.includes('nb = open_notebook('))
+            widget.content.activeCellIndex = opening + 1
+            app.commands.execute('notebook:run-all-above')
+            return opening
+        """, path)  # fmt: skip
+        assert f"notebook {source.stem[:2]} | profile tiny | " in outputs(lab, path, opening + 1)
+        lab.screenshot(pictures_folder / f"{source.stem}.png")
+    finally:
+        lab.js("document.querySelectorAll('.jp-Dialog .jp-mod-accept').forEach(x => x.click())")
+        lab.js(f"{NOTEBOOK} session.shutdown(); widget.context.model.dirty = false; widget.close()", path)  # not saved
+        lab.until(f"{path} is closed", f"{NOTEBOOK.replace('return null', 'return true')} return false", path)
+
+
+def test_start_here_runs_from_the_menu(start_jupyterlab, checkout, page, pictures_folder):
+    """JupyterLab as `make lab` starts it, in the folder of the notebooks."""
+    path = "00_start_here.ipynb"
+    with start_jupyterlab(checkout / "notebooks") as (address, token):
+        page.send("Page.navigate", url=f"{address}lab/tree/{path}?reset&token={token}")
+        shown(page, path)
+        page.click(".lm-MenuBar-itemLabel", "Run")
+        page.click(".lm-Menu-itemLabel", "Run All Cells")
+        outputs(page, path, 10**6)
+        pictures = page.until("the figures are drawn", f"""{NOTEBOOK}
+            const pictures = [...widget.node.querySelectorAll('.jp-OutputArea-output img')]
+            return pictures.every(x => x.complete && x.naturalWidth) && pictures.length
+        """, path)  # fmt: skip
+        page.js("await window.jupyterapp.commands.execute('docmanager:save')")
+        page.until("it is saved", f"{NOTEBOOK} return !widget.context.model.dirty", path)
+        unroll(page, path)
+        page.screenshot(pictures_folder / "00_start_here_run.png")
+        page.send("Emulation.clearDeviceMetricsOverride")
+        page.js(f"{NOTEBOOK} await session.shutdown()", path)
+    saved = nbformat.read(checkout / "notebooks" / path, as_version=4)
+    code = [cell for cell in saved.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    found = [output for cell in code for output in cell.outputs]
+    assert [output for output in found if output.output_type == "error"] == []
+    assert {file.suffix for file in checkout.rglob("*.*") if file.is_file()} == {".ipynb"}, "nothing is written beside the notebooks"
+    assert pictures == sum("image/png" in output.get("data", {}) for output in found) > 5
