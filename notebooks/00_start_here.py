@@ -1,7 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     formats: py:percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -225,9 +223,13 @@ if livec is None:
     rated = pd.DataFrame()
     print("no photographs rated by people are at hand; set RALI_LAB_LIVEC to the folder that holds them, and run again")
 else:
-    made = pipeline.score_photographs(livec, limit=sizes.real_limit)
-    rated = pd.read_parquet(made.path / "scores.parquet")
-    print(f"{made}: {len(rated)} photographs rated by people")
+    from rali_lab import own
+    from rali_lab.data.readers import read_livec
+
+    people = read_livec(livec)[: sizes.real_limit]
+    looks = own.look(people, report=lambda line: None)  # kept as an artefact, which notebook 10 finds
+    rated = pd.DataFrame({"picture": [p.id for p in people], "mos": [p.mos for p in people], "score": looks["rali"]})
+    print(f"{len(rated)} photographs rated by people")
 
 # %%
 from rali_lab.evaluate import Record, correlate
@@ -275,10 +277,10 @@ for name, text in story.items():
 #
 # | notebook | question |
 # |---|---|
-# | `01_pictures_and_opinion_scores` | What is an opinion score, and how does one fool oneself with it? |
-# | `02_train_the_reasoner` | How does reinforcement learning turn a model that names defects into one that rates? |
-# | `06_build_rali` | Can a small encoder score pictures with what the reasoner wrote? |
-# | `07_evaluate` | Does it hold: accuracy, intervals, cost, and the verdict on each claim? |
+# | [01_pictures_and_opinion_scores](01_pictures_and_opinion_scores.ipynb) | What is an opinion score, and how does one fool oneself with it? |
+# | [02_train_the_reasoner](02_train_the_reasoner.ipynb) | How does reinforcement learning turn a model that names defects into one that rates? |
+# | [06_build_rali](06_build_rali.ipynb) | Can a small encoder score pictures with what the reasoner wrote? |
+# | [07_evaluate](07_evaluate.ipynb) | Does it hold: accuracy, intervals, cost, and the verdict on each claim? |
 #
 # `make reproduce` runs them all, `make lab` opens them. Reading order is number order; each can be read alone once the artefacts exist.
 #
@@ -353,4 +355,4 @@ with tempfile.TemporaryDirectory() as folder:
 # - D. Ghadiyaram and A. C. Bovik, *Massive online crowdsourced study of subjective and objective picture quality*, IEEE TIP 2016, and the
 #   *LIVE In the Wild Image Quality Challenge Database*, 2015 (section 5).
 #
-# Next: `01_pictures_and_opinion_scores.ipynb`.
+# Next: [01_pictures_and_opinion_scores](01_pictures_and_opinion_scores.ipynb).

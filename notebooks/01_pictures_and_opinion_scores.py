@@ -1,7 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     formats: py:percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -603,4 +601,4 @@ print(f"after a cross-validated isotonic fit: {plcc_fitted(score, mos_of(test), 
 # - Efron & Tibshirani, *An introduction to the bootstrap*, 1993.
 # - The paper: *Reasoning as Representation*, arXiv 2510.11369. Its cross-domain part, RACT, is about the bias of section 4.
 #
-# Next: `02_train_the_reasoner.ipynb` trains a reasoner on the domain *photo*.
+# Next: [02_train_the_reasoner](02_train_the_reasoner.ipynb) trains a reasoner on the domain *photo*.

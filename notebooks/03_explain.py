@@ -1,7 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     formats: py:percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -124,7 +122,7 @@ print("nine cases agree")
 # **Before you run:** which loses more, hiding the picture from the whole answer, or hiding the words from the digits?
 
 # %%
-live = pipeline.explain(sizes, seed=seed)
+live = pipeline.explain(sizes.live, seed=seed)
 print(live)
 print("answers without reasoning or rating:", (live.path / "unread.json").read_text().replace("\n", ""))
 tables = pipeline.seed_tables(sizes, "mechanism", live, seed=seed)
@@ -147,6 +145,7 @@ def conditions(table, model):
 
 
 kept = tables["ratings"][tables.seeds.index(seed) if seed in tables.seeds else 0]
+kept = kept[kept["picture"].isin(ratings["picture"])]  # the tables hold more pictures than are asked about here
 both = [mean_correlation([conditions(t, "teacher")], "as written", role=None, n_boot=200) for t in (ratings, kept)]
 print("teacher as written, this run:   ", both[0])
 print("teacher as written, checked in: ", both[1])

@@ -1,7 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     formats: py:percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -644,4 +642,4 @@ print(whole.predict([train[0].pixels()]), f"for {train[0].mos:.2f}; on pictures,
 # - Reimers & Gurevych, *Sentence-BERT*, 2019; the frozen text tower is all-MiniLM-L6-v2.
 # - Pearson (1901) for principal components, Lloyd (1982) for k-means.
 #
-# Next: `07_evaluate.ipynb` compares RALI with the teacher on all domains, and weighs both.
+# Next: [07_evaluate](07_evaluate.ipynb) compares RALI with the teacher on all domains, and weighs both.

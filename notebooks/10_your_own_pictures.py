@@ -1,7 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     formats: py:percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -47,11 +45,12 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from rali_lab import own, pipeline
+from rali_lab import pipeline
 from rali_lab.lab.notebook import open_notebook
 from rali_lab.profiles import get_profile
 
 nb = open_notebook("10", profile=profile, out_dir=out_dir)
+from rali_lab import own
 sizes = get_profile(profile)
 
 # %% [markdown]

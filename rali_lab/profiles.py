@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Counts = dict[str, dict[str, int]]
@@ -23,7 +23,8 @@ class Profile:
     grpo : changes to `rali_lab.reasoner.train.GrpoSettings`; collapse : further changes, for the run that goes wrong;
         sft : changes to `rali_lab.reasoner.supervised.SftSettings`, for the control; ract : the same for RACT's third stage.
     rationale_samples : rationales the teacher writes per training picture. score_samples : ratings averaged for a score.
-    probe_pictures : test pictures of each domain that the conditions of notebook 03 are tried on.
+    probe_pictures : test pictures of each domain that the conditions of notebook 03 are tried on, for the recorded tables;
+        live_probe_pictures : in the notebook itself (`live`).
     state_samples : answers whose hidden states are averaged in `pipeline.represent`.
     align, rali : options of `rali_lab.rali.align.align` and `rali_lab.rali.scorer.RaliScorer`.
     real_limit : pictures taken from a folder of human-rated ones, where present.
@@ -41,11 +42,17 @@ class Profile:
     rationale_samples: int = 4
     score_samples: int = 8
     probe_pictures: int = 50
+    live_probe_pictures: int = 20
     state_samples: int = 2
     align: dict[str, Any] = field(default_factory=dict)
     rali: dict[str, Any] = field(default_factory=dict)
     real_limit: int = 600
     n_boot: int = 1000
+
+    @property
+    def live(self) -> Profile:
+        """The same with the sizes of what a notebook makes beside recorded tables: it shows, they decide."""
+        return replace(self, probe_pictures=self.live_probe_pictures)
 
 
 def _counts(train: int, val: int, test: int, out: int) -> Counts:
@@ -55,7 +62,7 @@ def _counts(train: int, val: int, test: int, out: int) -> Counts:
 
 GRPO = {"steps": 150, "pictures_per_step": 12, "learning_rate": 5e-4, "beta": 0.12, "closeness_width": 1.5, "closeness_weight": 2.0,
         "degradation_share": 0.3, "eval_every": 20}  # fmt: skip
-COLLAPSE = {"steps": 40, "pictures_per_step": 8, "learning_rate": 2e-3, "beta": 0.0, "degradation_share": 0.0, "eval_every": 10,
+COLLAPSE = {"steps": 30, "pictures_per_step": 8, "learning_rate": 2e-3, "beta": 0.0, "degradation_share": 0.0, "eval_every": 10,
             "min_format": 0.0, "min_spread": 0.0}  # fmt: skip
 """The run without leash: no KL, a hot learning rate, only the rating rewarded, the guard switched off."""
 RACT = {"steps": 60, "eval_every": 20}

@@ -86,8 +86,7 @@ def test_every_claim_is_shown_in_a_figure_that_exists():
 def test_the_published_ledger_names_its_cells(capsys, monkeypatch, tmp_path):
     from rali_lab import cli
 
-    monkeypatch.setattr(cli, "RUNS", tmp_path)
-    monkeypatch.setattr(cli, "PUBLISHED", ROOT / "docs" / "results")
+    monkeypatch.setenv("RALI_LAB_HOME", str(tmp_path))  # where no run is
     assert cli.main(["claims", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {r["id"] for r in rows} == {c.id for c in read_claims(ROOT / "notebooks" / "claims.toml")}

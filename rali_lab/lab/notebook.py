@@ -63,7 +63,8 @@ def open_notebook(name: str, *, profile: str, out_dir: str, claims: str | Path |
     sources = project.notebooks()
     folder = project.writable(project.under_home(out_dir))
     found = versions(SHOWN)
-    print(f"notebook {name} | profile {profile} | {device()} | " + " ".join(f"{k} {v}" for k, v in found.items() if v))
+    print(f"notebook {name} | profile {profile} | {device()}")
+    print(", ".join(f"{k} {v}" for k, v in found.items() if v))
     if project.home() != sources.parent:
         print(f"results are kept in {project.home()}")
     recorded = sources.parent / "docs" / "results" / f"{profile}-checks.json"

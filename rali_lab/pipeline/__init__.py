@@ -18,7 +18,6 @@ from .line import (
     make_pictures,
     pictures,
     score_everything,
-    score_photographs,
     train_teacher,
     write_reasoning,
 )
@@ -29,5 +28,5 @@ from .studies import SeedTables, seed_tables
 __all__ = ["LABELS", "MIXINGS", "NO_REASONING", "REFERENCE", "SWAPS", "UNREASONED", "SeedTables", "ablate", "ablate_controls",
            "base_path", "default_scorer", "explain", "explain_controls", "export_rali", "fine_tune_teacher", "fit_rali", "fit_wide",
            "grpo_settings", "kept_tables_folder", "make_pictures", "mix", "mix_live", "mixed_scores", "mixing_words", "pictures",
-           "read_pictures", "represent", "score_everything", "score_photographs", "seed_tables", "train_teacher", "training_sets",
+           "read_pictures", "represent", "score_everything", "seed_tables", "train_teacher", "training_sets",
            "write_reasoning"]  # fmt: skip

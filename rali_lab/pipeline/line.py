@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rali_lab.data.records import Picture, load_pictures, mos_of, save_pictures, select
@@ -253,29 +252,6 @@ def _score_without_language(train: list[Picture], test: list[Picture], model: Pa
     seen, new = ([p.pixels() for p in part] for part in (train, test))
     ridge = ridge_scores(visual_features(seen), mos_of(train), [p.source for p in train], visual_features(new))
     return {"ridge_visual": ridge, "rali": RaliScorer.load(model).predict(new)}
-
-
-def score_photographs(folder: Path, *, limit: int | None = None) -> Artifact:
-    """What the scorer that comes with the package says of photographs that people rated: scores.parquet (picture, mos, score).
-
-    Parameters
-    ----------
-    folder : ratings.csv and images/, as `rali_lab.data.readers.read_livec` reads them; nothing is trained on them
-        and no picture is resized. limit : the first so many of them.
-    """
-
-    def make(out: Path) -> None:
-        from tqdm import tqdm
-
-        from rali_lab.data.readers import read_livec
-
-        people, scorer = read_livec(folder)[:limit], default_scorer()
-        chunks = [people[i : i + 20] for i in range(0, len(people), 20)]
-        found = [scorer.predict([p.pixels() for p in chunk]) for chunk in tqdm(chunks, desc="scoring", unit="chunk", mininterval=10)]
-        about = {"picture": [p.id for p in people], "mos": mos_of(people), "score": np.concatenate(found)}
-        pd.DataFrame(about).to_parquet(out / "scores.parquet", index=False)
-
-    return ArtifactStore().make("scores-of-people", make, params={"limit": limit}, files=[folder, PRETRAINED])
 
 
 PRETRAINED = Path(__file__).parent.parent / "rali" / "pretrained"

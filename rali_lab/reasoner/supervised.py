@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import PreTrainedModel, TrainerCallback
 
 from rali_lab.data.records import Picture, mos_of
-from rali_lab.precision import use_bf16
+from rali_lab.precision import training_attention, use_bf16
 from rali_lab.reasoner.policy import conversation, freeze_tower, load_policy, write_hashes
 from rali_lab.reasoner.prompts import SCORE_QUESTION, score_answer
 from rali_lab.reasoner.train import Watch, run
@@ -113,6 +113,7 @@ def fine_tune_reasoner(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model, processor = load_policy(base)
+    model.set_attn_implementation(training_attention())
     choose_trained(model, settings.train)
     shown = {p.id: Image.fromarray(p.pixels()) for p in pictures}
     turn = [{"role": m["role"], "content": m["content"][-1]["text"]} for m in conversation(settings.score_question, system=settings.system)]

@@ -23,7 +23,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from rali_lab.data.records import Picture, mos_of
 from rali_lab.lab.artifacts import write_whole
-from rali_lab.precision import use_bf16
+from rali_lab.precision import training_attention, use_bf16
 from rali_lab.reasoner.checkpoints import catch_up, step_of, whole_checkpoint
 from rali_lab.reasoner.policy import conversation, freeze_tower, load_policy, load_processor, opening_with, write_hashes
 from rali_lab.reasoner.prompts import DEGRADATION_QUESTION, SCORE_QUESTION, findings
@@ -220,6 +220,7 @@ def trl_config(settings: GrpoSettings, folder: Path):
         "lr_scheduler_type": "cosine", "warmup_steps": min(5, settings.steps // 10), "seed": settings.seed, "logging_steps": 1,
         "save_strategy": "steps", "save_steps": 20, "save_total_limit": 1, "report_to": "none", "disable_tqdm": True,
         "activation_checkpointing": False, "bf16": use_bf16(), "use_cpu": not torch.cuda.is_available(), "max_grad_norm": 1.0,
+        "model_init_kwargs": {"attn_implementation": training_attention()},
     }  # fmt: skip
     return GRPOConfig(**{**options, **settings.trl_options})
 

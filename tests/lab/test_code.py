@@ -78,9 +78,8 @@ def places_to_mutate(node):
         if id(n) in annotations:
             continue
         operator = n.ops[0] if isinstance(n, ast.Compare) else getattr(n, "op", None)
-        if type(operator) in SWAPS and not isinstance(n, ast.AugAssign | ast.UnaryOp):
-            found.append(n)
-        elif isinstance(n, ast.Constant) and type(n.value) in (int, float, bool):
+        number = isinstance(n, ast.Constant) and type(n.value) in (int, float, bool)
+        if number or (type(operator) in SWAPS and not isinstance(n, ast.AugAssign | ast.UnaryOp)):
             found.append(n)
     return found
 
