@@ -118,7 +118,8 @@ print(probe)
 # of `rali` and fits the basis to your scores. Nobody described your pictures, so for the next two the texts are five levels of quality ("The quality of
 # this picture is poor."): `rali_trained` maps the statistics of the whole trunk to them, and `rali_tuned` trains the trunk itself as well,
 # through RALI's own score (`rali_lab.rali.levels`). The ridges are plain regressions on the same features. A RALI that does not beat its
-# ridge is one you do not need.
+# ridge is one you do not need. Training the trunk takes about a second for each picture and split, so it is left out here unless you set
+# `tune = True`; where `make bench-custom` has recorded the ten splits of these pictures, its scores stand beside the others.
 #
 # **Before you run:** which will gain more from your scores, other texts or other eyes?
 
