@@ -73,7 +73,7 @@ bench: setup bench-analysis  ## three seeds of everything, the cost of rali_lab.
 	$(BIN)/python -m rali_lab.bench_grpo
 	$(BIN)/python -m rali_lab.bench --profile $(PROFILE)
 
-figures: setup  ## redraw the figures from the last run's data without computing anything again
+figures: setup  ## execute every notebook again, without training anything again
 	$(BIN)/python -m rali_lab.lab.runner --profile $(PROFILE) --seed $(SEED) --force
 
 clean:  ## remove runs and caches (not the environment, not the artefacts)

@@ -44,7 +44,7 @@ def notebook_rows(folder: Path, stale_ones: Collection[str] = ()) -> list[dict]:
         book = nbformat.read(file, as_version=4)
         stamp, (question, makes) = book.metadata["rali_lab"], first_question(book)
         rows.append({"notebook": f"notebooks/{file.name}", "question": question, "makes": makes, "stale": file.stem in stale_ones,
-                     "minutes": {stamp["profile"]: stamp["seconds"] / 60}})  # fmt: skip
+                     "minutes": {stamp["profile"]: stamp.get("longest", stamp["seconds"]) / 60}})  # fmt: skip
     return rows
 
 
@@ -54,17 +54,17 @@ class Stale:
 
     notebooks: frozenset[str] = frozenset()
     studies: frozenset[str] = frozenset()
-    shown_in: Mapping[str, str] = field(default_factory=dict)
-    """The study whose tables a notebook shows, by the notebook's name."""
+    shown_in: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The studies whose tables a notebook shows, by the notebook's name."""
 
     def notebook(self, name: str) -> bool:
         """Whether the outputs of a notebook, or the tables they were read from, are stale."""
-        return name in self.notebooks or self.shown_in.get(name) in self.studies
+        return name in self.notebooks or bool(self.shown_in.get(name, frozenset()) & self.studies)
 
     def claim(self, row: Mapping[str, Any], name: str) -> bool:
         """Whether a verdict is: one over several seeds rests on the tables."""
         several = isinstance(row["seeds"], list) and len(row["seeds"]) > 1
-        return name in self.notebooks or (several and self.shown_in.get(name) in self.studies)
+        return name in self.notebooks or (several and self.notebook(name))
 
 
 def what_is_stale(root: Path, profile: str) -> Stale:
@@ -76,7 +76,8 @@ def what_is_stale(root: Path, profile: str) -> Stale:
     steps = plan(Bench(folder, under_home(f"runs/{profile}")), profile, 0)
     older = {s.name for s in steps if stamp_of(folder / f"{s.name}.ipynb").get("made_by") != s.code}
     studies = {study for study in kept_studies(sizes) if staleness(sizes, study)}
-    shown = {s.name: study for s in steps for study in kept_studies(sizes) if study.split("-")[0] in _studies_of(folder / f"{s.name}.py")}
+    kept = kept_studies(sizes)
+    shown = {s.name: frozenset(k for k in kept if k.split("-")[0] in _studies_of(folder / f"{s.name}.py")) for s in steps}
     return Stale(frozenset(older), frozenset(studies), shown)
 
 
@@ -166,15 +167,18 @@ def publish(profile: str, root: Path) -> None:
     from rali_lab.profiles import get_profile
 
     run = under_home(f"runs/{profile}")
-    if not (run / "summary.json").exists():
-        raise FileNotFoundError(f"no finished run in {run}; run `make reproduce PROFILE={profile}` first")
+    summary = json.loads((run / "summary.json").read_text()) if (run / "summary.json").exists() else {"ok": False, "notebooks": []}
+    missing = {s.stem for s in (root / "notebooks").glob("[0-9][0-9]_*.py")} - {n["notebook"] for n in summary["notebooks"]}
+    if not summary["ok"] or missing:
+        raise FileNotFoundError(f"no whole and green run of every notebook in {run}; run `make reproduce PROFILE={profile}` first")
     for file in sorted((run / "notebooks").glob("[0-9]*.ipynb")):
         shutil.copy(file, root / "notebooks" / file.name)
     shutil.rmtree(root / "figures", ignore_errors=True)
     shutil.copytree(run / "figures", root / "figures")
     kept = root / "docs" / "results"
     kept.mkdir(parents=True, exist_ok=True)
-    for name in ("results", "claims", "checks", "summary"):
+    times = ("summary",) if summary.get("from_nothing") else ()  # those of a run that found artefacts mislead
+    for name in ("results", "claims", "checks", *times):
         shutil.copy(run / f"{name}.json", kept / f"{profile}-{name}.json")
     pretrained = root / "rali_lab" / "rali" / "pretrained"
     shutil.rmtree(pretrained, ignore_errors=True)
@@ -222,7 +226,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.marks:
         renew(root, args.profile)
     elif not args.check:
-        publish(args.profile, root)
+        try:
+            publish(args.profile, root)
+        except FileNotFoundError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        if older := sorted(what_is_stale(root, args.profile).notebooks):
+            print(f"stale now, as the published scorer is another one: {', '.join(older)}; run `make reproduce publish` once more")
     found = problems(root, args.profile)
     print("\n".join(found) or "notebooks and tables belong to their sources")
     return 1 if found else 0

@@ -9,9 +9,10 @@ in what the function can run, and not with anything else.
 
 Where a name cannot be followed, everything it may mean is taken: a module passed around as a value,
 `getattr` on a module, or a star import stands for the whole module; a class for all its methods; and
-importing a module for the statements that it executes, such as ``register_model``. Code reached only
-through a string (an entry point, `importlib.import_module` with a computed name) is not seen; the
-package holds none.
+importing a module for the statements that it executes, such as ``register_model``. What is not seen:
+code reached only through a string (an entry point, `importlib.import_module` with a computed name),
+star imports and imports under conditions at the top of a module, and names or parts of objects that a
+module changes after it has bound them. The package does none of this, and a test keeps it so.
 """
 
 from __future__ import annotations

@@ -169,12 +169,13 @@ def waiting(names: Iterable[str]) -> int:
 
 
 def kill_kernels() -> None:
-    """End every kernel that this process has started, so that threads which wait for them come back."""
+    """End the kernels of the running `kernels` block, so that threads which wait for them come back."""
     import psutil
 
     for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if _kernels is not None and child.environ().get(WAITING_VARIABLE, "").startswith(str(_kernels)):
+                child.kill()
 
 
 @contextmanager

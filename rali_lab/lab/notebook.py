@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rali_lab.lab import project
-from rali_lab.lab.checks import Checks
+from rali_lab.lab.checks import NOTEBOOK_VARIABLE, Checks
 from rali_lab.lab.claims import Ledger
 from rali_lab.lab.provenance import device, versions
 
@@ -66,9 +67,10 @@ def open_notebook(name: str, *, profile: str, out_dir: str, claims: str | Path |
     print(f"notebook {name} | profile {profile} | {device()}")
     print(", ".join(f"{k} {v}" for k, v in found.items() if v))
     if project.home() != sources.parent:
-        print(f"results are kept in {project.home()}")
+        print(f"results are kept in the folder that {project.HOME_VARIABLE} names")
     recorded = sources.parent / "docs" / "results" / f"{profile}-checks.json"
-    checks = Checks(folder / "checks.json", recorded=recorded)
+    asked = os.environ.get(NOTEBOOK_VARIABLE) or f"interactive {name}"
+    checks = Checks(folder / "checks.json", asked, recorded=recorded)
     return Notebook(name, profile, folder, checks, Ledger(claims or sources / "claims.toml", folder / "claims.json"))
 
 

@@ -70,9 +70,9 @@ def check(notebook: Any, passed: Mapping[str, Any], *, name: str = "notebook") -
 
 
 def plain_cells(notebook: Any) -> list[str]:
-    """The code cells as plain Python: IPython's magics and shell lines are turned into `pass`."""
+    """The code cells as plain Python: magics, shell lines and cells of other languages are turned into `pass`."""
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return [_without_magics(source) for source in cells if not source.lstrip().startswith("%%")]
+    return ["pass" if source.lstrip().startswith("%%") else _without_magics(source) for source in cells]
 
 
 def _position(notebook: Any, name: str) -> int:

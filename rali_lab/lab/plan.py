@@ -14,6 +14,7 @@ Prose is no part of the key: when it alone changes, the outputs are kept and the
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -84,8 +85,8 @@ class Bench:
         return digest([read_checks(self.checks).get(name, []), self.claim_rows(name)])
 
     def files(self, name: str) -> list[str]:
-        """What a notebook has written for itself: files whose names begin with its number."""
-        found = (f for f in self.out.rglob(f"{name[:3]}*") if f.is_file() and self.out / "notebooks" not in f.parents)
+        """What a notebook has written for itself: figures and pages whose names begin with its number."""
+        found = (f for place in (self.out, self.out / "figures") for f in place.glob(f"{name[:3]}*") if f.is_file())
         return sorted(f.relative_to(self.out).as_posix() for f in found)
 
 
@@ -122,6 +123,8 @@ def plan(
     ParameterError, ClaimError, PlanError, FileNotFoundError
         If parameters, claims, headers or `only` are wrong.
     """
+    if bench.notebooks.is_relative_to(bench.out):
+        raise PlanError(f"{bench.out} holds the notebooks' sources; give the run a folder of its own (--out)")
     sources = sorted(bench.notebooks.glob("[0-9][0-9]_*.py"))
     names = [source.stem for source in sources]
     chosen = _matching(names, [only] if isinstance(only, str) else list(only or [""]), bench.notebooks)
@@ -162,10 +165,12 @@ def _step(bench: Bench, source: Path, offered: dict, changes: dict, before: dict
     names = parameters.declared(notebook, name=source.stem)
     passed = {key: value for key, value in offered.items() if key == "profile" or key in names} | changes
     parameters.check(notebook, passed, name=source.stem)
-    code, reached = cells_key(parameters.plain_cells(notebook))
+    cells = parameters.plain_cells(notebook)
+    code, reached = cells_key(cells)
     reached_names = {name for _, name in reached}
     about = {
         "code": code,
+        "cells": [len(ast.parse(cell).body) for cell in cells],  # outputs belong to cells, so their bounds count
         "parameters": {**names, **passed},
         "claims": [asdict(claim) for claim in bench.claims if claim.belongs_to(source.stem)],
         "tables": _tables(bench, offered["profile"]) if "kept_tables_folder" in reached_names else [],
@@ -194,8 +199,12 @@ def _tables(bench: Bench, profile: str) -> list[Any]:
 
 
 def _rated() -> str | None:
+    """Fingerprint of the rated photographs: the table's contents, names and sizes of the pictures."""
     folder = rated_photographs()
-    return files_digest(folder / "ratings.csv") if folder else None
+    if folder is None:
+        return None
+    sizes = [[f.relative_to(folder).as_posix(), f.stat().st_size] for f in sorted(folder.rglob("*")) if f.is_file()]
+    return digest([files_digest(folder / "ratings.csv"), sizes])
 
 
 def reusable(bench: Bench, step: Step) -> dict[str, Any] | None:

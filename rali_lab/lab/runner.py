@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rali_lab.lab.artifacts import ArtifactError, duration, write_json
+from rali_lab.lab.artifacts import ArtifactError, ArtifactStore, duration, write_json
 from rali_lab.lab.checks import forget, missed, read_checks
 from rali_lab.lab.claims import NOT_RUN
 from rali_lab.lab.execute import NotebookError, execute, kernels, kill_kernels, publish, waiting, with_outputs
@@ -31,7 +31,6 @@ from rali_lab.lab.plan import STAMP, Bench, Step, plan, reusable, stamp_of
 from rali_lab.lab.project import RATED_VARIABLE, ProjectError, checkout, home, under_home, writable
 from rali_lab.lab.provenance import stamp
 from rali_lab.lab.summary import Progress, Row, table
-from rali_lab.precision import VARIABLE as PRECISION
 
 MOST_JOBS = 4
 """Kernels that compute at a time unless told otherwise; each takes one to two GiB."""
@@ -72,12 +71,14 @@ def run(
     bench = Bench(Path(notebooks_dir).resolve(), Path(out_dir).resolve())
     steps = plan(bench, profile, seed, only, changes)
     with _alone(bench.out):
+        store = ArtifactStore().root
+        from_nothing = not (store.is_dir() and any(store.iterdir()))
         found = {} if force else {step.name: reusable(bench, step) for step in steps}
         jobs = jobs or min(_cores(), MOST_JOBS)
         progress = Progress([s.name for s in steps], {s.name: s.after for s in steps}, _times(bench, steps), jobs)
         rows = _run_all(bench, steps, found, progress, jobs)
         took = {"wall_seconds": round(time.perf_counter() - progress.start, 1), "jobs": jobs, "cores": _cores()}
-        head = {"profile": profile, "seed": seed, **took, "precision": os.environ.get(PRECISION) or "as found"}
+        head = {"profile": profile, "seed": seed, **took, "from_nothing": from_nothing}
         return _conclude(bench, head, [rows[s.name] for s in steps if s.name in rows])
 
 
@@ -113,7 +114,7 @@ def _alone(out: Path) -> Iterator[None]:
 def _times(bench: Bench, steps: list[Step]) -> dict[str, float]:
     """Seconds of each notebook as an earlier run, or else the published one, took them."""
     stamps = {s.name: stamp_of(bench.executed(s.name)) or stamp_of(bench.published(s.name)) for s in steps}
-    return {name: found["seconds"] for name, found in stamps.items() if found.get("seconds") is not None}
+    return {name: found.get("longest", found["seconds"]) for name, found in stamps.items() if "seconds" in found}
 
 
 def _run_all(
@@ -147,7 +148,13 @@ def _run_all(
                     rows[name] = future.result()
                     progress.done(name, f"{rows[name].status} {name} in {duration(rows[name].seconds)}")
         except BaseException:
-            kill_kernels()
+            _stopping.set()
+            try:
+                while not all(future.done() for future in running):
+                    kill_kernels()
+                    wait(running, timeout=0.5)
+            finally:
+                _stopping.clear()
             raise
     return rows
 
@@ -169,6 +176,9 @@ def _reuse(bench: Bench, step: Step, found: dict[str, Any]) -> Row:
 
 
 _console = threading.Lock()
+_stopping = threading.Event()
+CLOCK_GRAIN = 2.0
+"""Seconds by which a file system's clock may lag."""
 
 
 def _execute(bench: Bench, step: Step) -> Row:
@@ -179,23 +189,30 @@ def _execute(bench: Bench, step: Step) -> Row:
     forget(bench.checks, step.name)
     if bench.ledger:
         bench.ledger.forget(step.name)
-    for file in bench.files(step.name):
-        (bench.out / file).unlink()
-    started = time.perf_counter()
+    if _stopping.is_set():
+        return _row(bench, step.name, "failed", {})
+    started, clock = time.perf_counter(), time.time()
     try:
         peak = execute(step.notebook, partial, name=step.name, parameters=step.parameters, root=bench.root)
     except NotebookError as error:
+        if _stopping.is_set():  # its kernel was ended, nothing is wrong with it
+            return _row(bench, step.name, "failed", {})
         publish(partial, failed, root=bench.root)
         with _console:
             print(error, file=sys.stderr, flush=True)
         return _row(bench, step.name, "failed", {"seconds": time.perf_counter() - started})
+    for file in bench.files(step.name):  # what an earlier execution left and this one does not write
+        if (bench.out / file).stat().st_mtime < clock - CLOCK_GRAIN:
+            (bench.out / file).unlink()
+    seconds = round(time.perf_counter() - started, 2)
     found = {
         "key": step.key,
         "made_by": step.code,
         "source_sha256": step.source_sha256,
         "profile": step.parameters["profile"],
         "parameters": step.parameters,
-        "seconds": round(time.perf_counter() - started, 2),
+        "seconds": seconds,
+        "longest": max(seconds, stamp_of(final).get("longest", 0.0)),  # with nothing made before
         "peak_memory_bytes": peak,
         "files": bench.files(step.name),
         "records_sha256": bench.records(step.name),

@@ -296,3 +296,36 @@ def test_unknown_definitions_are_named():
     with pytest.raises(CodeError, match="no_such_module"):
         reached("rali_lab.no_such_module", "x")
     assert code.NOTEBOOK not in {m for m, _ in reached("rali_lab.lab.code", "code_key")}
+
+
+def unseen(tree):
+    """Top-level statements that a key would not follow."""
+    bound = set()
+    for statement in tree.body:
+        inner = list(ast.walk(statement))
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) in ("TYPE_CHECKING", "__name__ == '__main__'"):
+            continue
+        if isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While):
+            if any(isinstance(n, ast.Import | ast.ImportFrom) for n in inner):
+                yield statement
+        elif isinstance(statement, ast.ImportFrom) and any(a.name == "*" for a in statement.names):
+            yield statement
+        elif isinstance(statement, ast.Assign | ast.AugAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            if any(isinstance(t, ast.Attribute | ast.Subscript) for t in targets):
+                yield statement
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            bound |= {a.asname or a.name.split(".")[0] for a in statement.names}
+        if isinstance(statement, ast.Assign) and bound & {t.id for t in statement.targets if isinstance(t, ast.Name)}:
+            yield statement
+
+
+def test_the_package_writes_nothing_that_a_key_would_not_follow():
+    found = {
+        f"{file.name}: {ast.unparse(s)[:60]}"
+        for file in sources.package_folder().rglob("*.py")
+        for s in unseen(ast.parse(file.read_text()))
+    }
+    assert not found
+    bad = ["from x import *", "try:\n    import a\nexcept ImportError:\n    a = None", "d['k'] = 1", "a.b = 2", "import f\nf = 1"]
+    assert all(list(unseen(ast.parse(text))) for text in bad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import threading
@@ -159,6 +160,33 @@ def test_prose_alone_keeps_the_outputs_and_replaces_the_text(project):
     text = (project / "runs/tiny/notebooks/01_first.ipynb").read_text()
     assert "Measure it well" in text and "# a comment" in text
     assert json.loads(text)["metadata"]["rali_lab"]["source_sha256"] == plan.source_digest(first)
+
+
+def test_other_cells_are_other_outputs(project):
+    go(project)
+    first = project / "notebooks" / "01_first.py"
+    first.write_text(first.read_text() + "\n# %%\n# nothing but a remark\n")
+    assert ran(project) == ["01_first", "02_second"]
+
+
+def test_a_run_touches_no_file_that_is_not_its_own(project):
+    out = project / "runs" / "tiny"
+    mine = [out / "photos" / "01_sea.jpg", out / "figures" / "02_old.png", out / "figures" / "sea.png"]
+    for file in mine:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
+        os.utime(file, (1, 1))
+    go(project)
+    assert [f.exists() for f in mine] == [True, False, True]  # a figure of an earlier execution goes
+    with pytest.raises(PlanError, match="give the run a folder of its own"):
+        run("tiny", project / "notebooks", project)
+
+
+def test_a_failed_rerun_keeps_the_figures_of_the_last_good_one(project):
+    go(project)
+    runner.execute.fail = "01_first"
+    assert go(project, force=True) == 1
+    assert (project / "runs" / "tiny" / "01_first.txt").exists()
 
 
 def test_headers_must_name_earlier_notebooks(project):
