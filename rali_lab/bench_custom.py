@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rali_lab import own
-from rali_lab.data.official import read_dataset
+from rali_lab.bench_people import name_rated_pictures, rated_pictures
 from rali_lab.data.records import Picture
 from rali_lab.lab.provenance import stamp
 from rali_lab.pipeline.seeds import keep, kept_tables_folder
@@ -36,17 +36,12 @@ def measured(
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", help="folder or table, as for `rali-lab data check`")
-    parser.add_argument("--images", help="folder that image names are relative to")
-    parser.add_argument("--mos-range", nargs=2, type=float, metavar=("LO", "HI"))
-    parser.add_argument("--lower-is-better", action="store_true", help="the scores are DMOS")
+    name_rated_pictures(parser)
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--no-tune", action="store_true", help="leave out what takes the time")
     args = parser.parse_args(argv)
-    profile, ends = get_profile("tiny"), tuple(args.mos_range) if args.mos_range else None
-    higher = False if args.lower_is_better else None
-    options = {"images": args.images, "mos_range": ends, "higher_is_better": higher}
-    pictures = read_dataset(args.data, **options)[: profile.real_limit]
+    profile = get_profile("tiny")
+    pictures = rated_pictures(args, profile)
     study, seeds = f"custom-{own.name_of(args.data)}", list(range(args.splits))
     parts = measured(profile, pictures, n_splits=args.splits, tune=not args.no_tune)
     about = {

@@ -150,17 +150,28 @@ def _embed(visual, statistics: np.ndarray) -> np.ndarray:
     return torch.nn.functional.normalize(z, dim=-1).numpy()
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def name_rated_pictures(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the commands that measure on a rated folder."""
     parser.add_argument("data", help="folder or table of rated pictures, as for `rali-lab data check`")
     parser.add_argument("--images", help="folder that image names are relative to")
     parser.add_argument("--mos-range", nargs=2, type=float, metavar=("LO", "HI"))
     parser.add_argument("--lower-is-better", action="store_true", help="the scores are DMOS")
+
+
+def rated_pictures(args: argparse.Namespace, profile: Profile) -> list[Picture]:
+    """The pictures that `name_rated_pictures` names, no more than the profile takes."""
+    ends = tuple(args.mos_range) if args.mos_range else None
+    higher = False if args.lower_is_better else None
+    return read_dataset(args.data, images=args.images, mos_range=ends, higher_is_better=higher)[: profile.real_limit]
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    name_rated_pictures(parser)
     parser.add_argument("--splits", type=int, nargs="+", default=list(range(1, 11)))
     args = parser.parse_args(argv)
-    profile, ends = get_profile("tiny"), tuple(args.mos_range) if args.mos_range else None
-    pictures = read_dataset(args.data, images=args.images, mos_range=ends, higher_is_better=False if args.lower_is_better else None)
-    pictures = pictures[: profile.real_limit]
+    profile = get_profile("tiny")
+    pictures = rated_pictures(args, profile)
     looks, parts, keys = own.look(pictures), [], {}
     for split in args.splits:
         made = one_split(profile, pictures, looks, split)
