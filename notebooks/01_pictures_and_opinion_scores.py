@@ -39,14 +39,14 @@ import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from rali_lab import pipeline
-from rali_lab.lab.notebook import open_notebook
+from rali_lab import experiments
+from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.profiles import get_profile
 
 nb = open_notebook("01", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
-made = pipeline.make_pictures(sizes)
-pictures = pipeline.pictures(sizes)
+made = experiments.make_pictures(sizes)
+pictures = experiments.pictures(sizes)
 print(f"{made}; {len(pictures)} pictures")
 
 # %% [markdown]
@@ -210,7 +210,7 @@ nb.figure(fig, "01_levels", levels)
 by_level = levels.pivot(index="distortion", columns="level", values="quality")
 falls = float((by_level.diff(axis=1).iloc[:, 1:] < 0).mean().mean())
 nb.checks.expect("share of the steps from a level to the next that lower the quality", falls, low=0.95,
-                 if_missed="a distortion's strengths are out of order; run rali_lab.data.calibration again")
+                 if_missed="a distortion's strengths are out of order; run scripts.calibrate_distortions again")
 nb.checks.expect("mean quality at level 3", by_level[3].mean(), low=2.3, high=3.9,
                  if_missed="levels no longer spread over the scale, so the words of severity mean something else")
 by_level.assign(spread=by_level[1] - by_level[5]).sort_values("spread").round(2).iloc[[0, 1, 2, -3, -2, -1]]
@@ -291,7 +291,7 @@ nb.checks.expect("the ceiling set by the raters (lowest PLCC of a domain)", min(
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from rali_lab.baselines import ridge_scores, visual_features
+from rali_lab.rali.baselines import ridge_scores, visual_features
 
 photo = select(pictures, domain="photo")
 X, mos = visual_features([p.pixels() for p in photo]), mos_of(photo)
@@ -578,7 +578,7 @@ def check_3(score) -> str:
 #
 # ## Reuse this in your own study
 #
-# The guards need only arrays and any list of `Picture` records (`rali_lab.data.readers` makes them from a table of scores).
+# The guards need only arrays and any list of `Picture` records (`rali_lab.data.ratings` makes them from a table of scores).
 
 # %%
 from rali_lab.data.validation import validate

@@ -38,14 +38,14 @@ out_dir = "runs/tiny"
 import numpy as np
 import pandas as pd
 
-from rali_lab import pipeline
+from rali_lab import experiments
 from rali_lab.data.records import select
-from rali_lab.lab.notebook import open_notebook
+from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.profiles import get_profile
 
 nb = open_notebook("02", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
-pictures = pipeline.pictures(sizes)
+pictures = experiments.pictures(sizes)
 train, val = (select(pictures, domain="photo", split=s) for s in ("train", "val"))
 print(len(train), "pictures to learn from,", len(val), "to watch")
 
@@ -59,9 +59,9 @@ print(len(train), "pictures to learn from,", len(val), "to watch")
 import torch
 
 from rali_lab.plotting import plot_pictures_grid
-from rali_lab.reasoner.policy import ask, load_policy
+from rali_lab.models.vlm import ask, load_policy
 
-base, processor = load_policy(pipeline.base_path(sizes))
+base, processor = load_policy(experiments.base_path(sizes))
 torch.manual_seed(seed)
 shown = val[:4]
 for picture, said in zip(shown, ask(base, processor, [p.pixels() for p in shown], samples=3)):
@@ -139,13 +139,13 @@ print("reference implementation agrees:", round(float(library), 3))
 # %%
 from dataclasses import asdict
 
-from rali_lab.reasoner.train import paper_settings
+from rali_lab.reasoner.grpo import paper_settings
 
-mine, paper = asdict(pipeline.grpo_settings(sizes, seed=seed)), asdict(paper_settings(steps=0))
+mine, paper = asdict(experiments.grpo_settings(sizes, seed=seed)), asdict(paper_settings(steps=0))
 pd.DataFrame([{"setting": k, "paper": paper[k], "here": v} for k, v in mine.items() if v != paper[k] and k not in ("system", "score_question", "seed", "steps")])
 
 # %%
-teacher = pipeline.train_teacher(sizes, seed=seed)
+teacher = experiments.train_teacher(sizes, seed=seed)
 print(teacher)
 stopped = teacher.path / "stopped.txt"
 print(stopped.read_text() if stopped.exists() else "the run ended by itself")
@@ -210,7 +210,7 @@ for p, old in zip(shown, before):
 # **Before you run:** which of the curves will give it away first?
 
 # %%
-wrong = pipeline.train_teacher(sizes, seed=seed, name="collapse", **sizes.collapse)
+wrong = experiments.train_teacher(sizes, seed=seed, name="collapse", **sizes.collapse)
 bad_curve = pd.read_csv(wrong.path / "validation.csv")
 bad_log = pd.read_csv(wrong.path / "log.csv").dropna(subset=["reward"])
 both = pd.concat([
@@ -261,7 +261,7 @@ def check_silent(silent):
 # </details>
 #
 # **2 · Without the slope** (medium, 10 min of computing). Train with `closeness_weight=0`, as the paper does, and compare the curves:
-# `pipeline.train_teacher(sizes, seed=seed, name="binary", closeness_weight=0.0)`.
+# `experiments.train_teacher(sizes, seed=seed, name="binary", closeness_weight=0.0)`.
 #
 # ## Takeaways
 #
@@ -272,10 +272,10 @@ def check_silent(silent):
 # ## Reuse this in your own study
 
 # %%
-from rali_lab.reasoner.train import GrpoSettings, trl_config
+from rali_lab.reasoner.grpo import GrpoSettings, trl_config
 
 settings = GrpoSettings(steps=500, pictures_per_step=4, beta=1e-3, trl_options={"bf16": True, "use_vllm": False})
-# from rali_lab.reasoner.train import train_reasoner
+# from rali_lab.reasoner.grpo import train_reasoner
 # train_reasoner("a folder with your model", train, val, settings, "out")
 print({k: getattr(settings, k) for k in ("steps", "beta", "generations", "learning_rate")})
 

@@ -43,8 +43,8 @@ import pandas as pd
 import torch
 from IPython.display import display
 
-from rali_lab import pipeline
-from rali_lab.lab.notebook import open_notebook
+from rali_lab import experiments
+from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.profiles import get_profile
 
 nb = open_notebook("03", profile=profile, out_dir=out_dir)
@@ -113,7 +113,7 @@ print("nine cases agree")
 # %% [markdown]
 # ## 2 · One probe, thirteen conditions
 #
-# `rali_lab.mechanism` lays an answer out token by token (picture, prompt, reasoning, format, score, and the first token of all, the
+# `rali_lab.interpret` lays an answer out token by token (picture, prompt, reasoning, format, score, and the first token of all, the
 # *sink*, which attracts attention whatever it says), reads attention row by row, and blocks it through the attention mask of any
 # transformers model. The same code runs on Qwen2.5-VL; the tests do so on a miniature.
 #
@@ -122,10 +122,10 @@ print("nine cases agree")
 # **Before you run:** which loses more, hiding the picture from the whole answer, or hiding the words from the digits?
 
 # %%
-live = pipeline.explain(sizes.live, seed=seed)
+live = experiments.explain(sizes.live, seed=seed)
 print(live)
 print("answers without reasoning or rating:", (live.path / "unread.json").read_text().replace("\n", ""))
-tables = pipeline.seed_tables(sizes, "mechanism", live, seed=seed)
+tables = experiments.seed_tables(sizes, "mechanism", live, seed=seed)
 print(f"tables of seeds {tables.seeds}: {tables.origin}")
 print("" if tables.controls else "nothing is checked in for this profile: what follows compares this run with itself")
 
@@ -134,13 +134,13 @@ print("" if tables.controls else "nothing is checked in for this profile: what f
 # by `make bench-seeds`, with the trainings that the controls need. The first check: does this run agree with what is checked in?
 
 # %%
-from rali_lab.report import difference, mean_correlation, pooled
+from rali_lab.experiments.reports import difference, mean_correlation, pooled
 
 ratings = pd.read_parquet(live.path / "ratings.parquet")
 
 
 def conditions(table, model):
-    """Ratings of one model with the condition in the place of the method, as `rali_lab.report` takes them."""
+    """Ratings of one model with the condition in the place of the method, as `rali_lab.experiments.reports` takes them."""
     return table[table["model"] == model].rename(columns={"condition": "method"}).reset_index(drop=True)
 
 
@@ -159,12 +159,12 @@ nb.checks.observe("the checked-in tables tell the same story as this run (differ
 
 # %%
 from rali_lab.data.records import select
-from rali_lab.mechanism import attention_share, score_rows
+from rali_lab.interpret import attention_share, score_rows
 from rali_lab.plotting import plot_picture_attention, plot_score_attention
-from rali_lab.reasoner.policy import load_policy
+from rali_lab.models.vlm import load_policy
 
-teacher = load_policy(pipeline.train_teacher(sizes, seed=seed).path)
-pictures = {p.id: p for p in select(pipeline.pictures(sizes), split="test")}
+teacher = load_policy(experiments.train_teacher(sizes, seed=seed).path)
+pictures = {p.id: p for p in select(experiments.pictures(sizes), split="test")}
 answers = pd.read_parquet(live.path / "answers-teacher.parquet").query("sample == 0 and status == 'ok'")
 shown = [pictures[i] for i in answers["picture"] if pictures[i].domain == "photo" and len(pictures[i].distortions) == 1][:8]
 texts = answers.set_index("picture")["text"].loc[[p.id for p in shown]].tolist()
@@ -185,7 +185,7 @@ nb.figure(plot_picture_attention([p.pixels() for p in shown], grids, captions,
 # being preferred.
 
 # %%
-from rali_lab.mechanism import GROUPS
+from rali_lab.interpret import GROUPS
 from rali_lab.plotting import plot_token_shares
 
 attention = pd.concat(tables["attention"], ignore_index=True)
@@ -226,8 +226,8 @@ nb.checks.expect("shares sum to one (largest deviation)", float((sums - 1).abs()
 # the control: what does it cost to block something that should not matter?
 
 # %%
-from rali_lab.mechanism.study import CONFLICT, CONTROLS, INTACT, TEXT_ONLY, WITHOUT
-from rali_lab.mechanism import KNOCKOUTS
+from rali_lab.interpret.probe import CONFLICT, CONTROLS, INTACT, TEXT_ONLY, WITHOUT
+from rali_lab.interpret import KNOCKOUTS
 from rali_lab.plotting import plot_effects
 
 models = list(dict.fromkeys(attention["model"]))
@@ -275,7 +275,7 @@ nb.checks.expect("another picture's words alone say nothing about this one (PLCC
 # from the picture it stays. The rating is regressed on both; the *weight of the text* is its coefficient over the sum of the two.
 
 # %%
-from rali_lab.report import text_weights
+from rali_lab.experiments.reports import text_weights
 
 weights = []
 for model in models:
@@ -317,9 +317,9 @@ else:
 # teacher uses. The teacher as written, which sees the picture too, stands beside.
 
 # %%
-from rali_lab.baselines import ridge_scores
+from rali_lab.rali.baselines import ridge_scores
 from rali_lab.evaluate.correlation import plcc
-from rali_lab.rali.clip import embed_texts, load_base_clip
+from rali_lab.models.clip import embed_texts, load_base_clip
 
 clip = load_base_clip()
 
@@ -330,8 +330,8 @@ def embedded(table, ids):
     return pd.DataFrame(embed_texts(clip, told["reasoning"].tolist())).groupby(told["picture"].to_numpy()).mean().loc[ids].to_numpy()
 
 
-written = pd.read_parquet(pipeline.write_reasoning(sizes, seed=seed).path / "rationales.parquet")
-train = [p for p in select(pipeline.pictures(sizes), domain="photo", split="train") if p.id in set(written["picture"])]
+written = pd.read_parquet(experiments.write_reasoning(sizes, seed=seed).path / "rationales.parquet")
+train = [p for p in select(experiments.pictures(sizes), domain="photo", split="train") if p.id in set(written["picture"])]
 told = pd.read_parquet(live.path / "answers-teacher.parquet")
 intact, alone = (ratings.query("model == 'teacher' and condition == @c").dropna(subset="score") for c in (INTACT, TEXT_ONLY))
 read_by_ridge = ridge_scores(embedded(written, [p.id for p in train]), np.array([p.mos for p in train]), [p.source for p in train],
@@ -387,7 +387,7 @@ if tables.controls:
     elsewhere = ("authentic", "novel", "generated")
     away = [s[s["domain"].isin(elsewhere)].reset_index(drop=True) for s in tables["scores"]]
     rows = []
-    for vision, language in pipeline.SWAPS:
+    for vision, language in experiments.SWAPS:
         c = mean_correlation(away, f"{vision}|{language}", role=None, n_boot=sizes.n_boot)
         rows.append({"effect": f"{vision} | {language}", "method": "base" if "base" in (vision, language) else "teacher",
                      "value": c.value, "ci_low": c.ci_low, "ci_high": c.ci_high})
@@ -458,7 +458,7 @@ def check_layers(moved):
 # <details><summary>solution</summary>
 #
 # ```python
-# from rali_lab.mechanism import rate
+# from rali_lab.interpret import rate
 # from rali_lab.reasoner.prompts import parse
 # words, seen = [parse(t).reasoning for t in texts], [p.pixels() for p in shown]
 # greedy = dict(samples=1, temperature=0)
@@ -477,7 +477,7 @@ def check_layers(moved):
 # ## Reuse this in your own study
 
 # %%
-from rali_lab.mechanism import rate
+from rali_lab.interpret import rate
 
 model, processor = teacher  # any image-text-to-text model of transformers with its processor
 share = attention_share(model, processor, [p.pixels() for p in shown[:2]], texts[:2])

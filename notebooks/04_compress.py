@@ -42,13 +42,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rali_lab import pipeline
-from rali_lab.lab.notebook import open_notebook
+from rali_lab import experiments
+from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.profiles import get_profile
 
 nb = open_notebook("04", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
-artefact = pipeline.represent(sizes, seed=seed)
+artefact = experiments.represent(sizes, seed=seed)
 stages, tokens = (dict(np.load(artefact.path / f"{name}.npz")) for name in ("representations", "tokens"))
 about = pd.read_parquet(artefact.path / "pictures.parquet")
 unread = {name: int(np.isnan(x).any(axis=1).sum()) for name, x in stages.items()}
@@ -103,10 +103,10 @@ nb.checks.expect("debiased participation ratio of white noise over the truth, 20
 # **Before you run:** our pictures have 128 x 128 pixels and the tower a stride of 16. How many positions is that?
 
 # %%
-from rali_lab.reasoner.policy import load_policy
+from rali_lab.models.vlm import load_policy
 
-answers = pd.read_parquet(pipeline.score_everything(sizes, seed=seed).path / "answers.parquet")
-teacher, processor = load_policy(pipeline.train_teacher(sizes, seed=seed).path)
+answers = pd.read_parquet(experiments.score_everything(sizes, seed=seed).path / "answers.parquet")
+teacher, processor = load_policy(experiments.train_teacher(sizes, seed=seed).path)
 mine = answers[(answers["method"] == "teacher") & (answers["reasoning"] != "")]
 length = mine["reasoning"].map(lambda text: len(processor.tokenizer(text)["input_ids"])).to_numpy()
 source = mine["picture"].map(about.set_index("picture")["source"])

@@ -42,15 +42,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rali_lab import pipeline
-from rali_lab.lab.notebook import open_notebook
+from rali_lab import experiments
+from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.plotting import look
 from rali_lab.plotting.style import caption
 from rali_lab.profiles import get_profile
 
 nb = open_notebook("05", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
-artefact = pipeline.represent(sizes, seed=seed)
+artefact = experiments.represent(sizes, seed=seed)
 stages = dict(np.load(artefact.path / "representations.npz"))
 about = pd.read_parquet(artefact.path / "pictures.parquet")
 kept = ~np.any([np.isnan(x).any(axis=1) for x in stages.values()], axis=0)
@@ -240,7 +240,7 @@ pairs = {
            for i, (x, d) in enumerate(zip(clean, done, strict=True))]
     for kind, clean in (("photographs", photos), ("procedural", textures))
 }
-seen = {kind: pipeline.read_pictures(sizes, made, seed=seed) for kind, made in pairs.items()}
+seen = {kind: experiments.read_pictures(sizes, made, seed=seed) for kind, made in pairs.items()}
 readable = ~np.any([np.isnan(x).any(axis=1) for found in seen.values() for x in found.values()], axis=0)
 print(f"{readable.sum()} of {len(readable)} pairs with readable answers on both sides")
 

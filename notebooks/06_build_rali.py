@@ -44,17 +44,17 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 
-from rali_lab import pipeline
+from rali_lab import experiments
 from rali_lab.data.records import mos_of, select
-from rali_lab.lab.notebook import open_notebook
+from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.profiles import get_profile
 
 nb = open_notebook("06", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
-photo = select(pipeline.pictures(sizes), domain="photo")
+photo = select(experiments.pictures(sizes), domain="photo")
 train, val = select(photo, split="train"), select(photo, split="val")
-reasoning = pipeline.write_reasoning(sizes, seed=seed)
-fitted = pipeline.fit_rali(sizes, seed=seed)
+reasoning = experiments.write_reasoning(sizes, seed=seed)
+fitted = experiments.fit_rali(sizes, seed=seed)
 print(f"{reasoning}\n{fitted}\n{len(train)} training and {len(val)} validation pictures of the domain photo")
 
 # %% [markdown]
@@ -99,8 +99,8 @@ nb.figure(fig, "06_rationales", listed)
 # %%
 from open_clip.loss import ClipLoss
 
-from rali_lab.rali.clip import embed_texts, load_base_clip
-from rali_lab.rali.tower import embed_pictures
+from rali_lab.models.clip import embed_texts, load_base_clip
+from rali_lab.models.image_encoder import embed_pictures
 
 clip = load_base_clip()  # the small CLIP that alignment starts from; its text tower stays frozen throughout
 apart = list({texts[p.id][0]: p for p in reversed(ranked)}.values())[:: max(1, len(ranked) // 8)]
@@ -523,7 +523,7 @@ nb.figure(fig, "06_explain", why.assign(picture=[p.id for p in neighbours]))
 # %%
 from rali_lab.reasoner.prompts import findings, named
 
-test = select(pipeline.pictures(sizes), split="test")
+test = select(experiments.pictures(sizes), split="test")
 truth = [{f.word for f in findings(p.distortions)} for p in test]
 
 

@@ -41,8 +41,8 @@ out_dir = "runs/tiny"
 import numpy as np
 import pandas as pd
 
-from rali_lab import pipeline
-from rali_lab.lab.notebook import open_notebook
+from rali_lab import experiments
+from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.profiles import get_profile
 
 nb = open_notebook("07", profile=profile, out_dir=out_dir)
@@ -57,7 +57,7 @@ sizes = get_profile(profile)
 from rali_lab.data.records import select
 from rali_lab.evaluate.protocol import Protocol, assert_disjoint
 
-pictures = pipeline.pictures(sizes)
+pictures = experiments.pictures(sizes)
 train, test = select(pictures, split=("train", "val")), select(pictures, split="test")
 assert_disjoint(train, test)
 print(Protocol(split="test", label="pseudo-MOS", fit="none", clustered_by="source", n_boot=sizes.n_boot))
@@ -102,7 +102,7 @@ assert abs(by_hand[0] - by_library.ci_low) < 0.05 and abs(by_hand[1] - by_librar
 # **Before you run:** which method will lose most when it leaves the domain `photo`?
 
 # %%
-artefact = pipeline.score_everything(sizes, seed=seed)
+artefact = experiments.score_everything(sizes, seed=seed)
 print(artefact)
 scores = pd.read_parquet(artefact.path / "scores.parquet")
 answers = pd.read_parquet(artefact.path / "answers.parquet")
@@ -110,7 +110,7 @@ missing = scores[scores["score"].isna()].groupby("method").size()
 print("pictures without any usable answer:", dict(missing) or "none")
 
 # %%
-from rali_lab.report import accuracy_records
+from rali_lab.experiments.reports import accuracy_records
 
 records = accuracy_records([scores], profile=profile, n_boot=sizes.n_boot)
 nb.results(records)
@@ -137,7 +137,7 @@ nb.figure(fig, "07_scatter_rali", shown)
 # is what decides, not whether two bars overlap. "Mean" is the unweighted mean over the domains that were not trained on.
 
 # %%
-from rali_lab.report import difference, mean_correlation
+from rali_lab.experiments.reports import difference, mean_correlation
 
 for method in dict.fromkeys(scores["method"]):
     inside = mean_correlation([scores], method, role="in", n_boot=sizes.n_boot)
@@ -198,7 +198,7 @@ pd.concat({"mean over the domains not trained on": board.round(3), "rank": board
 
 # %%
 from rali_lab.reasoner.rationales import format_share, naming_accuracy
-from rali_lab.report import count_records
+from rali_lab.experiments.reports import count_records
 
 quality = {
     m: {"format_share": format_share(answers[answers["method"] == m]), "naming_accuracy": naming_accuracy(answers[answers["method"] == m], test)}
@@ -231,11 +231,11 @@ import torch
 
 from rali_lab.evaluate.efficiency import count_parameters, measure_side_by_side, peak_memory
 from rali_lab.rali.scorer import RaliScorer
-from rali_lab.reasoner.policy import ask, load_policy
+from rali_lab.models.vlm import ask, load_policy
 
 torch.manual_seed(seed)
-teacher, processor = load_policy(pipeline.train_teacher(sizes, seed=seed).path)
-rali = RaliScorer.load(pipeline.fit_rali(sizes, seed=seed).path / "model")
+teacher, processor = load_policy(experiments.train_teacher(sizes, seed=seed).path)
+rali = RaliScorer.load(experiments.fit_rali(sizes, seed=seed).path / "model")
 some = [p.pixels() for p in test[:16]]
 jobs = {
     "teacher": lambda: ask(teacher, processor, some, samples=sizes.score_samples, batch=16 * sizes.score_samples),
@@ -282,9 +282,9 @@ nb.figure(fig, "07_efficiency", costs)
 # the agreement on every test picture, then the speed: one thread and batches of one size for all, beside the features of the ridge.
 
 # %%
-from rali_lab.rali.export import OnnxScorer
+from rali_lab.rali.onnx_export import OnnxScorer
 
-files = pipeline.export_rali(sizes, seed=seed).path
+files = experiments.export_rali(sizes, seed=seed).path
 exported = {"rali_onnx": OnnxScorer(files / "rali.onnx"), "rali_int8": OnnxScorer(files / "rali-int8.onnx")}
 pixels = [p.pixels() for p in test]
 plain = scores[scores["method"] == "rali"]
@@ -301,7 +301,7 @@ nb.checks.expect("the ONNX file scores as torch does (largest difference)", floa
 # %%
 from torch.utils.flop_counter import FlopCounterMode
 
-from rali_lab.baselines import visual_features
+from rali_lab.rali.baselines import visual_features
 
 
 def runners(pictures):

@@ -41,8 +41,8 @@ out_dir = "runs/tiny"
 import numpy as np
 import pandas as pd
 
-from rali_lab import pipeline
-from rali_lab.lab.notebook import open_notebook
+from rali_lab import experiments
+from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.profiles import get_profile
 
 nb = open_notebook("08", profile=profile, out_dir=out_dir)
@@ -73,14 +73,14 @@ print("width of the difference's:     ", round(float(np.ptp(np.percentile(r[:, 0
 # **Before you run:** the paper's largest losses are without score fine-tuning and without alignment. Which will it be here?
 
 # %%
-live = pipeline.ablate(sizes, seed=seed)
+live = experiments.ablate(sizes, seed=seed)
 print(live)
-tables = pipeline.seed_tables(sizes, "ablations", live, seed=seed)
+tables = experiments.seed_tables(sizes, "ablations", live, seed=seed)
 print(f"tables of seeds {tables.seeds}: {tables.origin}")
 print("" if tables.controls else "nothing is checked in for this profile: what follows compares this run with itself")
 
 # %%
-from rali_lab.report import difference, mean_correlation
+from rali_lab.experiments.reports import difference, mean_correlation
 
 mine = pd.read_parquet(live.path / "scores.parquet")
 nb.checks.expect("share of the test pictures for which a variant has a score", float(np.isfinite(mine["score"]).mean()), low=1,
@@ -176,7 +176,7 @@ nb.checks.observe("from a random head, words beat random letters (PLCC gained)",
 # fine-tuning: the mean embedding of pictures with a given score.
 
 # %%
-from rali_lab.baselines import READOUTS, read_scores
+from rali_lab.rali.baselines import READOUTS, read_scores
 
 reads = []
 for readout in READOUTS:
@@ -212,11 +212,11 @@ from rali_lab.data.records import mos_of, select
 from rali_lab.evaluate.correlation import plcc
 from rali_lab.plotting import plot_sweeps
 from rali_lab.rali.scorer import RaliScorer
-from rali_lab.rali.tower import embed_pictures
+from rali_lab.models.image_encoder import embed_pictures
 
-everything = pipeline.pictures(sizes)
+everything = experiments.pictures(sizes)
 parts = {k: select(everything, domain="photo", split=k) for k in ("train", "val")} | {"test": select(everything, split="test")}
-visual = RaliScorer.load(pipeline.fit_rali(sizes, seed=seed).path / "model").visual_
+visual = RaliScorer.load(experiments.fit_rali(sizes, seed=seed).path / "model").visual_
 z = {k: embed_pictures(visual, [p.pixels() for p in v]) for k, v in parts.items()}
 domain = np.array([p.domain for p in parts["test"]])
 mos = {k: mos_of(v) for k, v in parts.items()}
@@ -326,7 +326,7 @@ from rali_lab.rali.dynamic import nearest_weights
 
 sources = [p.source for p in parts["train"]]
 ridge = read_scores("ridge", z["train"], mos["train"], sources, z["test"][:3])  # any (n, d) features, scores and groups
-rali = RaliScorer.load(pipeline.fit_rali(sizes, seed=seed).path / "model")
+rali = RaliScorer.load(experiments.fit_rali(sizes, seed=seed).path / "model")
 weights = nearest_weights(rali.compressor_.transform(z["test"][:3]), rali.vectors_, tau=rali.tau, k=5)
 print("ridge:", ridge.round(2), " five nearest:", (weights @ rali.scores_).round(2))
 

@@ -44,8 +44,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from rali_lab import pipeline
-from rali_lab.lab.notebook import open_notebook
+from rali_lab import experiments
+from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.profiles import get_profile
 
 nb = open_notebook("09", profile=profile, out_dir=out_dir)
@@ -94,7 +94,7 @@ from rali_lab.plotting import look
 from rali_lab.plotting.style import panels as make_panels
 from rali_lab.plotting.style import styled
 
-sets = pipeline.training_sets(sizes)
+sets = experiments.training_sets(sizes)
 shown = pd.concat([
     pd.DataFrame({"set": name, "quality": [p.reference for p in pictures], "mos": mos_of(pictures), "split": [p.split for p in pictures]})
     for name, pictures in sets.items()
@@ -129,10 +129,10 @@ bias
 # that the set's own panel gave: the words of the three sets can be laid side by side, the scores cannot.
 
 # %%
-folder = pipeline.kept_tables_folder(sizes, "mixing")
-model, live = pipeline.mix_live(sizes, seed=seed)
+folder = experiments.kept_tables_folder(sizes, "mixing")
+model, live = experiments.mix_live(sizes, seed=seed)
 print(model, "\n", live)
-tables = pipeline.seed_tables(sizes, "mixing", live, seed=seed)
+tables = experiments.seed_tables(sizes, "mixing", live, seed=seed)
 print(f"tables of seeds {tables.seeds}: {tables.origin}")
 if tables.controls:
     rated = {p.id: p for pictures in sets.values() for p in pictures}
@@ -158,7 +158,7 @@ nb.checks.observe("the score survives on validation pictures (PLCC at the end)",
 curve.round(3)
 
 # %%
-from rali_lab.report import difference, mean_correlation
+from rali_lab.experiments.reports import difference, mean_correlation
 
 OUT = ["authentic", "novel", "generated"]
 
@@ -182,7 +182,7 @@ nb.checks.observe("the checked-in tables tell the same story as this run (differ
 
 # %%
 from rali_lab.plotting import plot_dot_interval, plot_effects
-from rali_lab.report import accuracy_records
+from rali_lab.experiments.reports import accuracy_records
 
 METHODS = [m for m in ("teacher", "naive_mixing", "scaled_mixing", "ract") if m in set(tables["scores"][0]["method"])]
 main = [t[t["method"].isin(METHODS)].reset_index(drop=True) for t in tables["scores"]]
@@ -237,7 +237,7 @@ if tables.controls:
 # the correlation with the quality *before* any panel over all outside domains at once, where a scale that depends on the degradation shows.
 
 # %%
-from rali_lab.report import pooled
+from rali_lab.experiments.reports import pooled
 
 
 def name_or_nan(method):
@@ -257,16 +257,16 @@ pd.DataFrame({m: name_or_nan(m) for m in dict.fromkeys(tables["scores"][0]["meth
 
 # %%
 from rali_lab.rali.scorer import RaliScorer
-from rali_lab.rali.tower import embed_pictures
+from rali_lab.models.image_encoder import embed_pictures
 
-wide = pipeline.fit_wide(sizes, seed=seed)
+wide = experiments.fit_wide(sizes, seed=seed)
 print(wide)
-scorers = {"rali": RaliScorer.load(pipeline.fit_rali(sizes, seed=seed).path / "model"), "rali_wide": RaliScorer.load(wide.path / "model")}
+scorers = {"rali": RaliScorer.load(experiments.fit_rali(sizes, seed=seed).path / "model"), "rali_wide": RaliScorer.load(wide.path / "model")}
 every = [p for pictures in sets.values() for p in pictures]
 z = {s: embed_pictures(scorers["rali_wide"].visual_, [p.pixels() for p in every if p.split == s]) for s in ("train", "val")}
 own = {s: mos_of([p for p in every if p.split == s]) for s in z}
 naive = RaliScorer(random_state=seed, **sizes.rali).fit(z["train"], own["train"], validation=(z["val"], own["val"]))
-test = select(pipeline.pictures(sizes), split="test")
+test = select(experiments.pictures(sizes), split="test")
 pixels = [p.pixels() for p in test]
 said = {m: s.predict(pixels) for m, s in scorers.items()}
 said["rali_naive"] = naive.predict_embeddings(embed_pictures(scorers["rali_wide"].visual_, pixels))
@@ -283,7 +283,7 @@ nb.figure(plot_effects(shipped, xlabel="difference of PLCC, mean over the domain
 
 # %%
 nb.checks.observe("RALI from all sets is no worse outside than from one (PLCC gained)", float(shipped["value"].iloc[0]), low=-0.01,
-                 if_missed="do not ship it: `rali_lab.publish` copies this scorer into the package")
+                 if_missed="do not ship it: `rali_lab.reproduce.publish` copies this scorer into the package")
 
 # %% [markdown]
 # ## If it went differently
@@ -317,7 +317,7 @@ def check_scaling(hazy_truth, hazy_scores):
 # ```
 # </details>
 #
-# **2 · How far do scaled scores go astray?** (medium, 10 min). With `pipeline.mixed_scores(sets, "scaled")`, what is the correlation of the
+# **2 · How far do scaled scores go astray?** (medium, 10 min). With `experiments.mixed_scores(sets, "scaled")`, what is the correlation of the
 # scaled scores with quality over all training pictures of all sets? And of the naive ones? Give both to the check.
 
 # %%
@@ -332,7 +332,7 @@ def check_mixed(naive_plcc, scaled_plcc):
 #
 # ```python
 # def over_all(how):
-#     made = [p for pictures in pipeline.mixed_scores(sets, how).values() for p in pictures if p.split == "train"]
+#     made = [p for pictures in experiments.mixed_scores(sets, how).values() for p in pictures if p.split == "train"]
 #     return float(np.corrcoef([p.mos for p in made], [p.reference for p in made])[0, 1])
 #
 # check_mixed(over_all("naive"), over_all("scaled"))
@@ -348,9 +348,9 @@ def check_mixed(naive_plcc, scaled_plcc):
 # ## Reuse this in your own study
 
 # %%
-from rali_lab.ract import rescale, text_labels
+from rali_lab.reasoner.ract import rescale, text_labels
 
-own_sets = pipeline.mixed_scores(sets, "naive")                       # or your own lists of rated pictures, by name
+own_sets = experiments.mixed_scores(sets, "naive")                       # or your own lists of rated pictures, by name
 print({name: round(float(np.mean([p.mos for p in pictures])), 2) for name, pictures in rescale(own_sets, "photo").items()})
 one = pd.DataFrame([{"picture": "a", "sample": 0, "reasoning": "I can see serious haze.", "status": "ok"}])
 print(text_labels(one)["text"][0])                                     # what the third stage learns from

@@ -45,12 +45,12 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from rali_lab import pipeline
-from rali_lab.lab.notebook import open_notebook
+from rali_lab import experiments
+from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.profiles import get_profile
 
 nb = open_notebook("10", profile=profile, out_dir=out_dir)
-from rali_lab import own
+from rali_lab.experiments import custom_dataset
 sizes = get_profile(profile)
 
 # %% [markdown]
@@ -73,18 +73,19 @@ print("95 % of the tests lie between", np.percentile(found, [2.5, 97.5]).round(2
 # **Before you run:** name three things that would make a data set lie.
 
 # %%
-from rali_lab.data.check import check_dataset
-from rali_lab.data.official import read_dataset
-from rali_lab.lab.project import rated_photographs
+from rali_lab.data.dataset_report import check_dataset
+from rali_lab.data.datasets import read_dataset
+from rali_lab.rali.scorer import load_scorer
+from rali_lab.reproduce.project import rated_photographs
 
 livec = rated_photographs()
 if data:
-    path, name, asked = Path(data), own.name_of(data), {"mos_range": (mos_low, mos_high), "higher_is_better": not lower_is_better}
+    path, name, asked = Path(data), custom_dataset.name_of(data), {"mos_range": (mos_low, mos_high), "higher_is_better": not lower_is_better}
 elif livec is not None:
     path, name, asked = livec / "ratings.csv", "livec", {"mos_range": (0, 100), "images": livec / "images"}
 else:
-    path, name, asked = own.example(nb.out_dir / "example"), "example", {"mos_range": (1, 5)}
-report = check_dataset(path, **asked)
+    path, name, asked = custom_dataset.example(nb.out_dir / "example"), "example", {"mos_range": (1, 5)}
+report = check_dataset(path, scorer=load_scorer, **asked)
 text = str(report).replace(str(path.parent.resolve()), name).replace(str(path.parent), name)
 print(text)
 nb.checks.expect("problems found in the data set", len(report.report.problems), high=0,
@@ -104,7 +105,7 @@ from rali_lab.analysis import compare
 from rali_lab.data.records import mos_of
 
 pictures = read_dataset(path, **asked)[: sizes.real_limit]
-looks = own.look(pictures, report=lambda line: None)
+looks = custom_dataset.look(pictures, report=lambda line: None)
 mos, sources = mos_of(pictures), [p.source for p in pictures]
 probe = compare({"small trunk": looks["small"], "whole trunk": looks["trunk"], "RALI": looks["embedding"]}, scores=mos, groups=sources,
                 n_permutations=50, n_boot=20)
@@ -114,21 +115,21 @@ print(probe)
 # ## 4 · Train and test, ten times
 #
 # Ten random divisions of the *sources*, 80 % for training. `rali` is never trained on your pictures, nor is `rali_levels`, which learns what five
-# levels of quality look like from the generated pictures, with the eyes of the whole trunk (`rali_lab.rali.kernel`). `rali_refitted` keeps the eyes
+# levels of quality look like from the generated pictures, with the eyes of the whole trunk (`rali_lab.rali.kernel_levels`). `rali_refitted` keeps the eyes
 # of `rali` and fits the basis to your scores. Nobody described your pictures, so for the next two the texts are five levels of quality ("The quality of
 # this picture is poor."): `rali_trained` maps the statistics of the whole trunk to them, and `rali_tuned` trains the trunk itself as well,
-# through RALI's own score (`rali_lab.rali.levels`). The ridges are plain regressions on the same features. A RALI that does not beat its
+# through RALI's own score (`rali_lab.rali.quality_levels`). The ridges are plain regressions on the same features. A RALI that does not beat its
 # ridge is one you do not need. Training the trunk takes about a second for each picture and split, so it is left out here unless you set
 # `tune = True`; where `make bench-custom` has recorded the ten splits of these pictures, its scores stand beside the others.
 #
 # **Before you run:** which will gain more from your scores, other texts or other eyes?
 
 # %%
-looks["rali_levels"] = own.zero_shot(sizes).predict(looks["trunk"])
-tables = own.study(pictures, looks=looks, tune=tune, seed=seed)
+looks["rali_levels"] = custom_dataset.zero_shot(sizes).predict(looks["trunk"])
+tables = custom_dataset.study(pictures, looks=looks, tune=tune, seed=seed)
 if not tune:
-    tables = own.with_recorded(tables, pipeline.kept_tables_folder(sizes, f"custom-{name}"), seed=seed)
-summary = own.summarise(tables, n_boot=min(sizes.n_boot, 500))
+    tables = custom_dataset.with_recorded(tables, experiments.kept_tables_folder(sizes, f"custom-{name}"), seed=seed)
+summary = custom_dataset.summarise(tables, n_boot=min(sizes.n_boot, 500))
 summary.round(3)
 
 # %%
@@ -177,7 +178,7 @@ nb.checks.observe("the scores can be predicted (SRCC of the best method)", float
 
 # %%
 from rali_lab.evaluate.bootstrap import correlations
-from rali_lab.report import pooled
+from rali_lab.experiments.reports import pooled
 
 LINE = {"base": "base model", "teacher_zero_shot": "teacher of `photo`, never trained on these", "supervised": "the base, taught these scores",
         "teacher": "the same, then GRPO on these scores", "rali": "RALI from its words, small tower",
@@ -200,7 +201,7 @@ def drawn_ranks(*args, **options):
     return pooled(by_split, ranks(*args, **options), n_boot=500, counted=True)
 
 
-kept = pipeline.kept_tables_folder(sizes, f"people-{name}")
+kept = experiments.kept_tables_folder(sizes, f"people-{name}")
 if (kept / "scores.parquet").exists():
     line = pd.read_parquet(kept / "scores.parquet")
     line["score"] = line["score"].astype(float)
@@ -229,7 +230,7 @@ if name == "livec":
 # ## 6 · The page of results
 
 # %%
-page = own.page(name, text, summary, len(pictures), len(tables))
+page = custom_dataset.page(name, text, summary, len(pictures), len(tables))
 (nb.out_dir / "10_your_pictures.md").write_text(page)
 Markdown(page.split("## How well")[1].join(["## How well", ""]))
 
@@ -271,12 +272,12 @@ def check_half(srcc_half, srcc_all):
 
 
 # %% [markdown]
-# <details><summary>hint</summary>`own.study(pictures[::2], looks={k: v[::2] for k, v in looks.items()})`</details>
+# <details><summary>hint</summary>`custom_dataset.study(pictures[::2], looks={k: v[::2] for k, v in looks.items()})`</details>
 # <details><summary>solution</summary>
 #
 # ```python
 # quiet = {"report": lambda line: None, "n_splits": 5, "tune": False}
-# half = own.summarise(own.study(pictures[::2], looks={k: v[::2] for k, v in looks.items()}, **quiet), n_boot=50)
+# half = custom_dataset.summarise(custom_dataset.study(pictures[::2], looks={k: v[::2] for k, v in looks.items()}, **quiet), n_boot=50)
 # check_half(half.set_index(["method", "metric"])["value"]["ridge_visual", "srcc"], trained["ridge_visual", "srcc"])
 # ```
 # </details>
@@ -290,19 +291,19 @@ def check_half(srcc_half, srcc_all):
 # ## Reuse this in your own study
 
 # %%
-some = own.study(pictures, looks=looks, n_splits=2, tune=False, report=lambda line: None)   # any list of rated pictures (read_dataset)
-print(own.summarise(some, n_boot=20).head(3).round(2))
+some = custom_dataset.study(pictures, looks=looks, n_splits=2, tune=False, report=lambda line: None)   # any list of rated pictures (read_dataset)
+print(custom_dataset.summarise(some, n_boot=20).head(3).round(2))
 
 # %% [markdown]
-# When the numbers are good enough, `own.fit` makes the scorer, with the five level texts as its basis. `mine.save("mine")` keeps it for
+# When the numbers are good enough, `custom_dataset.fit` makes the scorer, with the five level texts as its basis. `mine.save("mine")` keeps it for
 # `rali-lab score --model mine`; `rali-lab fit` does both from the command line.
 
 # %%
 others = {kind: seen[1:] for kind, seen in looks.items()}  # every picture was looked at in section 3
-mine = own.fit(pictures[1:], looks=others, tune=False, report=lambda line: None)  # tune=True trains the trunk as well
+mine = custom_dataset.fit(pictures[1:], looks=others, tune=False, report=lambda line: None)  # tune=True trains the trunk as well
 why = mine.explain(pictures[0].pixels(), k=5)
 print(f"scored {why.score:.2f}, people say {pictures[0].mos:.2f}")
-why.basis.assign(text=[own.levels.TEXTS[i] for i in why.basis["basis"]]).round(2)
+why.basis.assign(text=[custom_dataset.levels.TEXTS[i] for i in why.basis["basis"]]).round(2)
 
 # %% [markdown]
 # ## References

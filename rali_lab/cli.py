@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rali_lab import __version__
-from rali_lab.lab.project import checkout, home, under_home
+from rali_lab.reproduce.project import checkout, home, under_home
 
 if TYPE_CHECKING:
-    from rali_lab.data.check import DatasetReport
+    from rali_lab.data.dataset_report import DatasetReport
     from rali_lab.data.validation import Report
     from rali_lab.evaluate.results import Record
 
@@ -236,9 +236,9 @@ def _print_outcome(path: Path, outcome: Scored | Exception, as_json: bool) -> bo
 
 def _load_scorer(model_dir: str | None):
     try:
-        from rali_lab.pipeline import default_scorer
+        from rali_lab.rali.scorer import load_scorer
 
-        return default_scorer(model_dir)
+        return load_scorer(model_dir)
     except ImportError as error:
         raise CommandError(f"scoring needs the full installation ({error}); run `make setup`") from error
     except (FileNotFoundError, ValueError) as error:
@@ -271,7 +271,7 @@ def _results_path(run_dir: Path | None, profile: str | None) -> Path:
 
 
 def _claims(args: argparse.Namespace) -> int:
-    from rali_lab.lab.claims import ledger_rows
+    from rali_lab.reproduce.claims import ledger_rows
 
     wanted = under_home("runs") / (args.profile or "*") / "claims.json"
     runs = sorted(under_home("runs").glob(f"{args.profile or '*'}/claims.json"), key=lambda path: path.stat().st_mtime)
@@ -295,7 +295,7 @@ def _claims_table(rows: Sequence[dict]) -> str:
 
 
 def _results_table(records: Sequence[Record]) -> str:
-    from rali_lab.evaluate.tables import with_interval
+    from rali_lab.reproduce.tables import with_interval
 
     rows = [("profile", "role", "domain", "metric", "method", "value [95 % interval]", "n", "seeds")]
     for r in records:
@@ -311,7 +311,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _validate(args: argparse.Namespace) -> int:
-    from rali_lab.data.readers import read_rated_folder
+    from rali_lab.data.ratings import read_rated_folder
     from rali_lab.data.validation import validate
 
     def report():
@@ -333,15 +333,21 @@ def _validate(args: argparse.Namespace) -> int:
 
 
 def _data_check(args: argparse.Namespace) -> int:
-    from rali_lab.data.check import check_dataset
+    from rali_lab.data.dataset_report import check_dataset
 
     options = _reading(args)
-    return _print_report(lambda: check_dataset(args.path, **options), args.json)
+    return _print_report(lambda: check_dataset(args.path, scorer=_bundled_scorer, **options), args.json)
+
+
+def _bundled_scorer():
+    from rali_lab.rali.scorer import load_scorer
+
+    return load_scorer()
 
 
 def _reading(args: argparse.Namespace) -> dict:
     """Options of `read_dataset` from those of `_of_a_data_set`."""
-    from rali_lab.data.official import LAYOUTS
+    from rali_lab.data.datasets import LAYOUTS
 
     if args.layout not in (None, *LAYOUTS):
         raise CommandError(f"--layout {args.layout!r} is not known; choose one of {', '.join(LAYOUTS)}")
@@ -356,13 +362,13 @@ def _reading(args: argparse.Namespace) -> dict:
 
 
 def _fit(args: argparse.Namespace) -> int:
-    from rali_lab import own
-    from rali_lab.data.official import read_dataset
+    from rali_lab.data.datasets import read_dataset
+    from rali_lab.experiments import custom_dataset
 
     if args.out.exists():
         raise CommandError(f"{args.out}: is there already; give --out another name, or remove it")
-    if args.limit is not None and args.limit < own.MIN_PICTURES:
-        raise CommandError(f"--limit {args.limit}: it takes {own.MIN_PICTURES} pictures or more")
+    if args.limit is not None and args.limit < custom_dataset.MIN_PICTURES:
+        raise CommandError(f"--limit {args.limit}: it takes {custom_dataset.MIN_PICTURES} pictures or more")
     options = _reading(args)
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -376,7 +382,7 @@ def _fit(args: argparse.Namespace) -> int:
         if args.limit is not None and args.limit < len(taken):
             taken = random.Random(0).sample(taken, args.limit)
         trust, report = args.trust_direction, lambda line: print(line, file=sys.stderr)
-        own.fit(taken, tune=not args.quick, trust_direction=trust, report=report).save(args.out)
+        custom_dataset.fit(taken, tune=not args.quick, trust_direction=trust, report=report).save(args.out)
     except (ImportError, OSError, ValueError) as error:
         _complain(error)
         return 1
@@ -396,13 +402,13 @@ def _print_report(make: Callable[[], Report | DatasetReport], as_json: bool = Fa
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from rali_lab.lab import doctor
+    from rali_lab.reproduce import doctor
 
     return doctor.main(as_json=args.json, quick=args.quick)
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from rali_lab.lab import runner
+    from rali_lab.reproduce import runner
 
     return runner.main(args.extra) or 0
 

@@ -20,8 +20,8 @@ class Profile:
     ----------
     pictures : pictures per generated domain and split. data_seed : of their content, distortions and raters.
     base : folder of the base model, made by `make base-small`; "" is the one in the package.
-    grpo : changes to `rali_lab.reasoner.train.GrpoSettings`; collapse : further changes, for the run that goes wrong;
-        sft : changes to `rali_lab.reasoner.supervised.SftSettings`, for the control; ract : the same for RACT's third stage.
+    grpo : changes to `rali_lab.reasoner.grpo.GrpoSettings`; collapse : further changes, for the run that goes wrong;
+        sft : changes to `rali_lab.reasoner.sft.SftSettings`, for the control; ract : the same for RACT's third stage.
     rationale_samples : rationales the teacher writes per training picture. score_samples : ratings averaged for a score.
     probe_pictures : test pictures of each domain that the conditions of notebook 03 are tried on, for the recorded tables;
         live_probe_pictures : in the notebook itself (`live`).

@@ -26,7 +26,7 @@ def pictures():
 @pytest.fixture(scope="session")
 def livec():
     """The folder of photographs rated by people that RALI_LAB_LIVEC names; tests that need it are skipped without."""
-    from rali_lab.lab.project import rated_photographs
+    from rali_lab.reproduce.project import rated_photographs
 
     folder = rated_photographs()
     if folder is None:
@@ -39,9 +39,9 @@ def tiny_base(tmp_path_factory):
     """Folder of a tiny VLM with random weights, large enough that its greedy answers differ from picture to picture."""
     import torch
 
-    from rali_lab.base.verbalise import sample_texts
     from rali_lab.data.domains import DOMAINS, draw_distortions
-    from rali_lab.reasoner.policy import build_tiny, tiny_processor, train_tokenizer, write_hashes
+    from rali_lab.models.vlm import build_tiny, tiny_processor, train_tokenizer, write_hashes
+    from scripts.base_model.decoder import sample_texts
 
     rng = np.random.default_rng(0)
     tokenizer = train_tokenizer(sample_texts([draw_distortions(DOMAINS["photo"], rng) for _ in range(100)], rng))
@@ -62,7 +62,12 @@ def tiny_base(tmp_path_factory):
 def qwen_processor():
     """A word-level tokenizer with Qwen's special tokens in Qwen2.5-VL's own processor."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+    from transformers import (
+        PreTrainedTokenizerFast,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
 
     names = ("endoftext", "im_start", "im_end", "vision_start", "vision_end", "image_pad", "video_pad")
     special = [f"<|{name}|>" for name in names]

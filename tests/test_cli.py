@@ -30,16 +30,13 @@ def scorer(monkeypatch):
     asked = []
 
     def install(answer=None):
-        def default_scorer(model_dir=None):
+        def load_scorer(model_dir=None):
             asked.append(model_dir)
             if isinstance(answer, Exception):
                 raise answer
             return answer or MeanScorer()
 
-        fake = types.ModuleType("rali_lab.pipeline")
-        fake.default_scorer = default_scorer
-        monkeypatch.setitem(sys.modules, "rali_lab.pipeline", fake)
-        monkeypatch.setattr("rali_lab.pipeline", fake, raising=False)
+        monkeypatch.setattr("rali_lab.rali.scorer.load_scorer", load_scorer)
         return asked
 
     return install
@@ -323,11 +320,11 @@ def test_data_check_wrong_usage_is_exit_2(bright, capsys, options, message):
 
 def test_fit_writes_a_scorer_that_score_takes(tmp_path, capsys):
     """The table's own test split is not learned from, and what is there is not overwritten."""
-    from rali_lab import own
-    from rali_lab.data.official import read_dataset
+    from rali_lab.data.datasets import read_dataset
+    from rali_lab.experiments import custom_dataset
     from rali_lab.rali.scorer import RaliScorer
 
-    table, out = own.example(tmp_path / "own", n=90), tmp_path / "mine"
+    table, out = custom_dataset.example(tmp_path / "own", n=90), tmp_path / "mine"
     rows = table.read_text().splitlines()
     splits = ["split", *("test" if i % 5 == 0 else "train" for i in range(90))]
     table.write_text("\n".join(f"{row},{split}" for row, split in zip(rows, splits, strict=True)))
@@ -351,9 +348,9 @@ def test_fit_writes_a_scorer_that_score_takes(tmp_path, capsys):
 
 
 def test_fit_refuses_scores_that_run_the_other_way(tmp_path, capsys):
-    from rali_lab import own
+    from rali_lab.experiments import custom_dataset
 
-    table, out = own.example(tmp_path / "own", n=90), tmp_path / "mine"
+    table, out = custom_dataset.example(tmp_path / "own", n=90), tmp_path / "mine"
     head, *rows = (row.split(",") for row in table.read_text().splitlines())
     at = head.index("mos")
     turned = [[*row[:at], f"{6 - float(row[at]):.3f}", *row[at + 1 :]] for row in rows]
@@ -386,10 +383,10 @@ def test_fit_to_what_cannot_be_learned_is_one_line_and_exit_1(bright, tmp_path, 
 
 def test_reproduce_passes_everything_on(monkeypatch):
     seen = []
-    fake = types.ModuleType("rali_lab.lab.runner")
+    fake = types.ModuleType("rali_lab.reproduce.runner")
     fake.main = lambda argv: seen.append(argv)
-    monkeypatch.setitem(sys.modules, "rali_lab.lab.runner", fake)
-    monkeypatch.setattr("rali_lab.lab.runner", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "rali_lab.reproduce.runner", fake)
+    monkeypatch.setattr("rali_lab.reproduce.runner", fake, raising=False)
     assert cli.main(["reproduce", "--profile", "tiny", "--only", "02", "--help"]) == 0
     assert seen == [["--profile", "tiny", "--only", "02", "--help"]]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from rali_lab.lab.claims import CLAIM_ID, read_claims
-from rali_lab.lab.plan import stale
 from rali_lab.profiles import PROFILES, get_profile
-from rali_lab.publish import problems
+from rali_lab.reproduce.claims import CLAIM_ID, read_claims
+from rali_lab.reproduce.plan import stale
+from rali_lab.reproduce.publish import problems
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9]*.py"))

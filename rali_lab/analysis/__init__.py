@@ -8,7 +8,14 @@ interval to a similarity, `domain_gap` to a distance between domains, `compare` 
 from .cca import cca, cca_correlations, svcca
 from .compare import Comparison, compare
 from .decode import decode_domain, decode_score
-from .dimension import effective_rank, mle_dimension, participation_ratio, pca_dimension, spectrum, two_nn
+from .dimension import (
+    effective_rank,
+    mle_dimension,
+    participation_ratio,
+    pca_dimension,
+    spectrum,
+    two_nn,
+)
 from .domain_gap import domain_gap, pairwise_domain_gaps
 from .gaps import frechet_distance, knn_mixing, mmd, silhouette
 from .inputs import AnalysisWarning

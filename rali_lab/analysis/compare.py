@@ -52,7 +52,7 @@ class Comparison:
 
     def figure(self) -> Figure:
         """One panel per measure: dots with intervals, rings for the null, bars for the floor; CKA as a heat map (needs the plot extra)."""
-        from .drawing import plot_comparison
+        from rali_lab.plotting.comparison import plot_comparison
 
         return plot_comparison(self.table, self.cka)
 

@@ -16,7 +16,16 @@ from .folds import half, interval, permutation
 from .inputs import AnalysisWarning, centred, codes, pair
 from .neighbours import agreement, cknna, mutual_knn, neighbour_edges
 from .result import Measure, null_fields
-from .similarity import cka, gram_terms, in_medians, linear_gram, procrustes, rbf_gram, rdm_vector, rsa
+from .similarity import (
+    cka,
+    gram_terms,
+    in_medians,
+    linear_gram,
+    procrustes,
+    rbf_gram,
+    rdm_vector,
+    rsa,
+)
 from .streaming import align, hsic
 
 _DENSE = 8000  # rows above which no n x n matrix is held for the null of linear CKA (two of them: 1 GB)

@@ -16,13 +16,15 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from rali_lab.io import ASSETS
+
 SKIMAGE = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png", "gravel.png",
            "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png", "rocket.jpg")  # fmt: skip
 SKLEARN = ("china.jpg", "flower.jpg")
 PROCEDURAL = ("leaves", "fractal", "mosaic", "plaid")
 
 
-PHOTOGRAPHS = Path(__file__).parent / "photographs"
+PHOTOGRAPHS = ASSETS / "photographs"
 """The bundled photographs; their licences stand in NOTICE."""
 
 

@@ -2,7 +2,7 @@
 
 A distortion *type* is what is done to the pixels ("defocus_blur"); its *word* is what an observer would call it
 ("blur"), so types that look alike share a word; its *family* is the class of Q-Insight's degradation task.
-The strengths of the five levels were set by `python -m rali_lab.data.calibration` so that a level costs about the
+The strengths of the five levels were set by `python -m scripts.calibrate_distortions` so that a level costs about the
 same full-reference quality whatever the type (where a type can reach it at all).
 """
 

@@ -23,9 +23,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rali_lab.data.readers import Columns, Scale
+from rali_lab.data.label_files import (
+    Row,
+    read_delimited,
+    read_excel,
+    read_json,
+    read_lines,
+    read_mat,
+    read_table,
+)
+from rali_lab.data.ratings import Columns, Scale
 from rali_lab.data.records import SPLITS
-from rali_lab.data.tables import Row, read_delimited, read_excel, read_json, read_lines, read_mat, read_table
 
 
 @dataclass(frozen=True)
@@ -213,4 +221,4 @@ LAYOUTS = {layout.name: layout for layout in (
         Columns("image", "mos", "std", "source", "split", "domain"), Scale(1, 5), _plain, ends_from="default", many=True,
     ),
 )}  # fmt: skip
-"""Every layout by its name, in the order in which `rali_lab.data.official.detect_layout` looks for them."""
+"""Every layout by its name, in the order in which `rali_lab.data.datasets.detect_layout` looks for them."""

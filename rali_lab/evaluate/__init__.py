@@ -15,7 +15,6 @@ from .efficiency import SideBySide, Spread, count_parameters, measure_side_by_si
 from .protocol import LeakageError, Protocol, assert_disjoint
 from .results import Record, read_records, write_records
 from .samples import CollapsedScores
-from .tables import claims_table, efficiency_table, inject, notebook_table, results_table
 
 __all__ = [
     "CollapsedScores",
@@ -26,22 +25,17 @@ __all__ = [
     "SideBySide",
     "Spread",
     "assert_disjoint",
-    "claims_table",
     "compare",
     "compare_over_domains",
     "correlate",
     "count_parameters",
-    "efficiency_table",
     "fitted",
-    "inject",
     "mean_over_domains",
     "measure_side_by_side",
-    "notebook_table",
     "peak_memory",
     "plcc",
     "plcc_fitted",
     "read_records",
-    "results_table",
     "srcc",
     "write_records",
 ]

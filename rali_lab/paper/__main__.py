@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _teacher(args: argparse.Namespace) -> int:
-    from rali_lab.reasoner.train import paper_settings, train_reasoner
+    from rali_lab.reasoner.grpo import paper_settings, train_reasoner
 
     sets = load_sets(parse_data(args.data), split=("train", "val"), limit=args.max_samples)
     train, val = ([p for pictures in sets.values() for p in pictures if p.split == s] for s in ("train", "val"))
@@ -96,7 +96,7 @@ TRL = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "grad
 def _write(args: argparse.Namespace) -> int:
     from transformers import set_seed
 
-    from rali_lab.reasoner.policy import load_policy
+    from rali_lab.models.vlm import load_policy
     from rali_lab.reasoner.rationales import told, write_rationales
 
     sets = load_sets(parse_data(args.data), split="train", limit=args.max_samples)
@@ -122,19 +122,19 @@ def _student(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from rali_lab.paper import evaluate
+    from rali_lab.paper import evaluation
 
     sets = test_part(load_sets(parse_data(args.data)), args.trained_on, args.max_samples)
     model = args.reasoner or args.rali
     kind = "rali" if args.rali else "reasoner"
     about = {"model": Path(model).name, "kind": kind, "weights": digest(Path(model)), "samples": args.samples}
     if args.rali:
-        scorer = evaluate.rali_scorer(model)
+        scorer = evaluation.rali_scorer(model)
     else:
-        scorer = evaluate.reasoner_scorer(model, samples=args.samples, batch=args.batch, **_question(model))
+        scorer = evaluation.reasoner_scorer(model, samples=args.samples, batch=args.batch, **_question(model))
     args.out.mkdir(parents=True, exist_ok=True)
-    found = evaluate.predict(scorer, sets, args.out, about=about, resume=args.resume)
-    made = evaluate.table(found, method=Path(model).name)
+    found = evaluation.predict(scorer, sets, args.out, about=about, resume=args.resume)
+    made = evaluation.table(found, method=Path(model).name)
     made.to_csv(args.out / "table.csv", index=False)
     print(made.to_string(index=False))
     silent = found[found["status"] != "ok"]
@@ -168,7 +168,7 @@ def digest(folder: Path) -> str:
 def changed(settings, changes: Sequence[str]):
     """Settings with ``["steps=3", "trl_options.bf16=False"]`` applied; ValueError on an unknown field or a value that is no literal.
 
-    >>> from rali_lab.reasoner.train import GrpoSettings
+    >>> from rali_lab.reasoner.grpo import GrpoSettings
     >>> changed(GrpoSettings(), ["beta=0.5", "trl_options.bf16=False"]).trl_options
     {'bf16': False}
     """
@@ -191,7 +191,7 @@ def _question(model: str) -> dict[str, object]:
     """System prompt, question and length that a model was trained with, from its settings.json; the paper's where there are none."""
     import json
 
-    from rali_lab.reasoner.train import paper_settings
+    from rali_lab.reasoner.grpo import paper_settings
 
     file = Path(model) / "settings.json"
     kept = json.loads(file.read_text()) if file.exists() else vars(paper_settings(1))

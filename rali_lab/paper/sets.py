@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rali_lab.data.official import read_dataset
+from rali_lab.data.datasets import read_dataset
 from rali_lab.data.records import Picture
 
 SETS = {

@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 
 from rali_lab.data.records import Picture, mos_of
+from rali_lab.models.vlm import HERE, refuse_code
 from rali_lab.rali.basis import TAU
-from rali_lab.rali.official import OfficialScorer, write_official
+from rali_lab.rali.released import OfficialScorer, write_official
 from rali_lab.rali.scorer import RaliScorer
 from rali_lab.reasoner.checkpoints import whole_checkpoint
-from rali_lab.reasoner.policy import HERE, refuse_code
 from rali_lab.reasoner.rationales import told
 
 

@@ -3,6 +3,7 @@
 Figures are made without pyplot: none stays open, and a notebook shows one when a cell ends with it.
 """
 
+from .attention_maps import plot_picture_attention, plot_score_attention, plot_token_shares
 from .charts import (
     plot_dot_interval,
     plot_efficiency,
@@ -10,10 +11,9 @@ from .charts import (
     plot_score_scatter,
     plot_training_curves,
 )
-from .drawing import plot_basis, plot_pipeline
-from .effects import plot_effects, plot_sweeps
-from .mechanism import plot_picture_attention, plot_score_attention, plot_token_shares
-from .pictures import plot_distortion_sheet, plot_pictures_grid
+from .diagrams import plot_basis, plot_pipeline
+from .image_grids import plot_distortion_sheet, plot_pictures_grid
+from .intervals import plot_effects, plot_sweeps
 from .style import DOMAINS, METHODS, Look, look, save_figure, use_style
 
 __all__ = [

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
-from rali_lab.rali.clip import build_clip, check_text_tower, embed_texts, text_tower_folder
-from rali_lab.rali.tower import check_pictures, embed_pictures, encode
-from rali_lab.vision import StatTower
+from rali_lab.models.clip import build_clip, check_text_tower, embed_texts, text_tower_folder
+from rali_lab.models.image_encoder import check_pictures, embed_pictures, encode
+from rali_lab.models.towers import StatTower
 
 __all__ = [
     "SharedTextClipLoss",
@@ -81,7 +81,7 @@ def align(
     ----------
     model : from `build_clip`; changed in place, left in eval mode.
     pictures : n arrays (H, W, 3) uint8 of at least 32 px, of any sizes; or, for train="head", what the trunk of a `StatTower` says of
-        them before standardisation, one (n, d) array (`rali_lab.baselines.visual_features`).
+        them before standardisation, one (n, d) array (`rali_lab.rali.baselines.visual_features`).
     texts : one string per picture, or a sequence of strings per picture, of which each epoch draws one ("seed
         augmentation" in the paper).
     epochs, lr, batch_size, weight_decay : of the training; 60 epochs of the head on 2000 pictures take 4 to 7 s on one core.

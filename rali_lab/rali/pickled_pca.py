@@ -330,4 +330,4 @@ def read_pickled_pca(file: str | Path) -> object:
         raise ValueError(f"{file}: is broken ({_shown(str(error))}); copy it again") from error
 
 
-WAY_OUT = f"convert it to {CONVERTED} where you trust it (rali_lab.rali.official says how)"
+WAY_OUT = f"convert it to {CONVERTED} where you trust it (rali_lab.rali.released says how)"

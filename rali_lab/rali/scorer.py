@@ -14,8 +14,16 @@ import torch.nn.functional as F
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from rali_lab.rali.basis import TAU, Compressor, binned_kmeans, cosines, softmax_score, softmax_weights
-from rali_lab.rali.tower import embed_pictures, fold_batch_norm
+from rali_lab.io import ASSETS
+from rali_lab.models.image_encoder import embed_pictures, fold_batch_norm
+from rali_lab.rali.basis import (
+    TAU,
+    Compressor,
+    binned_kmeans,
+    cosines,
+    softmax_score,
+    softmax_weights,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,15 +230,15 @@ class RaliScorer(BaseEstimator):
         return int(sum(a.size for a in arrays) + tower)
 
     def save(self, folder: str | Path) -> Path:
-        """Write `model.safetensors` and `config.json` to `folder`; see `rali_lab.rali.checkpoint`."""
-        from rali_lab.rali.checkpoint import save
+        """Write `model.safetensors` and `config.json` to `folder`; see `rali_lab.rali.scorer_files`."""
+        from rali_lab.rali.scorer_files import save
 
         return save(self, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> RaliScorer:
-        """Read a scorer that `save` wrote, after checking hash and shapes; see `rali_lab.rali.checkpoint`."""
-        from rali_lab.rali.checkpoint import load
+        """Read a scorer that `save` wrote, after checking hash and shapes; see `rali_lab.rali.scorer_files`."""
+        from rali_lab.rali.scorer_files import load
 
         return load(cls(), folder)
 
@@ -291,3 +299,17 @@ def _scores(mos: np.ndarray, n: int) -> np.ndarray:
 
 def _sha(picture_id: str) -> str:
     return hashlib.sha256(picture_id.encode()).hexdigest()[:16]
+
+
+def load_scorer(folder: str | Path | None = None) -> RaliScorer:
+    """The RALI scorer in `folder`, or the one that comes with the package.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When there is none, or its weights do not have the recorded hash; the message says the way out.
+    """
+    folder = Path(folder) if folder else ASSETS / "rali"
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"no RALI model in {folder}; run `make reproduce`, or give --model a folder that RaliScorer.save wrote")
+    return RaliScorer.load(folder)

@@ -32,7 +32,7 @@ def write_rationales(
     samples : answers per picture (the paper samples one at temperature 1).
     path : parquet file to keep the table in. It is written after every `chunk` pictures, and a rerun asks only about pictures it
         does not hold yet, so an interrupted run loses at most one chunk.
-    options : passed to `rali_lab.reasoner.policy.ask` (question, prefix, temperature, ...).
+    options : passed to `rali_lab.models.vlm.ask` (question, prefix, temperature, ...).
 
     Returns
     -------
@@ -41,7 +41,7 @@ def write_rationales(
     """
     from tqdm import tqdm
 
-    from rali_lab.reasoner.policy import ask
+    from rali_lab.models.vlm import ask
 
     done = pd.read_parquet(path) if path is not None and Path(path).exists() else pd.DataFrame(columns=list(COLUMNS))
     known = set(done["picture"])

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from rali_lab.analysis import AnalysisWarning, effective_rank, mle_dimension, participation_ratio, pca_dimension, spectrum, two_nn
+from rali_lab.analysis import (
+    AnalysisWarning,
+    effective_rank,
+    mle_dimension,
+    participation_ratio,
+    pca_dimension,
+    spectrum,
+    two_nn,
+)
 from rali_lab.analysis.dimension import _SHARED
 
 LINEAR = [participation_ratio, lambda X: participation_ratio(X, debiased=False), effective_rank, pca_dimension]

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from rali_lab.analysis import AnalysisWarning, cca, cka, cknna, mutual_knn, procrustes, rsa, significance, svcca
+from rali_lab.analysis import (
+    AnalysisWarning,
+    cca,
+    cka,
+    cknna,
+    mutual_knn,
+    procrustes,
+    rsa,
+    significance,
+    svcca,
+)
 from rali_lab.analysis.significance import _FAST, _cka_of_rows, symmetric_dot
 
 

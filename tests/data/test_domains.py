@@ -10,7 +10,17 @@ from scipy.stats import spearmanr
 
 from rali_lab.data.content import photographs, procedural, sources
 from rali_lab.data.distortions import ORDER, TYPES, apply
-from rali_lab.data.domains import DOMAINS, OTHERS, RL_TYPES, TEST, TRAIN, VAL, build, build_domain, draw_distortions
+from rali_lab.data.domains import (
+    DOMAINS,
+    OTHERS,
+    RL_TYPES,
+    TEST,
+    TRAIN,
+    VAL,
+    build,
+    build_domain,
+    draw_distortions,
+)
 from rali_lab.data.labels import full_reference_quality
 from rali_lab.data.records import Distortion
 

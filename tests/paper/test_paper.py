@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from rali_lab.paper import evaluate
+from rali_lab.paper import evaluation
 from rali_lab.paper.__main__ import changed, main, test_part
 from rali_lab.paper.sets import SETS, load_sets, parse_data, published
 from rali_lab.paper.student import StudentSettings, train_student
-from rali_lab.rali.official import read_official
+from rali_lab.rali.released import read_official
 from rali_lab.reasoner.prompts import score_answer
 from rali_lab.reasoner.rationales import to_table
 
@@ -43,7 +43,13 @@ def clip(tmp_path_factory):
     """Folder of a random CLIP with a word-level tokenizer."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
+    from transformers import (
+        CLIPConfig,
+        CLIPImageProcessor,
+        CLIPModel,
+        CLIPProcessor,
+        PreTrainedTokenizerFast,
+    )
 
     words = ["[UNK]", "[PAD]", "[EOS]", "blur", "noise", "0", "1", "2", "3", "4", "5", "6", "7"]
     words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
@@ -128,8 +134,8 @@ def test_evaluation_keeps_every_picture_and_resumes(kind, request, koniq, tmp_pa
     assert first["score"].isna().all() == silent and set(first["status"]) == {"no readable score" if silent else "ok"}
     assert main(args) == 2 and "pass --resume" in capsys.readouterr().err
     asked = []
-    real = evaluate._scored
-    monkeypatch.setattr(evaluate, "_scored", lambda s, n, pictures: asked.extend(p.id for p in pictures) or real(s, n, pictures))
+    real = evaluation._scored
+    monkeypatch.setattr(evaluation, "_scored", lambda s, n, pictures: asked.extend(p.id for p in pictures) or real(s, n, pictures))
     assert main([*args, "--resume"]) == int(silent)
     assert asked == ["koniq10k/13.jpg"] and len(pd.read_parquet(tmp_path / "predictions.parquet")) == 4
     about = json.loads((tmp_path / "run.json").read_text())
@@ -163,7 +169,7 @@ def test_the_table_stands_next_to_the_papers_and_never_under_its_name():
     mos = rng.uniform(1, 5, 30)
     rows = pd.DataFrame({"set": ["koniq"] * 15 + ["tid2013"] * 15, "source": [f"s{i}" for i in range(30)], "mos": mos,
                          "score": [*(mos[:14] + rng.normal(0, 0.2, 14)), np.nan, *[3.0] * 15]})  # fmt: skip
-    table = evaluate.table(rows, method="mine", n_boot=50).set_index("set")
+    table = evaluation.table(rows, method="mine", n_boot=50).set_index("set")
     assert list(table.columns) == ["n", "unscored", "mine PLCC [95 %]", "mine SRCC [95 %]", "paper: Q-Insight", "paper: RALI"]
     assert table.loc["koniq", "paper: RALI"] == "0.939 / 0.922" and table.loc["tid2013", "paper: RALI"] == "-"
     assert (table.loc["koniq", "n"], table.loc["koniq", "unscored"]) == (14, 1)
@@ -204,7 +210,7 @@ def test_wrong_input_ends_with_one_line(koniq, tmp_path, capsys):
 def test_accelerate_reads_the_configurations():
     from accelerate.commands.config.config_args import load_config_from_file
 
-    folder = Path(evaluate.__file__).parent / "accelerate"
+    folder = Path(evaluation.__file__).parent / "accelerate"
     kinds = {f.stem: load_config_from_file(str(f)) for f in folder.glob("*.yaml")}
     assert {k: v.distributed_type.value for k, v in kinds.items()} == {"one_gpu": "NO", "zero3": "DEEPSPEED", "fsdp": "FSDP"}
     assert kinds["zero3"].num_processes == 8 and kinds["zero3"].mixed_precision == "bf16"

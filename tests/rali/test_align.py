@@ -7,7 +7,13 @@ import open_clip
 import pytest
 import torch
 
-from rali_lab.rali.align import SharedTextClipLoss, align, check_text_tower, embed_pictures, embed_texts
+from rali_lab.rali.align import (
+    SharedTextClipLoss,
+    align,
+    check_text_tower,
+    embed_pictures,
+    embed_texts,
+)
 
 
 def moved(model, before):

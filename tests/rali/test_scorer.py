@@ -125,7 +125,7 @@ def test_small_pictures_are_refused(fitted):
 
 def test_a_given_basis_is_used_as_it_is(clip, pictures):
     """Vectors that are the embeddings of some pictures score these pictures, when the temperature is low, by their own scores."""
-    from rali_lab.rali.tower import embed_pictures
+    from rali_lab.models.image_encoder import embed_pictures
 
     z = embed_pictures(clip, pictures[:3])
     scorer = RaliScorer.of_basis(clip, z, np.array([1.5, 3.0, 4.5]), tau=1e-6, ids=["a"])

@@ -8,7 +8,16 @@ import pytest
 
 from rali_lab.data.distortions import TYPES, WORDS
 from rali_lab.data.records import Distortion
-from rali_lab.reasoner.prompts import EFFECTS, Finding, degradation_answer, describe, findings, named, parse, score_answer
+from rali_lab.reasoner.prompts import (
+    EFFECTS,
+    Finding,
+    degradation_answer,
+    describe,
+    findings,
+    named,
+    parse,
+    score_answer,
+)
 
 NO_FORM = "not <think>...</think><answer>{...}</answer>"
 

@@ -7,15 +7,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rali_lab.reasoner import policy, rationales
+from rali_lab.models import vlm
+from rali_lab.reasoner import rationales
 from rali_lab.reasoner.prompts import describe, findings, score_answer
-from rali_lab.reasoner.rationales import format_share, naming_accuracy, ratings, summarise, to_table, write_rationales
+from rali_lab.reasoner.rationales import (
+    format_share,
+    naming_accuracy,
+    ratings,
+    summarise,
+    to_table,
+    write_rationales,
+)
 
 NAN = math.nan
 
 
 class Stub:
-    """Stands in for `policy.ask`: tells the brightness of a picture, remembers what it saw, and can be killed."""
+    """Stands in for `vlm.ask`: tells the brightness of a picture, remembers what it saw, and can be killed."""
 
     def __init__(self):
         self.seen, self.killed_by = [], None
@@ -30,7 +38,7 @@ class Stub:
 @pytest.fixture
 def ask(monkeypatch):
     stub = Stub()
-    monkeypatch.setattr(policy, "ask", stub)
+    monkeypatch.setattr(vlm, "ask", stub)
     return stub
 
 

@@ -3,7 +3,13 @@
 import pytest
 
 from rali_lab.data.records import LEVEL_WORDS
-from rali_lab.reasoner.rewards import ClosenessReward, ScoreReward, answers, degradation_reward, format_reward
+from rali_lab.reasoner.rewards import (
+    ClosenessReward,
+    ScoreReward,
+    answers,
+    degradation_reward,
+    format_reward,
+)
 
 
 def scored(value):

@@ -1,4 +1,0 @@
-"""The laboratory bench: artefacts, provenance, checks, claims, the notebook runner and a look at the machine.
-
-Nothing here but `doctor` and `speed` knows about pictures or models: `rali_lab.lab.artifacts.ArtifactStore` serves any project.
-"""

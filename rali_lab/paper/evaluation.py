@@ -1,0 +1,169 @@
+"""Resumable evaluation on rated sets: a table of predictions, a manifest of the run, and the scores next to the paper's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rali_lab.data.images import PictureError
+from rali_lab.data.records import Picture, mos_of
+from rali_lab.evaluate.correlation import correlate
+from rali_lab.evaluate.samples import CollapsedScores
+from rali_lab.io import write_json
+from rali_lab.paper.sets import published
+from rali_lab.reproduce.provenance import stamp
+
+Scorer = Callable[[Sequence[Picture]], "pd.DataFrame"]
+"""From pictures to a table: picture, score (NaN where none could be read) and anything worth keeping about them."""
+CHUNK = 64
+MANIFEST = "run.json"
+
+
+def predict(
+    scorer: Scorer,
+    sets: Mapping[str, Sequence[Picture]],
+    folder: str | Path,
+    *,
+    about: Mapping[str, object],
+    resume: bool = False,
+    chunk: int = CHUNK,
+    report: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """Score sets of pictures and keep everything said about them.
+
+    Parameters
+    ----------
+    scorer : asked for `chunk` pictures at a time. A picture that cannot be read gets no score and the reason as its status.
+    folder : gets `predictions.parquet`, written after every chunk, and `run.json` (what was run, on what, with which versions).
+    about : what identifies the scorer (model, weights' hash, settings); a resumed run must have the same.
+    resume : go on with what `folder` holds; without it a folder that holds predictions is refused.
+
+    Returns
+    -------
+    One row per picture: set, picture, path, source, mos, score, status ("ok" or what is wrong), and the scorer's own columns.
+
+    Raises
+    ------
+    FileExistsError, ValueError
+        When the folder holds a run and `resume` was not given, or that run was of something else.
+    """
+    folder = Path(folder)
+    table = _held(folder, about, resume)
+    write_json(folder / MANIFEST, {"about": dict(about), "sets": {k: len(v) for k, v in sets.items()}, "provenance": stamp()})
+    for name, pictures in sets.items():
+        known = set() if table is None else set(table.loc[table["set"] == name, "picture"])
+        todo = [p for p in pictures if p.id not in known]
+        if known:
+            report(f"{name}: {len(pictures) - len(todo)} of {len(pictures)} pictures were scored before")
+        for start in range(0, len(todo), chunk):
+            new = _scored(scorer, name, todo[start : start + chunk])
+            table = new if table is None else pd.concat([table, new], ignore_index=True)
+            _write(table, folder / "predictions.parquet")
+            report(f"{name}: {start + len(new)} of {len(todo)}")
+    wanted = {(name, p.id) for name, pictures in sets.items() for p in pictures}
+    return table[[key in wanted for key in zip(table["set"], table["picture"], strict=True)]].reset_index(drop=True)
+
+
+def _held(folder: Path, about: Mapping[str, object], resume: bool) -> pd.DataFrame | None:
+    file = folder / "predictions.parquet"
+    if not file.exists():
+        return None
+    if not resume:
+        raise FileExistsError(f"{file} holds predictions; pass --resume to go on with them, or give another --out")
+    before = json.loads((folder / MANIFEST).read_text())["about"]
+    if before != (now := json.loads(json.dumps(dict(about)))):
+        changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+        raise ValueError(f"{folder / MANIFEST}: the predictions there were made with another {', '.join(changed)}; give another --out")
+    return pd.read_parquet(file)
+
+
+def _scored(scorer: Scorer, name: str, pictures: Sequence[Picture]) -> pd.DataFrame:
+    broken, readable = {}, []
+    for p in pictures:
+        try:
+            readable.append(replace(p, path=None, array=p.pixels()))  # decoded once
+        except PictureError as error:
+            broken[p.id] = str(error)
+    said = scorer(readable).set_index("picture") if readable else pd.DataFrame(columns=["score"])
+    ids = [p.id for p in pictures]
+    rows = pd.DataFrame({"set": name, "picture": ids, "path": [p.path for p in pictures], "source": [p.source for p in pictures],
+                         "mos": mos_of(pictures)})  # fmt: skip
+    rows = pd.concat([rows, said.reindex(ids).reset_index(drop=True)], axis=1)
+    rows["score"] = rows["score"].astype(float)
+    silent = np.where(rows["score"].isna(), "no readable score", "ok")
+    return rows.assign(status=[broken.get(i, s) for i, s in zip(ids, silent, strict=True)])
+
+
+def _write(table: pd.DataFrame, file: Path) -> None:
+    partial = file.with_suffix(".partial")
+    table.to_parquet(partial, index=False)
+    partial.replace(file)
+
+
+def reasoner_scorer(folder: str | Path, *, samples: int = 1, seed: int = 0, **options: object) -> Scorer:
+    """A reasoner's ratings: mean over `samples` answers a picture, with its first reasoning; `options` as for `policy.ask`."""
+    import torch
+    from transformers import set_seed
+
+    from rali_lab.models.vlm import load_policy
+    from rali_lab.reasoner.rationales import ratings, write_rationales
+
+    model, processor = load_policy(folder, dtype="auto" if torch.cuda.is_available() else torch.float32)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    set_seed(seed)
+
+    def score(pictures: Sequence[Picture]) -> pd.DataFrame:
+        answers, ids = write_rationales(model, processor, pictures, samples=samples, **options), [p.id for p in pictures]
+        first = answers[answers["sample"] == 0].set_index("picture")["text"].reindex(ids).to_numpy()
+        read = answers.groupby("picture")["rating"].count().reindex(ids).to_numpy()
+        return pd.DataFrame({"picture": ids, "score": ratings(answers, ids), "answers_read": read, "text": first})
+
+    return score
+
+
+def rali_scorer(folder: str | Path) -> Scorer:
+    """Scores of a RALI: a folder in the released layout, or one that `RaliScorer.save` wrote."""
+    from rali_lab.rali.released import BASIS, read_official
+    from rali_lab.rali.scorer import RaliScorer
+
+    scorer = read_official(folder) if (Path(folder) / BASIS).exists() else RaliScorer.load(folder)
+
+    def score(pictures: Sequence[Picture]) -> pd.DataFrame:
+        return pd.DataFrame({"picture": [p.id for p in pictures], "score": scorer.predict([p.pixels() for p in pictures])})
+
+    return score
+
+
+def table(predictions: pd.DataFrame, *, method: str, beside: Sequence[str] = ("Q-Insight", "RALI"), n_boot: int = 1000) -> pd.DataFrame:
+    """PLCC and SRCC of every set with intervals clustered by source, next to the paper's numbers under the paper's own names.
+
+    Columns: set, n, unscored, `<method> PLCC [95 %]`, `<method> SRCC [95 %]`, and `paper: <name>` for each in `beside` (trained on
+    KonIQ). "-" where the paper has none, or fewer than three pictures of a set have a score.
+    """
+    printed = published()
+    printed = printed[printed["trained_on"] == "koniq"].set_index(["method", "set"])
+    rows = []
+    for name, part in predictions.groupby("set", sort=False):
+        row = {"set": name, "n": int(part["score"].notna().sum()), "unscored": int(part["score"].isna().sum())}
+        for kind in ("plcc", "srcc"):
+            row[f"{method} {kind.upper()} [95 %]"] = _correlation(part, kind, n_boot)
+        for other in beside:
+            found = (other, name) in printed.index
+            row[f"paper: {other}"] = "{plcc:.3f} / {srcc:.3f}".format(**printed.loc[(other, name)]) if found else "-"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _correlation(part: pd.DataFrame, kind: str, n_boot: int) -> str:
+    if part["score"].notna().sum() < 3:
+        return "-"
+    try:
+        found = correlate(part["score"].to_numpy(), part["mos"].to_numpy(), kind=kind, groups=part["source"].to_numpy(), n_boot=n_boot)
+    except CollapsedScores:
+        return "collapsed"
+    return f"{found.value:.3f} [{found.ci_low:.3f}, {found.ci_high:.3f}]"

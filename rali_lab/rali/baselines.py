@@ -1,0 +1,167 @@
+"""Baselines that the paper leaves out: plain regressions on the very features that RALI, or the teacher, starts from.
+
+Every regression is fitted on scored pictures, chooses its settings by cross-validation over sources, and predicts new ones.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+ALPHAS = np.logspace(-1, 6, 29)
+
+
+@functools.cache
+def frozen_tower(tower: str) -> torch.nn.Module:
+    """A tower of `rali_lab.models.towers` with its pretrained trunk, built once: copy it before changing it."""
+    import timm
+
+    from rali_lab.models.towers import load_lite0
+
+    return load_lite0(timm.create_model(tower, num_classes=0)).eval().to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def visual_features(pictures: Sequence[np.ndarray], *, tower: str = "lite0_stats_s16", batch: int = 16) -> np.ndarray:
+    """What the frozen tower says about pictures before anything is learned: (n, d) float64.
+
+    Parameters
+    ----------
+    pictures : (H, W, 3) uint8 arrays of any sizes from 64 px on. tower : a tower of `rali_lab.models.towers`.
+
+    Returns
+    -------
+    Means and deviations of the channels of every pooled stage and the pixel statistics, averaged over the cells.
+    """
+    from rali_lab.models.towers import to_pixels
+
+    model = frozen_tower(tower)
+    same = len({np.shape(x) for x in pictures}) == 1
+    step = batch if same else 1
+    parts = [model.statistics(to_pixels(pictures[i : i + step])).mean(dim=(2, 3)) for i in range(0, len(pictures), step)]
+    return torch.cat(parts).double().numpy()
+
+
+def ridge_scores(X: np.ndarray, mos: np.ndarray, groups: Sequence[str], X_new: np.ndarray) -> np.ndarray:
+    """Ridge regression from features to MOS, its penalty chosen by cross-validation over sources, applied to `X_new`.
+
+    Parameters
+    ----------
+    X, mos : (n, d) and (n,), for training. groups : source of each training picture; a source is never on both sides of a fold.
+    X_new : (m, d).
+
+    Returns
+    -------
+    (m,) predicted scores, not clipped (clipping would only help in-range ties).
+
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(40, 3))
+    >>> bool(np.corrcoef(ridge_scores(X, X[:, 0], list("abcde") * 8, X), X[:, 0])[0, 1] > 0.99)
+    True
+    """
+    from sklearn.model_selection import GroupKFold
+
+    groups = list(groups)
+    errors = np.zeros(len(ALPHAS))
+    for fit, held in GroupKFold(min(5, len(set(groups)))).split(X, groups=groups):
+        errors += ((ridge_path(X[fit], mos[fit], X[held]) - mos[held]) ** 2).sum(axis=1)
+    return ridge_path(X, mos, X_new)[errors.argmin()]
+
+
+def ridge_path(X: np.ndarray, y: np.ndarray, X_new: np.ndarray) -> np.ndarray:
+    """Predictions (alphas, m) of ridge regressions with every penalty in `ALPHAS`, features standardised on `X`.
+
+    One singular value decomposition serves all penalties: scikit-learn's `Ridge`, fitted once for each penalty and fold, gives the same
+    numbers (a test holds it to that) in many times the time.
+    """
+    mean, std = X.mean(axis=0), X.std(axis=0)
+    std = np.where(std > 0, std, 1.0)
+    u, s, vt = np.linalg.svd((X - mean) / std, full_matrices=False)
+    shrunk = s / (s**2 + ALPHAS[:, None]) * (u.T @ (y - y.mean()))
+    return y.mean() + shrunk @ (vt @ ((X_new - mean) / std).T)
+
+
+def read_scores(name: str, Z: np.ndarray, mos: np.ndarray, groups: Sequence[str], Z_new: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """A score read from features by one of `READOUTS`.
+
+    Parameters
+    ----------
+    name : "ridge", "knn", "kernel_ridge", "svr", "mlp" or "isotonic" (of the first principal component).
+    Z, mos, groups : (n, d), (n,) and (n,), for training; a source is never on both sides of a fold. Z_new : (m, d).
+
+    Returns
+    -------
+    (m,) predicted scores.
+
+    >>> rng = np.random.default_rng(0)
+    >>> Z = rng.normal(size=(60, 3)) * [5, 1, 1]
+    >>> [bool(np.corrcoef(read_scores(r, Z, Z[:, 0], list("abcde") * 12, Z), Z[:, 0])[0, 1] > 0.9) for r in READOUTS]
+    [True, True, True, True, True, True]
+    """
+    if name not in READOUTS:
+        raise ValueError(f"unknown readout {name!r}; known: {', '.join(READOUTS)}")
+    if name == "ridge":
+        return ridge_scores(Z, mos, groups, Z_new)
+    if name == "isotonic":
+        return _isotonic(Z, mos, Z_new)
+    from sklearn.model_selection import GridSearchCV, GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model, grid = _regressor(name, seed, len(Z))
+    folds = GroupKFold(min(5, len(set(groups))))
+    search = GridSearchCV(make_pipeline(StandardScaler(), model), grid, cv=folds, scoring="neg_mean_squared_error")
+    mean = float(np.mean(mos))  # kernel ridge has no intercept
+    return mean + search.fit(Z, np.asarray(mos) - mean, groups=list(groups)).predict(Z_new)
+
+
+READOUTS = ("ridge", "knn", "kernel_ridge", "svr", "mlp", "isotonic")
+
+
+def _regressor(name: str, seed: int, n: int):
+    """A regressor of scikit-learn and the settings to choose from, named as inside a pipeline."""
+    from sklearn.kernel_ridge import KernelRidge
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.neural_network import MLPRegressor
+    from sklearn.svm import SVR
+
+    wide = np.logspace(-4, -1, 4)
+    if name == "knn":
+        return KNeighborsRegressor(weights="distance"), {"kneighborsregressor__n_neighbors": [k for k in (3, 5, 10, 20, 40) if k <= n // 2]}
+    if name == "kernel_ridge":
+        return KernelRidge(kernel="rbf"), {"kernelridge__alpha": [0.01, 0.1, 1.0], "kernelridge__gamma": wide}
+    if name == "svr":
+        return SVR(), {"svr__C": [0.1, 1.0, 10.0], "svr__gamma": wide}
+    small = MLPRegressor(hidden_layer_sizes=(32,), learning_rate_init=3e-3, max_iter=500, early_stopping=True, random_state=seed)
+    return small, {"mlpregressor__alpha": [0.1, 1.0, 10.0]}
+
+
+def _isotonic(Z: np.ndarray, mos: np.ndarray, Z_new: np.ndarray) -> np.ndarray:
+    from sklearn.decomposition import PCA
+    from sklearn.isotonic import IsotonicRegression
+
+    first = PCA(1).fit(Z)
+    x, x_new = first.transform(Z)[:, 0], first.transform(Z_new)[:, 0]
+    rising = bool(np.corrcoef(x, mos)[0, 1] >= 0)
+    return IsotonicRegression(increasing=rising, out_of_bounds="clip").fit(x, mos).predict(x_new)
+
+
+@torch.inference_mode()
+def brisque_features(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Natural scene statistics of BRISQUE (Mittal et al., IEEE TIP 2012): (n, 36) float64, from `piq`.
+
+    The published regressor was trained on LIVE and its weights would have to be fetched; retrain one with ``read_scores("svr", ...)``.
+    """
+    from piq.brisque import _natural_scene_statistics
+    from piq.functional import imresize, rgb2yiq
+
+    rows = []
+    for picture in pictures:
+        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
+        x = torch.round(rgb2yiq(x)[:, :1])  # as in the original, which keeps 8 bits
+        half = imresize(x, sizes=(x.shape[2] // 2, x.shape[3] // 2))
+        rows.append(torch.cat([_natural_scene_statistics(scale, 7, 7 / 6) for scale in (x, half)], dim=-1)[0])
+    return torch.stack(rows).double().numpy()

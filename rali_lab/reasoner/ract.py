@@ -1,0 +1,69 @@
+"""RACT: several data sets at once, through words that all of them share (arXiv 2510.11369; the three stages as we read them).
+
+Data sets disagree about what a score means, and a model that is trained on their scores together has to learn the disagreement. RACT
+(Reasoning-Aligned Cross-domain Training) never mixes scores:
+
+1. one reasoner for each set, trained on that set's scores alone (`rali_lab.reasoner.grpo.train_reasoner`);
+2. each reasoner writes about its own set, and only the words are kept (`text_labels`);
+3. the vision side of one of the reasoners learns to see what all the words say (`rali_lab.reasoner.sft.fine_tune_reasoner` with
+   ``train="vision", reasoning_only=True``). Its language module, which turns words into scores on its own set's scale, is not touched.
+
+What RACT is compared with needs no more than other scores: as they are (naive mixing), or rescaled set by set (`rescale`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from rali_lab.data.records import Picture, mos_of
+
+
+def text_labels(answers: pd.DataFrame) -> pd.DataFrame:
+    """The reasoning of the well-formed answers in `answers` (of `write_rationales`), without the rating behind it.
+
+    Returns
+    -------
+    Columns picture, sample, text. ValueError naming the first picture that would be left without a label.
+
+    >>> row = {"picture": "a", "sample": 0, "text": "", "reasoning": "Serious blur.", "rating": 2.0, "status": "ok"}
+    >>> text_labels(pd.DataFrame([row]))["text"].tolist()
+    ['<think>Serious blur.</think>']
+    """
+    kept = answers[(answers["status"] == "ok") & (answers["reasoning"] != "")]
+    if lost := sorted(set(answers["picture"]) - set(kept["picture"])):
+        raise ValueError(f"{len(lost)} pictures have no readable reasoning, {lost[0]} first; let their reasoner write more samples")
+    return kept[["picture", "sample"]].assign(text=[f"<think>{r}</think>" for r in kept["reasoning"]]).reset_index(drop=True)
+
+
+def rescale(sets: Mapping[str, Sequence[Picture]], reference: str) -> dict[str, list[Picture]]:
+    """Per-domain scaling: scores of every set with mean and standard deviation of the reference set's training scores.
+
+    Fitted on the training pictures of each set, applied to all of its pictures, and cut at 1 and 5.
+
+    Raises
+    ------
+    ValueError
+        When the training scores of a set do not differ.
+
+    >>> one = [Picture(str(i), "a", str(i), "train", mos=m, array=np.zeros((1, 1, 3), np.uint8)) for i, m in enumerate([2.0, 4.0])]
+    >>> other = [replace(p, mos=p.mos / 2) for p in one]
+    >>> [p.mos for p in rescale({"a": one, "b": other}, "a")["b"]]
+    [2.0, 4.0]
+    """
+    out = {}
+    at, width = _location(sets[reference], reference)
+    for name, pictures in sets.items():
+        mean, std = _location(pictures, name)
+        out[name] = [replace(p, mos=float(np.clip(at + (p.mos - mean) / std * width, 1, 5))) for p in pictures]
+    return out
+
+
+def _location(pictures: Sequence[Picture], name: str) -> tuple[float, float]:
+    mos = mos_of([p for p in pictures if p.split == "train"])
+    if len(mos) < 2 or np.ptp(mos) == 0:
+        raise ValueError(f"set {name!r}: {len(mos)} training scores that do not differ say nothing about its scale; give rated pictures")
+    return float(mos.mean()), float(mos.std())

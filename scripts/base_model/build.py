@@ -1,0 +1,116 @@
+"""Make the base models: `python -m scripts.base_model.build` (what `make base-model` runs).
+
+Four steps, seeded: statistics of the corpus, the neck of the teacher's tower, the decoder, the head of the small CLIP. The results replace
+`vlm/` and `clip/` beside this file; `card.json` records data, sizes, cost and what the model can do on corpus pictures held out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rali_lab.io import ASSETS
+from rali_lab.models.clip import build_clip, save_base_clip
+from rali_lab.models.towers import load_lite0, squash
+from rali_lab.models.vlm import build_tiny, tiny_processor, train_tokenizer, write_hashes
+from scripts.base_model.decoder import sample_texts, train_decoder
+from scripts.base_model.features import Features, extract
+from scripts.base_model.perception import read_levels, scores, targets, train_perception
+from scripts.base_model.pretrain_clip import train_head
+
+HELD_OUT = 2000
+
+
+class PooledNeck(nn.Module):
+    """A tower's neck on statistics already averaged over cells: what `Neck` does to the mean of its tokens, only faster."""
+
+    def __init__(self, neck: nn.Module) -> None:
+        super().__init__()
+        self.neck = neck
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.neck.cell(x[:, :, None, None])[:, :, 0, 0] + self.neck.whole(x)
+
+
+def standardised(raw: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Float16 statistics as standardised float16, with the mean and deviation per channel (over pictures and cells)."""
+    x = torch.from_numpy(raw)
+    axes = (0, 2, 3) if x.ndim == 4 else (0,)
+    sums = sum(p.double().sum(axes) for p in x.split(2000))
+    n = x.numel() / x.shape[1]
+    mean = sums / n
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    var = sum(((p.double() - mean.view(shape)) ** 2).sum(axes) for p in x.split(2000)) / n
+    mean, std = mean.float(), var.sqrt().float().clamp_min(1e-3)
+    z = torch.cat([((p.float() - mean.view(shape)) / std.view(shape)).clamp(-100, 100).half() for p in x.split(2000)])
+    return z, mean, std
+
+
+def build(
+    features: Features, out: Path, *, epochs: int, steps: int, clip_epochs: int, noise: float, clip_noise: float, seed: int, report=print
+) -> dict:
+    """Train everything on `features` and save it under `out`; returns the card."""
+    n, started, card = len(features.distortions) - HELD_OUT, time.perf_counter(), {}
+    levels = torch.from_numpy(targets(features.distortions))
+    z, mean, std = standardised(features.s16)
+    pooled = torch.cat([squash(x.float()).mean((2, 3)) for x in z.split(2000)])
+
+    rng = np.random.default_rng(seed)
+    tokenizer = train_tokenizer(sample_texts(features.distortions[:8000], rng))
+    torch.manual_seed(seed)
+    processor, model = tiny_processor(tokenizer), build_tiny(tokenizer)
+    tower = load_lite0(model.model.vision_tower.timm_model)
+    tower.stat_mean.copy_(mean)
+    tower.stat_std.copy_(std)
+    see = PooledNeck(tower.neck)
+    read_out = train_perception(see, pooled[:n], levels[:n], tower.num_features, epochs=epochs, noise=noise, seed=seed,
+                                held_out=(pooled[n:], levels[n:]), report=report)  # fmt: skip
+    with torch.inference_mode():
+        card["perception_held_out"] = scores(read_levels(read_out(see.eval()(pooled[n:]))), levels[n:])
+    train_decoder(model, processor, z[:n], features.distortions[:n], steps=steps, noise=noise, seed=seed, report=report)
+    model.eval().half().save_pretrained(out / "vlm")  # half the size; loaded as float32
+    processor.save_pretrained(out / "vlm")
+    write_hashes(out / "vlm")
+
+    clip, _ = build_clip(seed=seed)
+    z8, mean8, std8 = standardised(features.s8)
+    clip.visual.trunk.stat_mean.copy_(mean8)
+    clip.visual.trunk.stat_std.copy_(std8)
+    train_head(clip, z8[:n], features.distortions[:n], epochs=clip_epochs, noise=clip_noise, seed=seed, report=report)
+    save_base_clip(clip, out / "clip")
+    card |= {
+        "corpus_pictures": n, "epochs": epochs, "decoder_steps": steps, "clip_epochs": clip_epochs, "noise": noise,
+        "clip_noise": clip_noise, "seed": seed,
+        "vlm_parameters": sum(p.numel() for p in model.parameters()),
+        "clip_image_parameters": sum(p.numel() for p in clip.visual.parameters()),
+        "training_seconds": round(time.perf_counter() - started), "cores": torch.get_num_threads(),
+    }  # fmt: skip
+    (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    return card
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=84000)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--clip-epochs", type=int, default=40)
+    parser.add_argument("--noise", type=float, default=0.25)
+    parser.add_argument("--clip-noise", type=float, default=0.15)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=ASSETS)
+    args = parser.parse_args(argv)
+    features = extract(args.pictures, seed=1000 + args.seed)
+    card = build(features, args.out, epochs=args.epochs, steps=args.steps, clip_epochs=args.clip_epochs, noise=args.noise,
+                 clip_noise=args.clip_noise, seed=args.seed)  # fmt: skip
+    print(json.dumps(card, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""The record of ten splits: what is written is what `custom_dataset.with_recorded` reads."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from rali_lab.data.datasets import read_dataset
+from rali_lab.experiments import custom_dataset, run_custom
+from rali_lab.profiles import get_profile
+
+
+def test_a_record_is_written_and_read_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("RALI_LAB_ARTIFACTS", str(tmp_path / "artifacts"))
+    monkeypatch.setattr(run_custom, "kept_tables_folder", lambda profile, study: tmp_path / study)
+    reader = SimpleNamespace(predict=lambda x: 3 + np.tanh(x[:, 0]))
+    monkeypatch.setattr(custom_dataset, "zero_shot", lambda profile: reader)
+    table = custom_dataset.example(tmp_path / "mine", n=65)
+    run_custom.main([str(table), "--splits", "2", "--no-tune", "--mos-range", "1", "5"])
+    pictures = read_dataset(table, mos_range=(1.0, 5.0))
+    live = run_custom.measured(get_profile("tiny"), pictures, n_splits=1, tune=False)[0]
+    about = ["picture", "source", "mos"]
+    wide = live.pivot(index=about, columns="method", values="score").reset_index()
+    (again,) = custom_dataset.with_recorded([wide[[*about, "rali"]]], tmp_path / "custom-mine")
+    np.testing.assert_allclose(again["ridge_visual"], wide["ridge_visual"], atol=1e-3)

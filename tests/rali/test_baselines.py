@@ -1,0 +1,80 @@
+"""The ridge on frozen visual features."""
+
+import numpy as np
+import pytest
+
+from rali_lab.rali.baselines import (
+    ALPHAS,
+    READOUTS,
+    brisque_features,
+    read_scores,
+    ridge_path,
+    ridge_scores,
+    visual_features,
+)
+
+
+def test_features_do_not_depend_on_the_batch():
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(3)]
+    together = visual_features(pictures)
+    alone = np.concatenate([visual_features([p]) for p in pictures])
+    np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-3)
+
+
+def test_pictures_of_different_sizes_are_accepted():
+    pictures = [np.zeros((s, 80, 3), np.uint8) for s in (64, 100)]
+    assert len(visual_features(pictures)) == 2
+
+
+def test_a_feature_that_only_tells_the_source_is_shrunk_away():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(10), 12)
+    offset = rng.normal(size=10)[groups]
+    signal = rng.normal(size=120)
+    X = np.c_[np.eye(10)[groups], signal]
+    new = np.c_[np.zeros((50, 10)), rng.normal(size=50)]
+    assert np.corrcoef(ridge_scores(X, signal + offset, groups, new), new[:, -1])[0, 1] > 0.99
+
+
+def test_the_path_is_scikit_learns_ridge():
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(0)
+    X, y, new = rng.normal(size=(30, 50)), rng.normal(size=30), rng.normal(size=(7, 50))
+    found = ridge_path(X, y, new)
+    for i in (0, 14, 28):
+        model = make_pipeline(StandardScaler(), Ridge(ALPHAS[i])).fit(X, y)
+        np.testing.assert_allclose(found[i], model.predict(new), atol=1e-8)
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_no_readout_knows_the_scores_of_new_pictures(readout):
+    """Features without information: no readout correlates on new ones, whatever it learned by heart."""
+    rng = np.random.default_rng(0)
+    Z, y, new = rng.normal(size=(80, 10)), rng.uniform(1, 5, 80), rng.normal(size=(200, 10))
+    found = read_scores(readout, Z, y, [f"s{i % 8}" for i in range(80)], new)
+    assert found.shape == (200,) and np.isfinite(found).all()
+    truth = rng.uniform(1, 5, 200)
+    assert np.ptp(found) == 0 or abs(np.corrcoef(found, truth)[0, 1]) < 0.25
+    assert 1 < found.mean() < 5
+
+
+def test_an_unknown_readout_names_the_known_ones():
+    with pytest.raises(ValueError, match="unknown readout 'lasso'; known: ridge"):
+        read_scores("lasso", np.ones((4, 2)), np.ones(4), list("abcd"), np.ones((1, 2)))
+
+
+def test_brisque_features_move_with_noise_and_blur_and_not_with_their_neighbours():
+    from rali_lab.data.content import photographs
+    from rali_lab.data.distortions import apply
+    from rali_lab.data.records import Distortion
+
+    clean, rng = photographs("chelsea", count=1)[0], np.random.default_rng(0)
+    noisy, blurred = (apply(clean, (Distortion(d, 4),), rng) for d in ("gaussian_noise", "gaussian_blur"))
+    found = brisque_features([clean, noisy, blurred])
+    assert found.shape == (3, 36) and np.isfinite(found).all()
+    assert found[1, 0] > found[0, 0] > found[2, 0], "the shape of the contrasts: noise is Gaussian, blur heavy-tailed"
+    np.testing.assert_array_equal(brisque_features([noisy])[0], found[1])

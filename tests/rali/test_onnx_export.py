@@ -1,0 +1,63 @@
+"""The exported scorer scores as the scorer does, for pictures of any size, and a file that is none is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rali_lab.data.content import photographs
+from rali_lab.models.towers import to_pixels
+from rali_lab.rali.onnx_export import OnnxScorer, ScoringGraph, export_onnx, quantise
+from rali_lab.rali.scorer import RaliScorer, load_scorer
+
+pytestmark = pytest.mark.slow
+
+PICTURES = [photographs(s, count=1)[0] for s in ("chelsea", "flower", "life")]
+ODD = [PICTURES[0][:90, :71].copy(), PICTURES[1], PICTURES[1][::-1].copy(), PICTURES[2][:40, :128].copy()]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    scorer = load_scorer()
+    return scorer, export_onnx(scorer, tmp_path_factory.mktemp("onnx") / "rali.onnx")
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_scores_agree_on_pictures_of_any_size(exported, batch):
+    scorer, file = exported
+    np.testing.assert_allclose(OnnxScorer(file).predict(PICTURES + ODD, batch=batch), scorer.predict(PICTURES + ODD), atol=1e-3)
+    assert OnnxScorer(file).predict([]).shape == (0,)
+
+
+def test_the_file_is_whole_and_small(exported):
+    _, file = exported
+    assert [f.name for f in file.parent.iterdir()] == ["rali.onnx"]
+    assert file.stat().st_size < 2_000_000
+
+
+def test_the_graph_is_the_scorer(exported):
+    scorer, _ = exported
+    with torch.inference_mode():
+        found = ScoringGraph(scorer).eval()(to_pixels(PICTURES)).numpy()
+    np.testing.assert_allclose(found, scorer.predict(PICTURES), atol=1e-4)
+
+
+def test_eight_bits_still_score(exported, tmp_path):
+    scorer, file = exported
+    small = OnnxScorer(quantise(file, tmp_path / "int8.onnx", PICTURES * 4))
+    found = small.predict(PICTURES + ODD)
+    assert ((found >= 1) & (found <= 5)).all()
+    assert np.abs(found - scorer.predict(PICTURES + ODD)).mean() < 1
+
+
+def test_bad_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing.onnx: no such file"):
+        OnnxScorer(tmp_path / "nothing.onnx")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(ValueError, match="text.onnx: onnxruntime cannot read it"):
+        OnnxScorer(tmp_path / "text.onnx")
+    rng = np.random.default_rng(0)
+    blind = RaliScorer(n_components=2, n_bins=2, n_basis=3).fit(rng.normal(size=(9, 4)), np.linspace(1, 5, 9))
+    with pytest.raises(ValueError, match="no image tower to export"):
+        export_onnx(blind, tmp_path / "x.onnx")
