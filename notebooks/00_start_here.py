@@ -9,13 +9,13 @@
 # %% [markdown]
 # # 00 · Start here: what is this about, and does it run on my machine?
 #
-# **The question.** A language model that looks at a picture, reasons about what is wrong with it and then says a number judges picture
-# quality well, also on pictures unlike those it was trained on. Why, and can the same be had without the language model?
+# **The question.** A language model that looks at an image, reasons about what is wrong with it and then says a number judges image
+# quality well, also on images unlike those it was trained on. Why, and can the same be had without the language model?
 #
 # **What you'll do**
-# - read the argument in six sentences and see it as one picture;
+# - read the argument in six sentences and see it as one image;
 # - check the machine;
-# - score a picture, make it worse step by step, and watch the score;
+# - score an image, make it worse step by step, and watch the score;
 # - score your own photographs from the command line;
 # - compare the scores with those of people, where a set of rated photographs is at hand;
 # - look through the figures of the last published run.
@@ -39,7 +39,6 @@ import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from rali_lab import experiments
 from rali_lab.profiles import get_profile
 from rali_lab.rali.scorer import load_scorer
 from rali_lab.reproduce.notebook import open_notebook
@@ -52,14 +51,14 @@ sizes = get_profile(profile)
 #
 # The paper is *Reasoning as Representation: Rethinking Visual Reinforcement Learning in Image Quality Assessment* (arXiv 2510.11369).
 #
-# 1. Reinforcement learning turns a vision-language model into a scorer that first writes down what is wrong with a picture and then rates
+# 1. Reinforcement learning turns a vision-language model into a scorer that first writes down what is wrong with an image and then rates
 #    it, and this scorer does well on data sets it was not trained on.
-# 2. While it says the number it hardly looks at the picture any more, but at its own words.
+# 2. While it says the number it hardly looks at the image any more, but at its own words.
 # 3. So the words hold the quality: they turn redundant visual features, which differ from one data set to the next, into a short text,
 #    which does not.
-# 4. Then a small image encoder that learns to land where the text of a picture lies should score just as well.
+# 4. Then a small image encoder that learns to land where the text of an image lies should score just as well.
 # 5. That is **RALI**: align an image encoder with the reasoner's texts, compress, and read the score off a few hundred basis vectors, with
-#    no language model and no text when a picture is scored.
+#    no language model and no text when an image is scored.
 # 6. And where several data sets disagree about their scale, their texts still agree: **RACT** trains on the texts instead of the scores.
 #
 # This repository runs that argument from end to end in miniature, checks each sentence by a rule fixed beforehand, and reports what held.
@@ -90,25 +89,25 @@ nb.checks.expect("free memory in GiB", memory, low=2, if_missed="close other pro
 nb.checks.expect("free disk in GiB", disk, low=1, if_missed="make room; artefacts and notebooks of a run need it");
 
 # %% [markdown]
-# ## 3 · Score a picture
+# ## 3 · Score an image
 #
 # `load_scorer` gives the RALI model that comes with the package (or the one of a folder that you name). It was fitted on the training
-# pictures of the domain *photo*; the cat below is a test scene.
+# images of the domain *photo*; the cat below is a test scene.
 #
-# **Before you run:** a score runs from 1 (bad) to 5 (excellent). Guess one for this picture.
+# **Before you run:** a score runs from 1 (bad) to 5 (excellent). Guess one for this image.
 
 # %%
 from rali_lab.data.content import photographs
-from rali_lab.plotting import plot_pictures_grid
+from rali_lab.plotting import plot_images_grid
 
 scorer = load_scorer()
 cat = photographs("chelsea", count=1, seed=seed)[0]
 score = float(scorer.predict([cat])[0])
-print(f"{scorer.parameters():,} numbers, picture {cat.shape}")
-nb.figure(plot_pictures_grid([cat], [f"RALI {score:.2f}"]), "00_a_score", pd.DataFrame({"picture": ["chelsea"], "score": [score]}))
+print(f"{scorer.parameters():,} numbers, image {cat.shape}")
+nb.figure(plot_images_grid([cat], [f"RALI {score:.2f}"]), "00_a_score", pd.DataFrame({"image": ["chelsea"], "score": [score]}))
 
 # %% [markdown]
-# One number says little. Make the picture worse, and worse again: the number must follow.
+# One number says little. Make the image worse, and worse again: the number must follow.
 #
 # **Before you run:** which of the three will RALI punish most at level 1?
 
@@ -119,14 +118,14 @@ from rali_lab.data.records import Distortion
 KINDS = ("gaussian_blur", "gaussian_noise", "jpeg")
 
 
-def worse(picture: np.ndarray, kind: str) -> list[np.ndarray]:
-    """The picture itself and its five levels of one distortion."""
-    return [picture] + [apply(picture, (Distortion(kind, level),), np.random.default_rng(0)) for level in range(1, 6)]
+def worse(image: np.ndarray, kind: str) -> list[np.ndarray]:
+    """The image itself and its five levels of one distortion."""
+    return [image] + [apply(image, (Distortion(kind, level),), np.random.default_rng(0)) for level in range(1, 6)]
 
 
 ladder = {kind: worse(cat, kind) for kind in KINDS}
 scores = {kind: scorer.predict(steps) for kind, steps in ladder.items()}
-fig = plot_pictures_grid(
+fig = plot_images_grid(
     [x for kind in KINDS for x in ladder[kind]],
     [f"{kind.replace('_', ' ')}, level {level}\nRALI {s:.2f}" if level else f"as it is\nRALI {s:.2f}" for kind in KINDS for level, s in enumerate(scores[kind])],
     columns=6, note="a scene that RALI was not trained on; levels as in notebook 01",
@@ -142,9 +141,9 @@ from rali_lab.data.domains import TEST
 
 rows = []
 for scene in TEST:
-    for crop, picture in enumerate(photographs(scene, count=3, seed=seed)):
+    for crop, image in enumerate(photographs(scene, count=3, seed=seed)):
         for kind in KINDS:
-            for level, s in enumerate(scorer.predict(worse(picture, kind))):
+            for level, s in enumerate(scorer.predict(worse(image, kind))):
                 rows.append({"scene": scene, "crop": crop, "distortion": kind, "level": level, "score": s})
 ladders = pd.DataFrame(rows)
 n = ladders.groupby(["scene", "crop"]).ngroups
@@ -162,7 +161,7 @@ nb.figure(fig, "00_score_falls", ladders)
 
 # %%
 mean = ladders.groupby(["distortion", "level"])["score"].mean().unstack()
-nb.checks.expect("points lost from the picture as it is to level 5, the least of the three", (mean[0] - mean[5]).min(), low=0.8,
+nb.checks.expect("points lost from the image as it is to level 5, the least of the three", (mean[0] - mean[5]).min(), low=0.8,
                  if_missed="the scorer does not see this distortion; was it saved from a run whose checks failed?")
 falls = float((mean.diff(axis=1).iloc[:, 1:] < 0).mean(axis=None))
 nb.checks.expect("share of the steps at which the mean score falls", falls, low=0.8,
@@ -179,7 +178,7 @@ mean.round(2)
 # rali-lab score --json holiday/ > scores.jsonl
 # ```
 #
-# Every line is one picture. What cannot be read is named on the error stream, the others are still scored, and the exit code says that
+# Every line is one image. What cannot be read is named on the error stream, the others are still scored, and the exit code says that
 # something was wrong. Here are a few awkward files, made on the spot; in your own shell the command is `rali-lab score .`.
 
 # %%
@@ -192,29 +191,29 @@ from PIL import Image
 from rali_lab import cli
 
 with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-    picture = Image.fromarray(cat)
-    picture.save("photo.jpg", quality=92)
-    picture.convert("CMYK").save("for_print.jpg", quality=92)
-    picture.convert("L").save("grey.png")
+    image = Image.fromarray(cat)
+    image.save("photo.jpg", quality=92)
+    image.convert("CMYK").save("for_print.jpg", quality=92)
+    image.convert("L").save("grey.png")
     exif = Image.Exif()
     exif[274] = 6  # "turn me by a quarter before you show me", as telephones write it
-    picture.rotate(90).save("from_a_phone.jpg", quality=92, exif=exif)
-    Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save("sixteen_bits.png")
-    Image.merge("RGBA", (*picture.split(), Image.new("L", picture.size, 200))).save("half_transparent.webp")
+    image.rotate(90).save("from_a_phone.jpg", quality=92, exif=exif)
+    Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save("sixteen_bits.png")
+    Image.merge("RGBA", (*image.split(), Image.new("L", image.size, 200))).save("half_transparent.webp")
     open("broken.jpg", "wb").write(open("photo.jpg", "rb").read()[:1500])
     code = cli.main(["score", "."])
 print("exit code", code)
 nb.checks.expect("exit code with one broken file among good ones", code, low=1, high=1,
-                 if_missed="a damaged picture went unnoticed, or the good ones were not scored");
+                 if_missed="a damaged image went unnoticed, or the good ones were not scored");
 
 # %% [markdown]
 # ## 5 · Against people
 #
 # Everything so far was judged by a formula. If a folder with photographs rated by people is at hand, the same scorer is asked about them
-# as it is: nothing is trained on them, no picture is resized. The set is a part of the LIVE In the Wild Challenge; it is not in this
+# as it is: nothing is trained on them, no image is resized. The set is a part of the LIVE In the Wild Challenge; it is not in this
 # repository. Put `ratings.csv` (image, mos, std) and `images/` in a folder and name it in the environment variable `RALI_LAB_LIVEC`.
 #
-# **Before you run:** RALI has learned from a few hundred synthetic pictures. What rank correlation with people would you call a success?
+# **Before you run:** RALI has learned from a few hundred synthetic images. What rank correlation with people would you call a success?
 
 # %%
 from rali_lab.reproduce.project import rated_photographs
@@ -229,7 +228,7 @@ else:
 
     people = read_livec(livec)[: sizes.real_limit]
     looks = custom_dataset.look(people, report=lambda line: None)  # kept as an artefact, which notebook 10 finds
-    rated = pd.DataFrame({"picture": [p.id for p in people], "mos": [p.mos for p in people], "score": looks["rali"]})
+    rated = pd.DataFrame({"image": [p.id for p in people], "mos": [p.mos for p in people], "score": looks["rali"]})
     print(f"{len(rated)} photographs rated by people")
 
 # %%
@@ -248,7 +247,7 @@ if len(rated):
     display(nb.figure(fig, "00_livec", drawn))
 
 # %% [markdown]
-# Read the number with care: our pictures are small and wronged by formula, theirs are large and taken by people with telephones, out of
+# Read the number with care: our images are small and wronged by formula, theirs are large and taken by people with telephones, out of
 # focus, in bad light, and people also judge the subject. What is tested is whether anything of the learned quality carries over.
 #
 # ## 6 · The story in figures
@@ -278,9 +277,9 @@ for name, text in story.items():
 #
 # | notebook | question |
 # |---|---|
-# | [01_pictures_and_opinion_scores](01_pictures_and_opinion_scores.ipynb) | What is an opinion score, and how does one fool oneself with it? |
+# | [01_images_and_opinion_scores](01_images_and_opinion_scores.ipynb) | What is an opinion score, and how does one fool oneself with it? |
 # | [02_train_the_reasoner](02_train_the_reasoner.ipynb) | How does reinforcement learning turn a model that names defects into one that rates? |
-# | [06_build_rali](06_build_rali.ipynb) | Can a small encoder score pictures with what the reasoner wrote? |
+# | [06_build_rali](06_build_rali.ipynb) | Can a small encoder score images with what the reasoner wrote? |
 # | [07_evaluate](07_evaluate.ipynb) | Does it hold: accuracy, intervals, cost, and the verdict on each claim? |
 #
 # `make reproduce` runs them all, `make lab` opens them. Reading order is number order; each can be read alone once the artefacts exist.
@@ -296,7 +295,7 @@ for name, text in story.items():
 #
 # ## Exercises
 #
-# **1 (easy, 5 minutes).** RALI has seen the picture once. Does it mind if the picture is mirrored? Score the cat and its mirror image and
+# **1 (easy, 5 minutes).** RALI has seen the image once. Does it mind if the image is mirrored? Score the cat and its mirror image and
 # call `check_1(score, score_of_mirror)`.
 #
 # <details><summary>Hint</summary>`cat[:, ::-1]` mirrors; `np.ascontiguousarray` makes a proper array of it.</details>
@@ -307,8 +306,8 @@ for name, text in story.items():
 # ```
 # </details>
 #
-# **2 (medium, 10 minutes).** Find a change that makes the cat *better* in the eyes of RALI, without making a new picture: sharpen it,
-# denoise it, change its contrast. Call `check_2(your_picture)`.
+# **2 (medium, 10 minutes).** Find a change that makes the cat *better* in the eyes of RALI, without making a new image: sharpen it,
+# denoise it, change its contrast. Call `check_2(your_image)`.
 #
 # <details><summary>Hint</summary>`PIL.ImageFilter.UnsharpMask` is a beginning. What does a higher score prove, and what not?</details>
 # <details><summary>Solution</summary>
@@ -323,37 +322,37 @@ for name, text in story.items():
 # %%
 def check_1(score: float, mirrored: float) -> str:
     close = abs(score - mirrored) < 0.5 and score != mirrored
-    return f"{'right' if close else 'not yet'}: {score:.3f} and {mirrored:.3f}; a mirror image is another picture to a convolution, but no worse one"
+    return f"{'right' if close else 'not yet'}: {score:.3f} and {mirrored:.3f}; a mirror image is another image to a convolution, but no worse one"
 
 
-def check_2(picture: np.ndarray, before: np.ndarray = cat) -> str:
-    old, new = scorer.predict([before, picture])
+def check_2(image: np.ndarray, before: np.ndarray = cat) -> str:
+    old, new = scorer.predict([before, image])
     return f"{'right' if new > old else 'not yet'}: from {old:.2f} to {new:.2f}; only people could tell whether it is better"
 
 # %% [markdown]
 # ## What to take away
 #
-# - A RALI score is a weighted mean of known scores: no language model speaks when a picture is scored.
-# - A scorer must be seen to fall when a picture gets worse, before any correlation is worth reporting.
+# - A RALI score is a weighted mean of known scores: no language model speaks when an image is scored.
+# - A scorer must be seen to fall when an image gets worse, before any correlation is worth reporting.
 # - A score without people behind it is a pseudo-score; say so.
 #
 # ## Reuse this in your own study
 
 # %%
-from rali_lab.data.images import find_pictures, read_picture
+from rali_lab.data.images import find_images, read_image
 from rali_lab.rali.scorer import load_scorer
 
 rali = load_scorer()  # or load_scorer("folder of your own model")
 with tempfile.TemporaryDirectory() as folder:
     Image.fromarray(cat).save(Path(folder) / "photo.png")
-    for file in find_pictures(folder):  # files and folders, searched recursively
-        print(f"{rali.predict([read_picture(file)])[0]:.2f}  {file.name}")
+    for file in find_images(folder):  # files and folders, searched recursively
+        print(f"{rali.predict([read_image(file)])[0]:.2f}  {file.name}")
 
 # %% [markdown]
 # ## References
 #
 # - The paper: *Reasoning as Representation*, ICLR 2026, arXiv 2510.11369. Its teacher: Q-Insight, arXiv 2503.22679.
-# - D. Ghadiyaram and A. C. Bovik, *Massive online crowdsourced study of subjective and objective picture quality*, IEEE TIP 2016, and the
+# - D. Ghadiyaram and A. C. Bovik, *Massive online crowdsourced study of subjective and objective image quality*, IEEE TIP 2016, and the
 #   *LIVE In the Wild Image Quality Challenge Database*, 2015 (section 5).
 #
-# Next: [01_pictures_and_opinion_scores](01_pictures_and_opinion_scores.ipynb).
+# Next: [01_images_and_opinion_scores](01_images_and_opinion_scores.ipynb).

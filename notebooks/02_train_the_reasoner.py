@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 02 · Train the reasoner: what does a reward for the rating alone teach a model that talks?
 #
-# **The question.** A small vision-language model can already say what is wrong with a picture, but its ratings are worth little.
+# **The question.** A small vision-language model can already say what is wrong with an image, but its ratings are worth little.
 # Reinforcement learning rewards good ratings. Does the model learn to rate *through what it says*, and how would you notice if
 # it did not?
 #
@@ -25,7 +25,7 @@
 #
 # | in | out |
 # |---|---|
-# | pictures of the RL domain (artefact), the committed base model | the teacher (artefact), figures `02_*`, a verdict in `claims.json` |
+# | images of the RL domain (artefact), the committed base model | the teacher (artefact), figures `02_*`, a verdict in `claims.json` |
 #
 # The measured time of the last published run stands in the README's table of notebooks.
 
@@ -45,35 +45,35 @@ from rali_lab.profiles import get_profile
 
 nb = open_notebook("02", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
-pictures = experiments.pictures(sizes)
-train, val = (select(pictures, domain="photo", split=s) for s in ("train", "val"))
-print(len(train), "pictures to learn from,", len(val), "to watch")
+images = experiments.images(sizes)
+train, val = (select(images, domain="photo", split=s) for s in ("train", "val"))
+print(len(train), "images to learn from,", len(val), "to watch")
 
 # %% [markdown]
 # ## 1 · What the base model says
 #
 # The stand-in for an instruct model (how it was made: docs/BASE_MODEL.md) names degradations and gives ratings in the right form.
-# Read a few answers to the *same* picture. Which part changes from answer to answer?
+# Read a few answers to the *same* image. Which part changes from answer to answer?
 
 # %%
 import torch
 
-from rali_lab.plotting import plot_pictures_grid
+from rali_lab.plotting import plot_images_grid
 from rali_lab.models.vlm import ask, load_policy
 
 base, processor = load_policy(experiments.base_path(sizes))
 torch.manual_seed(seed)
 shown = val[:4]
-for picture, said in zip(shown, ask(base, processor, [p.pixels() for p in shown], samples=3)):
-    print(f"\n{picture.id}, pseudo-MOS {picture.mos:.2f}, in truth:", ", ".join(f"{d.level_word} {d.name}" for d in picture.distortions) or "clean")
+for image, said in zip(shown, ask(base, processor, [p.pixels() for p in shown], samples=3)):
+    print(f"\n{image.id}, pseudo-MOS {image.mos:.2f}, in truth:", ", ".join(f"{d.level_word} {d.name}" for d in image.distortions) or "clean")
     print("\n".join("   " + s for s in said))
-nb.figure(plot_pictures_grid([p.pixels() for p in shown], [f"{p.id}\npseudo-MOS {p.mos:.2f}" for p in shown]), "02_examples")
+nb.figure(plot_images_grid([p.pixels() for p in shown], [f"{p.id}\npseudo-MOS {p.mos:.2f}" for p in shown]), "02_examples")
 
 # %% [markdown]
 # ## 2 · Rewards
 #
 # The paper's teacher earns 1 for a rating within 0.35 of the MOS, 1 for the exact form, and in a second task up to 1 for naming
-# the degradation and its severity. Four hand-made answers to a picture with MOS 3.0:
+# the degradation and its severity. Four hand-made answers to an image with MOS 3.0:
 
 # %%
 from rali_lab.reasoner.rewards import ClosenessReward, ScoreReward, format_reward
@@ -100,7 +100,7 @@ rewards
 #
 # ## 3 · From rewards to an update
 #
-# GRPO compares the answers to one picture with each other. The advantage of an answer is its reward minus the group's mean, in
+# GRPO compares the answers to one image with each other. The advantage of an answer is its reward minus the group's mean, in
 # units of the group's standard deviation. Every token of an answer is then made more likely if its advantage is positive, less if it is
 # negative; ratios to the policy that wrote the answers are clipped, and a KL term holds the model near its start.
 
@@ -131,7 +131,7 @@ print("reference implementation agrees:", round(float(library), 3))
 # ## 4 · The run
 #
 # What follows is TRL's `GRPOTrainer`, unchanged, with the settings below. What differs from the paper's preset is listed by the cell:
-# a model of a few million parameters and a few hundred pictures need larger steps and a reward with a slope.
+# a model of a few million parameters and a few hundred images need larger steps and a reward with a slope.
 #
 # **Before you run:** the reward will rise. Will the share of exactly named degradations rise or fall, although a rating is
 # what is asked for most of the time?
@@ -156,7 +156,7 @@ curve.round(3)
 # %% [markdown]
 # ## 5 · Six curves
 #
-# Top: what the trainer sees. Bottom: what the validation pictures say, which nothing was trained on.
+# Top: what the trainer sees. Bottom: what the validation images say, which nothing was trained on.
 
 # %%
 from rali_lab.plotting import plot_training_curves
@@ -166,36 +166,36 @@ history = pd.concat([
     curve[["step", "plcc", "srcc", "naming_accuracy", "spread", "format_share"]],
 ]).sort_values("step")
 fig = plot_training_curves(history, metrics=["reward", "kl", "groups without spread", "plcc", "naming_accuracy", "spread"],
-                           note=f"GRPO on {len(train)} pictures; plcc, naming and spread on {len(val)} validation pictures")
+                           note=f"GRPO on {len(train)} images; plcc, naming and spread on {len(val)} validation images")
 nb.figure(fig, "02_training", history)
 
 # %%
 first, last = curve.iloc[0], curve.iloc[-1]
 nb.checks.expect("the form has converged", last["format_share"], low=0.95, if_missed="no score of such a model means anything")
 nb.checks.observe("ratings follow the pseudo-MOS better than before (PLCC gained)", last["plcc"] - first["plcc"], low=0.1,
-                 if_missed="rewards may be unrelated to the pictures, or the learning rate is too small")
+                 if_missed="rewards may be unrelated to the images, or the learning rate is too small")
 nb.checks.observe("the ratings have not collapsed (spread over that of the MOS)", last["spread"], low=0.5,
-                 if_missed="one safe rating for every picture: see the failed run below")
+                 if_missed="one safe rating for every image: see the failed run below")
 nb.checks.observe("the model still names degradations (share gained)", last["naming_accuracy"] - first["naming_accuracy"], low=-0.12,
-                 if_missed="the words no longer describe the picture; text cannot carry quality then")
+                 if_missed="the words no longer describe the image; text cannot carry quality then")
 
-# the form's interval: pictures are resampled, answers of one picture stay together
+# the form's interval: images are resampled, answers of one image stay together
 torch.manual_seed(seed)
 policy, _ = load_policy(teacher.path)
 from rali_lab.reasoner.rationales import write_rationales
 
 answers = write_rationales(policy, processor, val, samples=4)
-good = ((answers["status"] == "ok") & answers["rating"].notna()).groupby(answers["picture"]).mean().to_numpy()
+good = ((answers["status"] == "ok") & answers["rating"].notna()).groupby(answers["image"]).mean().to_numpy()
 draws = np.random.default_rng(seed).choice(good, (1000, len(good))).mean(axis=1)
 low, high = np.percentile(draws, [2.5, 97.5])
 nb.ledger.record("teacher.format", good.mean(), low, high, len(answers), 1)
 print(f"share of well-formed answers: {good.mean():.3f} [{low:.3f}, {high:.3f}]")
 
 # %% [markdown]
-# ## 6 · The same pictures, before and after
+# ## 6 · The same images, before and after
 
 # %%
-texts = answers.set_index(["picture", "sample"])["text"]
+texts = answers.set_index(["image", "sample"])["text"]
 torch.manual_seed(seed)
 before = ask(base, processor, [p.pixels() for p in shown])
 for p, old in zip(shown, before):
@@ -218,7 +218,7 @@ both = pd.concat([
     for name, parts in {"as trained": (log, curve), "without leash": (bad_log, bad_curve)}.items()
     for c in (parts[0][["step", "reward"]], parts[1][["step", "plcc", "naming_accuracy", "spread"]])
 ])
-fig = plot_training_curves(both, metrics=["reward", "plcc", "naming_accuracy", "spread"], note="validation pictures; the reward is the training batch's")
+fig = plot_training_curves(both, metrics=["reward", "plcc", "naming_accuracy", "spread"], note="validation images; the reward is the training batch's")
 nb.figure(fig, "02_what_went_wrong", both)
 
 # %%
@@ -235,7 +235,7 @@ nb.checks.observe("but its words went (naming accuracy, wrong run minus the good
 # | symptom | likely cause | what to do |
 # |---|---|---|
 # | form share stuck near a half | temperature too high, or the base does not know the form | read `answers[answers.status != "ok"]` |
-# | most groups have no spread | binary reward, too few answers per picture | more generations, or a reward with a slope |
+# | most groups have no spread | binary reward, too few answers per image | more generations, or a reward with a slope |
 # | reward rises, PLCC does not | ratings shrink to one safe value | look at the spread; raise `beta`, lower the learning rate |
 # | naming falls | only the rating earns anything | raise `degradation_share` |
 #
@@ -274,9 +274,9 @@ def check_silent(silent):
 # %%
 from rali_lab.reasoner.grpo import GrpoSettings, trl_config
 
-settings = GrpoSettings(steps=500, pictures_per_step=4, beta=1e-3, trl_options={"bf16": True, "use_vllm": False})
-# from rali_lab.reasoner.grpo import train_reasoner
-# train_reasoner("a folder with your model", train, val, settings, "out")
+settings = GrpoSettings(steps=500, images_per_step=4, beta=1e-3, trl_options={"bf16": True, "use_vllm": False})
+# from rali_lab.reasoner.grpo import train_grpo
+# train_grpo("a folder with your model", train, val, settings, "out")
 print({k: getattr(settings, k) for k in ("steps", "beta", "generations", "learning_rate")})
 
 # %% [markdown]

@@ -9,16 +9,16 @@
 # ---
 
 # %% [markdown]
-# # 03 · Explain: where does the score come from, the words or the picture?
+# # 03 · Explain: where does the score come from, the words or the image?
 #
 # **The question.** The heart of the paper is one causal sentence: a reasoning model reads its score from the text it has written, not
-# from the picture. The evidence it shows is a map of attention. Attention says where a model looks, not what its answer depends on.
-# So: does the score change when the words are changed, and does it stay when the picture is taken away?
+# from the image. The evidence it shows is a map of attention. Attention says where a model looks, not what its answer depends on.
+# So: does the score change when the words are changed, and does it stay when the image is taken away?
 #
 # **What you'll do**
 # - compute an attention share and a knock-out by hand, on two tokens, and meet a head that looks at something it does not use;
 # - measure where the score tokens look, and draw the paper's Fig. 3;
-# - block attention, hide the picture, swap the words, and watch the ratings;
+# - block attention, hide the image, swap the words, and watch the ratings;
 # - ask whether reinforcement learning did this, or any training on the same scores would have;
 # - enter the verdicts into the claims ledger.
 #
@@ -28,7 +28,7 @@
 #
 # | in | out |
 # |---|---|
-# | teacher and pictures (artefacts), tables of three seeds (docs/results) | probe of this seed (artefact), figures `03_*`, verdicts in `claims.json` |
+# | teacher and images (artefacts), tables of three seeds (docs/results) | probe of this seed (artefact), figures `03_*`, verdicts in `claims.json` |
 #
 # The measured time of the last published run stands in the README's table of notebooks.
 
@@ -53,18 +53,18 @@ sizes = get_profile(profile)
 # %% [markdown]
 # ## 1 · Two tokens, by hand
 #
-# A score token looks at two tokens, one of the picture (P) and one of the text (T). Its query meets their keys with the logits
+# A score token looks at two tokens, one of the image (P) and one of the text (T). Its query meets their keys with the logits
 # `ln 1` and `ln 19`, so the softmax gives P 1/20 and T 19/20: the paper's 5 % and 95 %. What it reads is the mean of their values,
 # weighted by these shares, and the score is that number.
 #
-# On paper, for a picture whose P carries the value 4 and whose T carries 2:
+# On paper, for an image whose P carries the value 4 and whose T carries 2:
 #
 # - as it is: `.05 · 4 + .95 · 2 = 2.10`
 # - P blocked: all attention goes to T, so `2.00`: a change of −0.10
 # - T blocked: all attention goes to P, so `4.00`: a change of +1.90
 #
-# Now the trap. Let T say the *same* for every picture (value 2 always) while P differs from picture to picture. T still gets 95 %.
-# For three pictures with P = 1, 3, 5 the scores are 1.95, 2.05, 2.15: all that distinguishes them comes through the 5 %. Block T
+# Now the trap. Let T say the *same* for every image (value 2 always) while P differs from image to image. T still gets 95 %.
+# For three images with P = 1, 3, 5 the scores are 1.95, 2.05, 2.15: all that distinguishes them comes through the 5 %. Block T
 # and the scores are 1, 3, 5, in the same order, correlation 1. Block P and all three are 2: nothing is left.
 # **A share of 95 % with no causal part in the ranking.** Check it:
 
@@ -113,13 +113,13 @@ print("nine cases agree")
 # %% [markdown]
 # ## 2 · One probe, thirteen conditions
 #
-# `rali_lab.interpret` lays an answer out token by token (picture, prompt, reasoning, format, score, and the first token of all, the
+# `rali_lab.interpret` lays an answer out token by token (image, prompt, reasoning, format, score, and the first token of all, the
 # *sink*, which attracts attention whatever it says), reads attention row by row, and blocks it through the attention mask of any
 # transformers model. The same code runs on Qwen2.5-VL; the tests do so on a miniature.
 #
 # Every answer keeps its own words unless the condition changes them; then only the digits of the rating are sampled again.
 #
-# **Before you run:** which loses more, hiding the picture from the whole answer, or hiding the words from the digits?
+# **Before you run:** which loses more, hiding the image from the whole answer, or hiding the words from the digits?
 
 # %%
 live = experiments.explain(sizes.live, seed=seed)
@@ -145,7 +145,7 @@ def conditions(table, model):
 
 
 kept = tables["ratings"][tables.seeds.index(seed) if seed in tables.seeds else 0]
-kept = kept[kept["picture"].isin(ratings["picture"])]  # the tables hold more pictures than are asked about here
+kept = kept[kept["image"].isin(ratings["image"])]  # the tables hold more images than are asked about here
 both = [mean_correlation([conditions(t, "teacher")], "as written", role=None, n_boot=200) for t in (ratings, kept)]
 print("teacher as written, this run:   ", both[0])
 print("teacher as written, checked in: ", both[1])
@@ -155,33 +155,33 @@ nb.checks.observe("the checked-in tables tell the same story as this run (differ
 # %% [markdown]
 # ## 3 · Where the score tokens look
 #
-# One answer, all heads: what the tokens that decide the digits look at (their mean). The picture's tokens are drawn as one column.
+# One answer, all heads: what the tokens that decide the digits look at (their mean). The image's tokens are drawn as one column.
 
 # %%
 from rali_lab.data.records import select
 from rali_lab.interpret import attention_share, score_rows
-from rali_lab.plotting import plot_picture_attention, plot_score_attention
+from rali_lab.plotting import plot_image_attention, plot_score_attention
 from rali_lab.models.vlm import load_policy
 
 teacher = load_policy(experiments.train_teacher(sizes, seed=seed).path)
-pictures = {p.id: p for p in select(experiments.pictures(sizes), split="test")}
+images = {p.id: p for p in select(experiments.images(sizes), split="test")}
 answers = pd.read_parquet(live.path / "answers-teacher.parquet").query("sample == 0 and status == 'ok'")
-shown = [pictures[i] for i in answers["picture"] if pictures[i].domain == "photo" and len(pictures[i].distortions) == 1][:8]
-texts = answers.set_index("picture")["text"].loc[[p.id for p in shown]].tolist()
+shown = [images[i] for i in answers["image"] if images[i].domain == "photo" and len(images[i].distortions) == 1][:8]
+texts = answers.set_index("image")["text"].loc[[p.id for p in shown]].tolist()
 rows = score_rows(*teacher, [p.pixels() for p in shown], texts)
 heat = pd.DataFrame(rows[0].weights.reshape(-1, len(rows[0].tokens)), columns=[f"{i} {t}" for i, t in enumerate(rows[0].tokens)])
 nb.figure(plot_score_attention(rows[0].tokens, rows[0].groups, rows[0].weights, title=f"teacher, {shown[0].id}",
                                note="rows: heads; mean over the tokens that decide the rating's digits"), "03_attention_map", heat)
 
 # %%
-side = int(np.sqrt(rows[0].of("picture").shape[-1]))
-grids = [r.of("picture").mean((0, 1)).reshape(side, side) for r in rows]
-captions = [f"{p.distortions[0].level_word} {p.distortions[0].name.replace('_', ' ')}\npicture: {100 * g.sum():.0f} % of attention" for p, g in zip(shown, grids)]
-nb.figure(plot_picture_attention([p.pixels() for p in shown], grids, captions,
-                                 note="bright: where the score tokens look; mean over layers and heads"), "03_attention_pictures")
+side = int(np.sqrt(rows[0].of("image").shape[-1]))
+grids = [r.of("image").mean((0, 1)).reshape(side, side) for r in rows]
+captions = [f"{p.distortions[0].level_word} {p.distortions[0].name.replace('_', ' ')}\nimage: {100 * g.sum():.0f} % of attention" for p, g in zip(shown, grids)]
+nb.figure(plot_image_attention([p.pixels() for p in shown], grids, captions,
+                                 note="bright: where the score tokens look; mean over layers and heads"), "03_attention_images")
 
 # %% [markdown]
-# Over all pictures and seeds. Left the total, right the attention per token: a kind that holds many tokens gets much in total without
+# Over all images and seeds. Left the total, right the attention per token: a kind that holds many tokens gets much in total without
 # being preferred.
 
 # %%
@@ -197,14 +197,14 @@ for model, part in attention.groupby("model", sort=False):
         bars.append({"method": model, "group": g, "share": part[f"share_{g}"].mean(), "tokens": tokens[:, i].mean(),
                      "per_token": (part[f"share_{g}"] / even[:, i]).mean()})
 bars = pd.DataFrame(bars)
-nb.figure(plot_token_shares(bars, note=f"{attention['picture'].nunique()} pictures, seeds {tables.seeds}; mean over layers and heads"),
+nb.figure(plot_token_shares(bars, note=f"{attention['image'].nunique()} images, seeds {tables.seeds}; mean over layers and heads"),
           "03_attention_share", bars)
 
 
 # %%
 def reasoning_share(table):
     part = table[table["model"] == "teacher"]
-    return (part["share_reasoning"] / (part["share_reasoning"] + part["share_picture"])).mean()
+    return (part["share_reasoning"] / (part["share_reasoning"] + part["share_image"])).mean()
 
 
 def with_counts(found, table):
@@ -213,7 +213,7 @@ def with_counts(found, table):
 
 teachers = [t[t["model"] == "teacher"] for t in tables["attention"]]
 nb.ledger.record("mechanism.attention_share", **with_counts(pooled(teachers, reasoning_share, n_boot=sizes.n_boot), teachers),
-                 detail=" and ".join(f"{pd.concat(teachers)[f'tokens_{g}'].mean():.0f} {g} tokens" for g in ("picture", "reasoning")))
+                 detail=" and ".join(f"{pd.concat(teachers)[f'tokens_{g}'].mean():.0f} {g} tokens" for g in ("image", "reasoning")))
 sums = attention[[f"share_{g}" for g in GROUPS]].sum(axis=1)
 nb.checks.expect("shares sum to one (largest deviation)", float((sums - 1).abs().max()), high=1e-3,
                  if_missed="some tokens belong to no kind, or the rows are not softmax rows")
@@ -221,8 +221,8 @@ nb.checks.expect("shares sum to one (largest deviation)", float((sums - 1).abs()
 # %% [markdown]
 # ## 4 · Taking things away
 #
-# PLCC under each condition minus PLCC as written, paired on the same pictures. *score to picture*: the tokens that decide the digits
-# may not look at the picture. A detour remains: the words before them have looked. *all to picture* closes it. *score to prompt* is
+# PLCC under each condition minus PLCC as written, paired on the same images. *score to image*: the tokens that decide the digits
+# may not look at the image. A detour remains: the words before them have looked. *all to image* closes it. *score to prompt* is
 # the control: what does it cost to block something that should not matter?
 
 # %%
@@ -256,23 +256,23 @@ def gap(a, b, model="teacher"):
     return {"value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n, "seeds": tables.seeds}
 
 
-nb.ledger.record("mechanism.picture_knockout", **gap("score to picture", INTACT))
-nb.ledger.record("mechanism.text_knockout", **gap("all to picture", "answer to reasoning"))
+nb.ledger.record("mechanism.image_knockout", **gap("score to image", INTACT))
+nb.ledger.record("mechanism.text_knockout", **gap("all to image", "answer to reasoning"))
 nb.ledger.record("mechanism.text_only", **gap(TEXT_ONLY, INTACT))
 nb.ledger.record("mechanism.reasoning_off", **gap(INTACT, WITHOUT))
 
 shuffled = mean_correlation([conditions(t, "teacher") for t in tables["ratings"]], CONTROLS[0], role=None, n_boot=200)
-nb.checks.expect("another picture's words alone say nothing about this one (PLCC)", shuffled.value, low=-0.25, high=0.25,
-                 if_missed="words and pictures are still paired somewhere: look at `donors`")
+nb.checks.expect("another image's words alone say nothing about this one (PLCC)", shuffled.value, low=-0.25, high=0.25,
+                 if_missed="words and images are still paired somewhere: look at `donors`")
 
 # %% [markdown]
-# ## 5 · When picture and words disagree
+# ## 5 · When image and words disagree
 #
 # Look back at the bars: how far do base model and teacher differ in where they look? If attention were the whole story, reinforcement
 # learning would have changed just as much about where the score comes from. **Before you run:** more, less, or nothing?
 #
-# The sharpest test: this picture, another picture's words. If the score is read from the words it follows the donor; if it is read
-# from the picture it stays. The rating is regressed on both; the *weight of the text* is its coefficient over the sum of the two.
+# The sharpest test: this image, another image's words. If the score is read from the words it follows the donor; if it is read
+# from the image it stays. The rating is regressed on both; the *weight of the text* is its coefficient over the sum of the two.
 
 # %%
 from rali_lab.experiments.reports import text_weights
@@ -283,7 +283,7 @@ for model in models:
     value, low, high = pooled(conflicts, text_weights, n_boot=sizes.n_boot, counted=True)
     weights.append({"effect": "weight of the text", "method": model, "value": value, "ci_low": low, "ci_high": high, "n": len(conflicts[0])})
 weights = pd.DataFrame(weights)
-nb.figure(plot_effects(weights, xlabel="0: follows the picture alone     1: follows the text alone", reference=0.5, xlim=(0, 1),
+nb.figure(plot_effects(weights, xlabel="0: follows the image alone     1: follows the text alone", reference=0.5, xlim=(0, 1),
                        note=f"{CONFLICT}, seeds {tables.seeds}, intervals over scenes and seeds"), "03_conflict", weights)
 
 
@@ -312,9 +312,9 @@ else:
 # %% [markdown]
 # ## 6 · How much is in the words at all?
 #
-# An outside reader: ridge regression from MiniLM embeddings of the teacher's rationales, trained on the training pictures, reads the
-# test pictures' rationales. If it did far better than the teacher reading its own words alone, the words would hold more than the
-# teacher uses. The teacher as written, which sees the picture too, stands beside.
+# An outside reader: ridge regression from MiniLM embeddings of the teacher's rationales, trained on the training images, reads the
+# test images' rationales. If it did far better than the teacher reading its own words alone, the words would hold more than the
+# teacher uses. The teacher as written, which sees the image too, stands beside.
 
 # %%
 from rali_lab.rali.baselines import ridge_scores
@@ -325,17 +325,17 @@ clip = load_base_clip()
 
 
 def embedded(table, ids):
-    """Mean embedding of each picture's rationales, (n, d)."""
+    """Mean embedding of each image's rationales, (n, d)."""
     told = table[table["status"] == "ok"]
-    return pd.DataFrame(embed_texts(clip, told["reasoning"].tolist())).groupby(told["picture"].to_numpy()).mean().loc[ids].to_numpy()
+    return pd.DataFrame(embed_texts(clip, told["reasoning"].tolist())).groupby(told["image"].to_numpy()).mean().loc[ids].to_numpy()
 
 
 written = pd.read_parquet(experiments.write_reasoning(sizes, seed=seed).path / "rationales.parquet")
-train = [p for p in select(experiments.pictures(sizes), domain="photo", split="train") if p.id in set(written["picture"])]
+train = [p for p in select(experiments.images(sizes), domain="photo", split="train") if p.id in set(written["image"])]
 told = pd.read_parquet(live.path / "answers-teacher.parquet")
 intact, alone = (ratings.query("model == 'teacher' and condition == @c").dropna(subset="score") for c in (INTACT, TEXT_ONLY))
 read_by_ridge = ridge_scores(embedded(written, [p.id for p in train]), np.array([p.mos for p in train]), [p.source for p in train],
-                             embedded(told, intact["picture"].tolist()))
+                             embedded(told, intact["image"].tolist()))
 outside = intact.assign(ridge=read_by_ridge)
 reading = {"teacher as written": (intact, "score"), "teacher, its words alone": (alone, "score"), "ridge on its words": (outside, "ridge")}
 pd.DataFrame({name: {d: plcc(t[column], t["mos"]) for d, t in table.groupby("domain", sort=False)}
@@ -344,7 +344,7 @@ pd.DataFrame({name: {d: plcc(t[column], t["mos"]) for d, t in table.groupby("dom
 # %% [markdown]
 # ## 7 · Is it reinforcement learning, and does it need the reasoning?
 #
-# Two more trainings on the same pictures, for every seed: *supervised*, where the base model's own reasoning is kept and its rating
+# Two more trainings on the same images, for every seed: *supervised*, where the base model's own reasoning is kept and its rating
 # replaced by the true one; and *RL without reasoning*, the same rewards, but every answer begins with an empty `<think></think>` in training
 # and in use. The paper's Table A.1 is of that kind. All are scored alike, by the mean of independent sampled answers.
 #
@@ -373,12 +373,12 @@ else:
 # ## 8 · Swapping the language modules
 #
 # The paper's Table 1: two teachers, trained on two data sets, exchange their language models; elsewhere the scores hardly change. Ours
-# were trained on photographs and on procedural pictures and meet the three domains that neither has seen. "photo | procedural" is
+# were trained on photographs and on procedural images and meet the three domains that neither has seen. "photo | procedural" is
 # the vision side of the first with the language module of the second. The vision tower is frozen in all of them, so what is combined is
 # a projector and a language model. The controls with the base model's modules show how much there is to lose.
 #
 # The verdict is on the PLCC *lost* by an exchange. An absolute change would never be near zero: two samplings of one and the same teacher
-# already differ by more than the paper's .01 on so few pictures.
+# already differ by more than the paper's .01 on so few images.
 
 # %%
 from rali_lab.evaluate.bootstrap import correlations
@@ -407,7 +407,7 @@ if tables.controls:
         return np.stack(changed, axis=1)
 
     lost = pooled(away, lambda t, counts: -changes(t, counts).mean(axis=1), n_boot=sizes.n_boot, counted=True)
-    nb.ledger.record("mechanism.module_swap", *lost, n=away[0]["picture"].nunique(), seeds=tables.seeds)
+    nb.ledger.record("mechanism.module_swap", *lost, n=away[0]["image"].nunique(), seeds=tables.seeds)
     print("mean absolute change:", round(float(np.mean([np.abs(changes(t, np.ones((1, len(t))))).mean() for t in away])), 3))
 else:
     nb.ledger.not_testable("mechanism.module_swap", "needs a second teacher: make bench-seeds")
@@ -419,13 +419,13 @@ else:
 # |---|---|---|
 # | "no eager attention to switch to" | a fused kernel that yields no weights | load with `attn_implementation="eager"` |
 # | many unread ratings under one knock-out | the model breaks down there, it does not reason differently | read the share first, the PLCC second |
-# | blocking the picture changes nothing, text alone does | the prompt's tokens carry the picture on | use "all to picture" |
-# | weight of the text exactly 0 or 1, or NaN | one of the two has no influence, or too few answers | more pictures; look at `conflict` |
+# | blocking the image changes nothing, text alone does | the prompt's tokens carry the image on | use "all to image" |
+# | weight of the text exactly 0 or 1, or NaN | one of the two has no influence, or too few answers | more images; look at `conflict` |
 #
 # ## Exercises
 #
-# **1 · The trap, reversed** (easy, 5 min). Find values for P and T so that T gets 95 % of the attention, every picture's T differs, and
-# blocking P still changes the *order* of two pictures. Pass two pairs `(P, T)` to the check.
+# **1 · The trap, reversed** (easy, 5 min). Find values for P and T so that T gets 95 % of the attention, every image's T differs, and
+# blocking P still changes the *order* of two images. Pass two pairs `(P, T)` to the check.
 
 # %%
 def check_order(first, second):
@@ -445,7 +445,7 @@ def check_order(first, second):
 # </details>
 #
 # **2 · Which layer?** (medium, 10 min). `rate(..., layers=[k])` blocks a single layer. Hide the reasoning from the answer in one layer at a
-# time: how far do the ratings of the eight pictures of section 3 move? Pass the four mean absolute changes to the check.
+# time: how far do the ratings of the eight images of section 3 move? Pass the four mean absolute changes to the check.
 
 # %%
 def check_layers(moved):
@@ -482,8 +482,8 @@ from rali_lab.interpret import rate
 model, processor = teacher  # any image-text-to-text model of transformers with its processor
 share = attention_share(model, processor, [p.pixels() for p in shown[:2]], texts[:2])
 blind = rate(model, processor, [p.pixels() for p in shown[:2]], ["There is serious blur.", "There is slight noise."],
-             block=KNOCKOUTS["all to picture"], samples=4)
-print("share of the reasoning:", share.text_share().round(2), " ratings without sight of the picture:", blind.mean(1).round(2))
+             block=KNOCKOUTS["all to image"], samples=4)
+print("share of the reasoning:", share.text_share().round(2), " ratings without sight of the image:", blind.mean(1).round(2))
 
 # %% [markdown]
 # ## References

@@ -17,7 +17,7 @@
 #
 # **What you'll do**
 # - compute the dimension of a cloud of points by hand, in three ways that disagree;
-# - count the tokens of a picture before and after merging, and those of the reasoning;
+# - count the tokens of an image before and after merging, and those of the reasoning;
 # - compare spectra and dimensions of visual features, hidden states and rationales;
 # - see what a repeated text does to an intrinsic dimension;
 # - measure how much of the quality each stage keeps, on scenes held out.
@@ -28,7 +28,7 @@
 #
 # | in | out |
 # |---|---|
-# | test pictures, base model, teacher, their answers, RALI (artefacts, made now if they are not there) | figures `04_*`, verdicts in `claims.json` |
+# | test images, base model, teacher, their answers, RALI (artefacts, made now if they are not there) | figures `04_*`, verdicts in `claims.json` |
 #
 # The measured time of the last published run stands in the README's table of notebooks.
 
@@ -50,19 +50,19 @@ nb = open_notebook("04", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
 artefact = experiments.represent(sizes, seed=seed)
 stages, tokens = (dict(np.load(artefact.path / f"{name}.npz")) for name in ("representations", "tokens"))
-about = pd.read_parquet(artefact.path / "pictures.parquet")
+about = pd.read_parquet(artefact.path / "images.parquet")
 unread = {name: int(np.isnan(x).any(axis=1).sum()) for name, x in stages.items()}
-print(f"{artefact}\npictures without a readable answer, by stage: { {k: v for k, v in unread.items() if v} or 'none'}")
+print(f"{artefact}\nimages without a readable answer, by stage: { {k: v for k, v in unread.items() if v} or 'none'}")
 kept = ~np.any([np.isnan(x).any(axis=1) for x in stages.values()], axis=0)
 stages, about = {name: x[kept] for name, x in stages.items()}, about[kept].reset_index(drop=True)
-nb.checks.expect("share of the pictures that all stages can be compared on", kept.mean(), low=0.9,
-                 if_missed="too many answers cannot be read; the rest would be a selection of easy pictures")
-pd.DataFrame({"pictures": [len(x) for x in stages.values()], "width": [x.shape[1] for x in stages.values()]}, index=list(stages))
+nb.checks.expect("share of the images that all stages can be compared on", kept.mean(), low=0.9,
+                 if_missed="too many answers cannot be read; the rest would be a selection of easy images")
+pd.DataFrame({"images": [len(x) for x in stages.values()], "width": [x.shape[1] for x in stages.values()]}, index=list(stages))
 
 # %% [markdown]
-# `visual` are the statistics of the frozen tower. `_picture` is the projector's output, averaged over the picture's tokens; `_reasoning` and
+# `visual` are the statistics of the frozen tower. `_image` is the projector's output, averaged over the image's tokens; `_reasoning` and
 # `_score` are states of the last layer, over the reasoning and right before the rating; `_text` is a sentence embedding (MiniLM) of the
-# reasoning alone, which no picture can leak into. `clip` and `rali` are image embeddings before and after alignment with the texts.
+# reasoning alone, which no image can leak into. `clip` and `rali` are image embeddings before and after alignment with the texts.
 #
 # ## 1 · How many dimensions has a cloud?
 #
@@ -97,10 +97,10 @@ nb.checks.expect("debiased participation ratio of white noise over the truth, 20
 # ## 2 · Tokens
 #
 # The count that the paper quotes: about a thousand visual tokens become fewer than a hundred text tokens. Such a count depends on the size
-# of the picture and on the layer where one counts, so both counts are given: positions of the feature map before they are merged, and what the
+# of the image and on the layer where one counts, so both counts are given: positions of the feature map before they are merged, and what the
 # language model is given.
 #
-# **Before you run:** our pictures have 128 x 128 pixels and the tower a stride of 16. How many positions is that?
+# **Before you run:** our images have 128 x 128 pixels and the tower a stride of 16. How many positions is that?
 
 # %%
 from rali_lab.models.vlm import load_policy
@@ -109,26 +109,26 @@ answers = pd.read_parquet(experiments.score_everything(sizes, seed=seed).path / 
 teacher, processor = load_policy(experiments.train_teacher(sizes, seed=seed).path)
 mine = answers[(answers["method"] == "teacher") & (answers["reasoning"] != "")]
 length = mine["reasoning"].map(lambda text: len(processor.tokenizer(text)["input_ids"])).to_numpy()
-source = mine["picture"].map(about.set_index("picture")["source"])
+source = mine["image"].map(about.set_index("image")["source"])
 ratio = tokens["map"].shape[1] / length.mean()
 per_source = pd.Series(length).groupby(source.to_numpy()).mean().to_numpy()
 draws = tokens["map"].shape[1] / rng.choice(per_source, (1000, len(per_source))).mean(axis=1)
-print(f"visual tokens per picture: {tokens['map'].shape[1]} before merging, {tokens['cells'].shape[1]} after; "
+print(f"visual tokens per image: {tokens['map'].shape[1]} before merging, {tokens['cells'].shape[1]} after; "
       f"text tokens: {length.mean():.1f} on average, {length.max()} at most")
-nb.ledger.record("compression.tokens", ratio, *np.percentile(draws, [2.5, 97.5]), mine["picture"].nunique(), 1,
-                 detail="pictures of 128 px; at the paper's 512 x 384 this tower would have twelve times as many positions")
+nb.ledger.record("compression.tokens", ratio, *np.percentile(draws, [2.5, 97.5]), mine["image"].nunique(), 1,
+                 detail="images of 128 px; at the paper's 512 x 384 this tower would have twelve times as many positions")
 
 # %% [markdown]
-# Tokens are not numbers that say anything by themselves: neighbouring tokens of a picture are alike. The participation ratio of a picture's
+# Tokens are not numbers that say anything by themselves: neighbouring tokens of an image are alike. The participation ratio of an image's
 # tokens, relative to their count, tells how redundant they are.
 
 # %%
 redundancy = pd.DataFrame({
     name: {"tokens": x.shape[1], "channels": x.shape[2],
-           "participation ratio inside a picture": np.mean([participation_ratio(t, debiased=False) for t in x])}
+           "participation ratio inside an image": np.mean([participation_ratio(t, debiased=False) for t in x])}
     for name, x in tokens.items()
 }).T
-redundancy["share of the most possible"] = redundancy["participation ratio inside a picture"] / (redundancy["tokens"] - 1)
+redundancy["share of the most possible"] = redundancy["participation ratio inside an image"] / (redundancy["tokens"] - 1)
 redundancy.round(3)
 
 # %% [markdown]
@@ -142,7 +142,7 @@ from rali_lab.plotting.style import caption
 
 SHOWN = {
     "visual": ("visual features", look("ridge_visual").color, "-"),
-    "teacher_picture": ("into the decoder", "#56b4e9", "-"),
+    "teacher_image": ("into the decoder", "#56b4e9", "-"),
     "teacher_reasoning": ("states over reasoning", look("teacher").color, "-"),
     "base_reasoning": ("the same before RL", look("teacher").color, ":"),
     "teacher_text": ("rationale text", "#332288", "-"),
@@ -159,7 +159,7 @@ for name, (label, colour, line) in SHOWN.items():
 ax.axhline(0.9, color="#999999", lw=1)
 ax.set(xlabel="principal axes", ylabel="share of the variance", xscale="log", ylim=(0, 1.02))
 ax.legend(frameon=False, fontsize=8.5)
-caption(fig, f"n = {len(about)} test pictures of five domains; grey line: nine tenths")
+caption(fig, f"n = {len(about)} test images of five domains; grey line: nine tenths")
 nb.figure(fig, "04_spectra", pd.DataFrame(rows))
 
 # %%
@@ -217,7 +217,7 @@ for name, x in stages.items():
     found[name] = {"TwoNN": m.value, "low": m.ci_low, "high": m.ci_high, "rows": m.n, "said": "; ".join(str(w.message)[:60] for w in said)}
 intrinsic = pd.DataFrame(found).T
 single = answers[(answers["method"] == "teacher") & (answers["sample"] == 0)]["reasoning"]
-print(f"single rationales: {single.nunique()} different ones for {len(single)} pictures")
+print(f"single rationales: {single.nunique()} different ones for {len(single)} images")
 intrinsic
 
 # %% [markdown]
@@ -251,7 +251,7 @@ for i, name in enumerate(order):
     right.plot(row["participation ratio"], i, "o", color=colour, mfc=hollow, ms=7)
 left.set(yticks=range(len(order)), yticklabels=order, xlabel="PLCC of a held-out readout (higher is better)")
 right.set(xlabel="participation ratio (lower: more compact)", xlim=(0, None))
-caption(fig, f"n = {len(about)} test pictures; bars: 95 % intervals, sources resampled; hollow: before RL or alignment")
+caption(fig, f"n = {len(about)} test images; bars: 95 % intervals, sources resampled; hollow: before RL or alignment")
 nb.figure(fig, "04_compact_and_kept", table.reset_index(names="stage"))
 
 # %%

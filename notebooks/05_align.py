@@ -9,17 +9,17 @@
 # ---
 
 # %% [markdown]
-# # 05 · Compare domains: do the words carry less of where a picture comes from, and as much of how good it is?
+# # 05 · Compare domains: do the words carry less of where an image comes from, and as much of how good it is?
 #
-# **The question.** The paper's second step rests on a t-SNE picture: in text space the data sets overlap, in visual space they do not. A
-# picture of a projection is no measurement. Here the gap between domains is measured in the full space, at equal quality, with a null, a
+# **The question.** The paper's second step rests on a t-SNE image: in text space the data sets overlap, in visual space they do not. A
+# image of a projection is no measurement. Here the gap between domains is measured in the full space, at equal quality, with a null, a
 # floor and an interval, for visual features, hidden states and rationales, before and after reinforcement learning.
 #
 # **What you'll do**
 # - watch two popular tools invent a result: biased CKA on noise, and UMAP on a single blob;
 # - draw the projection all the same, over several seeds and with its quality printed;
-# - measure the gap between domains, raw and among pictures of equal score;
-# - pair pictures by what was done to them, and ask which representation gives both of a pair the same description;
+# - measure the gap between domains, raw and among images of equal score;
+# - pair images by what was done to them, and ask which representation gives both of a pair the same description;
 # - put both questions on one page: how much domain, how much quality?
 #
 # **What you'll learn**: debiased CKA; trustworthiness; proxy A-distance and MMD; why a domain gap has to be conditioned on the score.
@@ -52,12 +52,12 @@ nb = open_notebook("05", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
 artefact = experiments.represent(sizes, seed=seed)
 stages = dict(np.load(artefact.path / "representations.npz"))
-about = pd.read_parquet(artefact.path / "pictures.parquet")
+about = pd.read_parquet(artefact.path / "images.parquet")
 kept = ~np.any([np.isnan(x).any(axis=1) for x in stages.values()], axis=0)
 stages, about = {name: x[kept].astype(float) for name, x in stages.items()}, about[kept].reset_index(drop=True)
 domains, sources = about["domain"].to_numpy(), about["source"].to_numpy()
 quality = about.groupby("domain")["mos"].transform(lambda x: (x - x.mean()) / x.std()).to_numpy()
-print(f"{artefact}\n{len(about)} test pictures, {(~kept).sum()} left out without a readable answer")
+print(f"{artefact}\n{len(about)} test images, {(~kept).sum()} left out without a readable answer")
 pd.crosstab(about["domain"], pd.cut(about["mos"], [1, 2, 3, 4, 5])).rename_axis(columns="pseudo-MOS")
 
 # %% [markdown]
@@ -107,7 +107,7 @@ nb.figure(fig, "05_cka_of_noise", noise)
 # ## 2 · How a projection misleads
 #
 # One Gaussian blob in 50 dimensions, no groups at all. A projection with few neighbours tears it into islands all the same. The numbers
-# that come with it tell: how many neighbours in the picture are true ones (*trustworthiness*), how many of the true ones are left
+# that come with it tell: how many neighbours in the image are true ones (*trustworthiness*), how many of the true ones are left
 # (*overlap*), and how far two seeds agree.
 
 # %%
@@ -124,9 +124,9 @@ caption(fig, "the same 300 points of a single Gaussian in 50 dimensions; overlap
 nb.figure(fig, "05_umap_of_a_blob", pd.DataFrame([{"map": n, **p.to_dict()} for n, p in maps.items()]))
 
 # %% [markdown]
-# ## 3 · The picture that everybody draws, over three seeds
+# ## 3 · The image that everybody draws, over three seeds
 #
-# **Before you run:** which distances in these pictures may you use as evidence? (None.)
+# **Before you run:** which distances in these images may you use as evidence? (None.)
 
 # %%
 DRAWN = {"visual": "visual features", "base_text": "rationales before RL", "teacher_text": "rationales after RL"}
@@ -142,21 +142,21 @@ for row, (name, p) in zip(axes, drawn.items(), strict=True):
     row[0].set_ylabel(DRAWN[name])
     print(f"{name}: {p}")
 fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, markerscale=2)
-caption(fig, f"UMAP, n = {len(about)} test pictures; read the measures of the next sections, not the distances")
+caption(fig, f"UMAP, n = {len(about)} test images; read the measures of the next sections, not the distances")
 nb.figure(fig, "05_umap", pd.DataFrame([{"stage": n, **p.to_dict()} for n, p in drawn.items()]))
 
 # %% [markdown]
 # ## 4 · The gap, measured
 #
-# The *proxy A-distance* asks a linear classifier which of two domains a held-out picture is from: 0, it cannot tell; 2, it always can. Domains
+# The *proxy A-distance* asks a linear classifier which of two domains a held-out image is from: 0, it cannot tell; 2, it always can. Domains
 # also differ in quality, and a representation of quality *should* tell them apart by that. So the gap is measured twice: raw, and among
-# pictures matched in score (standardised inside each domain, since raters differ). The floor is the same number for two halves
+# images matched in score (standardised inside each domain, since raters differ). The floor is the same number for two halves
 # of one domain; the null deals the domain labels anew to the sources.
 
 # %%
 from rali_lab.analysis import compare
 
-COMPARED = ("visual", "base_picture", "base_reasoning", "teacher_reasoning", "base_text", "teacher_text", "clip", "rali")
+COMPARED = ("visual", "base_image", "base_reasoning", "teacher_reasoning", "base_text", "teacher_text", "clip", "rali")
 report = compare({name: stages[name] for name in COMPARED}, scores=quality, domains=domains, groups=sources,
                  gaps=("proxy_a", "knn_mixing"), n_permutations=20, n_boot=20, random_state=seed)
 print(*report.skipped, sep="\n")
@@ -181,7 +181,7 @@ caption(fig, f"n = {len(about)}; bars: 95 % intervals, sources resampled")
 nb.figure(fig, "05_domain_gap", at_equal.reset_index())
 
 # %% [markdown]
-# Two stages on the same pictures are compared by their difference, with sources halved at random (see notebook 04 for why the spread of
+# Two stages on the same images are compared by their difference, with sources halved at random (see notebook 04 for why the spread of
 # halves is that of the whole).
 
 # %%
@@ -219,7 +219,7 @@ nb.ledger.record("alignment.rl", *closer["teacher_text - base_text"], len(about)
 # ## 5 · Pairs by construction
 #
 # CKA needs pairs: the same items seen twice. Between two domains there are none, unless one makes them. Here the *same degradations* are done
-# to a photograph and to a procedural picture. A representation of degradation that forgets the content will arrange both sets alike.
+# to a photograph and to a procedural image. A representation of degradation that forgets the content will arrange both sets alike.
 #
 # **Before you run:** which will be higher, the CKA of the visual features or that of the rationales?
 
@@ -227,7 +227,7 @@ nb.ledger.record("alignment.rl", *closer["teacher_text - base_text"], len(about)
 from rali_lab.data.content import PROCEDURAL, photographs, procedural
 from rali_lab.data.distortions import apply
 from rali_lab.data.domains import DOMAINS, OTHERS, TEST, draw_distortions
-from rali_lab.data.records import Picture
+from rali_lab.data.records import RatedImage
 
 PAIRS = 130
 rng = np.random.default_rng(seed)
@@ -236,11 +236,11 @@ textures = [x for k in PROCEDURAL for x in procedural(k, count=-(-len(photos) //
 textures = [textures[i] for i in rng.permutation(len(textures))[: len(photos)]]
 done = [draw_distortions(DOMAINS["photo"], rng) for _ in photos]
 pairs = {
-    kind: [Picture(id=f"{kind}-{i}", domain=kind, source=str(i), split="test", distortions=d, array=apply(x, d, np.random.default_rng(i)))
+    kind: [RatedImage(id=f"{kind}-{i}", domain=kind, source=str(i), split="test", distortions=d, array=apply(x, d, np.random.default_rng(i)))
            for i, (x, d) in enumerate(zip(clean, done, strict=True))]
     for kind, clean in (("photographs", photos), ("procedural", textures))
 }
-seen = {kind: experiments.read_pictures(sizes, made, seed=seed) for kind, made in pairs.items()}
+seen = {kind: experiments.read_images(sizes, made, seed=seed) for kind, made in pairs.items()}
 readable = ~np.any([np.isnan(x).any(axis=1) for found in seen.values() for x in found.values()], axis=0)
 print(f"{readable.sum()} of {len(readable)} pairs with readable answers on both sides")
 
@@ -259,7 +259,7 @@ for i, name in enumerate(order):
     ax.plot([m.ci_low, m.ci_high], [i, i], color="#0173b2", lw=2)
     ax.plot(m.value, i, "o", color="#0173b2")
     ax.plot(m.null_mean + 2 * m.null_sd, i, "|", color="#d55e00", ms=12)
-ax.set(yticks=range(len(order)), yticklabels=order, xlim=(-0.05, 1), xlabel="debiased CKA, photographs ~ procedural pictures with the same degradations")
+ax.set(yticks=range(len(order)), yticklabels=order, xlim=(-0.05, 1), xlabel="debiased CKA, photographs ~ procedural images with the same degradations")
 caption(fig, f"n = {readable.sum()} pairs; bars: 95 % intervals; orange: two standard deviations above the null of shuffled pairs")
 nb.figure(fig, "05_paired_cka", pd.DataFrame([{"stage": n, **paired[n].to_dict()} for n in order]))
 
@@ -300,12 +300,12 @@ for name, r in page.iterrows():
     ax.errorbar(r["domain"], r["quality"], xerr=[[r["domain"] - r["domain_low"]], [r["domain_high"] - r["domain"]]],
                 yerr=[[r["quality"] - r["quality_low"]], [r["quality_high"] - r["quality"]]], fmt="s" if "text" in name else "o", color=colour,
                 mfc="white" if name.startswith("base") or name == "clip" else colour, ms=8, lw=1.2)
-    left, low = name.endswith("reasoning") or name == "base_picture", name in ("visual", "base_text", "base_reasoning", "rali")
+    left, low = name.endswith("reasoning") or name == "base_image", name in ("visual", "base_text", "base_reasoning", "rali")
     ax.annotate(name, (r["domain"], r["quality"]), xytext=(-7 if left else 7, -12 if low else 6), textcoords="offset points", fontsize=8.5,
                 ha="right" if left else "left")
 ax.axvline(at_equal["floor"].mean(), color="#d55e00", lw=1, ls="--")
 ax.set(xlabel="domain: proxy A-distance at equal score (less to the left)", ylabel="quality: PLCC of a held-out readout\n(higher is better)")
-caption(fig, f"n = {len(about)} test pictures; bars: 95 % intervals, sources resampled; dashed: floor; squares: text; hollow: before RL or alignment")
+caption(fig, f"n = {len(about)} test images; bars: 95 % intervals, sources resampled; dashed: floor; squares: text; hollow: before RL or alignment")
 nb.figure(fig, "05_domain_against_quality", page.reset_index(names="stage"))
 
 # %% [markdown]
@@ -330,7 +330,7 @@ for name, m in pairing.items():
 #
 # | symptom | cause | what to do |
 # |---|---|---|
-# | gaps of all stages at their floor | too few sources, the classifier learns nothing | more pictures per domain; look at the raw gap |
+# | gaps of all stages at their floor | too few sources, the classifier learns nothing | more images per domain; look at the raw gap |
 # | the null of a gap as large as the gap | domains are told apart by their sources, not as domains | more sources; that is what `groups` protects from |
 # | text stages skipped by `compare` | rationales repeat so often that estimators refuse | read `report.skipped` |
 #

@@ -9,16 +9,16 @@
 # ---
 
 # %% [markdown]
-# # 06 · Build RALI: can a small encoder score pictures with what the reasoner wrote?
+# # 06 · Build RALI: can a small encoder score images with what the reasoner wrote?
 #
-# **The question.** The reasoner writes what is wrong with a picture, and then a score. If the words hold the quality, then an image encoder
+# **The question.** The reasoner writes what is wrong with an image, and then a score. If the words hold the quality, then an image encoder
 # that has learned the words should do, and no language model is needed to score. RALI makes such a scorer in three steps.
 #
 # **What you'll do**
-# - read the reasoning that the teacher wrote about its training pictures;
-# - step 1: align a small image encoder with these texts by contrast, first by hand with four pictures and four texts;
+# - read the reasoning that the teacher wrote about its training images;
+# - step 1: align a small image encoder with these texts by contrast, first by hand with four images and four texts;
 # - step 2: compress the embeddings with PCA, and find basis vectors by k-means inside score bins, first by hand on six numbers;
-# - step 3: score a picture by a softmax over the basis vectors, and find out what the temperature, which the paper's formula does not
+# - step 3: score an image by a softmax over the basis vectors, and find out what the temperature, which the paper's formula does not
 #   print, is for;
 # - save the scorer, load it, and ask it why it gave a score.
 #
@@ -28,7 +28,7 @@
 #
 # | in | out |
 # |---|---|
-# | pictures, the teacher's rationales, the fitted scorer (artefacts, made now if they are not there) | figures `06_*`, a verdict in `claims.json` |
+# | images, the teacher's rationales, the fitted scorer (artefacts, made now if they are not there) | figures `06_*`, a verdict in `claims.json` |
 #
 # The measured time of the last published run stands in the README's table of notebooks.
 
@@ -51,85 +51,85 @@ from rali_lab.profiles import get_profile
 
 nb = open_notebook("06", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
-photo = select(experiments.pictures(sizes), domain="photo")
+photo = select(experiments.images(sizes), domain="photo")
 train, val = select(photo, split="train"), select(photo, split="val")
 reasoning = experiments.write_reasoning(sizes, seed=seed)
 fitted = experiments.fit_rali(sizes, seed=seed)
-print(f"{reasoning}\n{fitted}\n{len(train)} training and {len(val)} validation pictures of the domain photo")
+print(f"{reasoning}\n{fitted}\n{len(train)} training and {len(val)} validation images of the domain photo")
 
 # %% [markdown]
 # ## 1 · What the teacher wrote
 #
-# The teacher answered several times about every picture, at temperature 1. Answers without the exact form are kept in the table and
+# The teacher answered several times about every image, at temperature 1. Answers without the exact form are kept in the table and
 # marked; they are never repaired, and RALI does not learn from them.
 
 # %%
 table = pd.read_parquet(reasoning.path / "rationales.parquet")
 good = table[table["status"] == "ok"]
-texts = good.groupby("picture")["reasoning"].agg(list)
+texts = good.groupby("image")["reasoning"].agg(list)
 print(table["status"].value_counts().to_string())
 print(f"\n{len(good)} usable rationales, {good['reasoning'].nunique()} different ones, {good['reasoning'].str.split().str.len().mean():.1f} words on average")
 with_text = np.mean([p.id in texts.index for p in train])
-nb.checks.expect("share of the training pictures with a usable rationale", with_text, low=0.98,
-                 if_missed="the teacher lost the form; RALI would learn from a selection of easy pictures (see notebook 02)")
-good[["picture", "sample", "reasoning", "rating"]].head(6).style.set_properties(**{"text-align": "left"})
+nb.checks.expect("share of the training images with a usable rationale", with_text, low=0.98,
+                 if_missed="the teacher lost the form; RALI would learn from a selection of easy images (see notebook 02)")
+good[["image", "sample", "reasoning", "rating"]].head(6).style.set_properties(**{"text-align": "left"})
 
 # %%
 import textwrap
 
-from rali_lab.plotting import plot_pictures_grid
+from rali_lab.plotting import plot_images_grid
 
 ranked = sorted((p for p in train if p.id in texts.index), key=lambda p: -p.mos)
 shown = [ranked[int(i)] for i in np.linspace(0, len(ranked) - 1, 6)]
-mean_rating = good.groupby("picture")["rating"].mean()
+mean_rating = good.groupby("image")["rating"].mean()
 titles = [f"pseudo-MOS {p.mos:.1f}, teacher {mean_rating[p.id]:.1f}\n" + textwrap.fill(texts[p.id][0], 42) for p in shown]
-fig = plot_pictures_grid([p.pixels() for p in shown], titles, columns=3, note="training pictures from best to worst, with the first rationale of the teacher")
+fig = plot_images_grid([p.pixels() for p in shown], titles, columns=3, note="training images from best to worst, with the first rationale of the teacher")
 fig.set_size_inches(8, 6.4)
-listed = pd.DataFrame({"picture": [p.id for p in shown], "mos": [p.mos for p in shown], "rationale": [texts[p.id][0] for p in shown]})
+listed = pd.DataFrame({"image": [p.id for p in shown], "mos": [p.mos for p in shown], "rationale": [texts[p.id][0] for p in shown]})
 nb.figure(fig, "06_rationales", listed)
 
 # %% [markdown]
-# ## 2 · Step 1, by hand: four pictures, four texts
+# ## 2 · Step 1, by hand: four images, four texts
 #
-# An image encoder and a text encoder turn both into vectors of length 1. Contrastive learning asks one thing: each picture should lie
+# An image encoder and a text encoder turn both into vectors of length 1. Contrastive learning asks one thing: each image should lie
 # nearer to its own text than to the others' texts. Take the cosines, multiply by a scale (one over the temperature), and read each row
 # as a multiple-choice question, "which of these texts is mine?": a softmax gives probabilities, and the loss is minus the logarithm of
-# the right one. The same down the columns, "which of these pictures is mine?", and the mean of both.
+# the right one. The same down the columns, "which of these images is mine?", and the mean of both.
 
 # %%
 from open_clip.loss import ClipLoss
 
 from rali_lab.models.clip import embed_texts, load_base_clip
-from rali_lab.models.image_encoder import embed_pictures
+from rali_lab.models.image_encoder import embed_images
 
 clip = load_base_clip()  # the small CLIP that alignment starts from; its text tower stays frozen throughout
 apart = list({texts[p.id][0]: p for p in reversed(ranked)}.values())[:: max(1, len(ranked) // 8)]
 four = sorted(apart, key=lambda p: -p.mos)[:: max(1, len(apart) // 4)][:4]
-z_picture = torch.from_numpy(embed_pictures(clip, [p.pixels() for p in four]))
+z_image = torch.from_numpy(embed_images(clip, [p.pixels() for p in four]))
 z_text = torch.from_numpy(embed_texts(clip, [texts[p.id][0] for p in four]))
 scale = clip.logit_scale.exp().detach()
 
-cosine = z_picture @ z_text.T
+cosine = z_image @ z_text.T
 rows = torch.softmax(scale * cosine, dim=1)  # which text is mine?
-columns = torch.softmax(scale * cosine, dim=0)  # which picture is mine?
+columns = torch.softmax(scale * cosine, dim=0)  # which image is mine?
 loss = (-rows.diag().log().mean() - columns.diag().log().mean()) / 2
-assert torch.isclose(loss, ClipLoss()(z_picture, z_text, scale), atol=1e-5)
+assert torch.isclose(loss, ClipLoss()(z_image, z_text, scale), atol=1e-5)
 print(f"temperature {1 / scale:.3f}, loss {loss:.3f}, for comparison guessing among four: {np.log(4):.3f}")
 pd.DataFrame(cosine.numpy(), index=[p.id for p in four], columns=[f"text of {p.id}" for p in four]).round(2)
 
 # %% [markdown]
-# Rationales come from a small vocabulary, so a batch holds equal ones. Does the loss then call a picture's own words wrong whenever they
-# belong to a neighbour? `SharedTextClipLoss`, which the library trains with, writes out targets that pictures with one text share
+# Rationales come from a small vocabulary, so a batch holds equal ones. Does the loss then call an image's own words wrong whenever they
+# belong to a neighbour? `SharedTextClipLoss`, which the library trains with, writes out targets that images with one text share
 # evenly.
 #
-# **Before you run:** the second picture now gets the first one's text. Will the plain loss drive the two pictures apart? And what if the
+# **Before you run:** the second image now gets the first one's text. Will the plain loss drive the two images apart? And what if the
 # second text says the same in other words?
 
 # %%
 from rali_lab.rali.align import SharedTextClipLoss
 from rali_lab.reasoner.prompts import Finding, describe
 
-ids = torch.tensor([0, 0, 1, 2])  # two pictures with one text
+ids = torch.tensor([0, 0, 1, 2])  # two images with one text
 shared_text = z_text[ids]
 target = (ids[:, None] == ids[None, :]).float()
 target = target / target.sum(dim=1, keepdim=True)
@@ -139,16 +139,16 @@ def cross_entropy(logits: torch.Tensor) -> torch.Tensor:
     return -(target * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
-logits = scale * z_picture @ shared_text.T
+logits = scale * z_image @ shared_text.T
 by_hand = (cross_entropy(logits) + cross_entropy(logits.T)) / 2
-assert torch.isclose(by_hand, SharedTextClipLoss()(z_picture, shared_text, scale, ids), atol=1e-5)
-assert torch.isclose(by_hand, ClipLoss()(z_picture, shared_text, scale), atol=1e-5)  # equal columns: whichever counts as right
-print(f"targets of the first picture {target[0].tolist()}; loss {by_hand:.3f}, plain or shared; the least an encoder can reach here "
+assert torch.isclose(by_hand, SharedTextClipLoss()(z_image, shared_text, scale, ids), atol=1e-5)
+assert torch.isclose(by_hand, ClipLoss()(z_image, shared_text, scale), atol=1e-5)  # equal columns: whichever counts as right
+print(f"targets of the first image {target[0].tolist()}; loss {by_hand:.3f}, plain or shared; the least an encoder can reach here "
       f"{-(target * target.clamp_min(1e-9).log()).sum(dim=1).mean():.3f}")
 
 
 def push(z_of_texts: torch.Tensor) -> float:
-    """How hard the loss drives the first two pictures apart when every picture lies exactly on its text."""
+    """How hard the loss drives the first two images apart when every image lies exactly on its text."""
     z = z_of_texts.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(ClipLoss()(z, z_of_texts, scale), z)
     return float((gradient[0] - gradient[1]).norm())
@@ -159,7 +159,7 @@ z_wordings = torch.from_numpy(embed_texts(clip, wordings))
 print(f"{wordings[0]!r} and {wordings[1]!r}: cosine {z_wordings[0] @ z_wordings[1]:.2f}")
 pushes = {"equal text": push(shared_text), "same finding, other words": push(torch.cat([z_wordings, z_text[2:]]))}
 print({k: f"{v:.2g}" for k, v in pushes.items()})
-nb.checks.expect("push between two pictures with one text", pushes["equal text"], high=1e-4,
+nb.checks.expect("push between two images with one text", pushes["equal text"], high=1e-4,
                  if_missed="equal texts repel each other; are their embeddings really equal (dropout in the text tower)?")
 nb.checks.expect("push between two wordings of one finding", pushes["same finding, other words"], low=1e-3,
                  if_missed="the text tower gives two wordings one vector; then rephrasing cannot teach anything");
@@ -167,12 +167,12 @@ nb.checks.expect("push between two wordings of one finding", pushes["same findin
 # %% [markdown]
 # **What you should see**: an equal text is harmless. It only raises the floor that the loss can reach, and the shared targets say so openly.
 # Another wording of the same finding is a *false negative*: the loss drives apart what should stay together. That is a reason to draw another
-# of a picture's wordings in every epoch, so that no wording stays tied to one picture.
+# of an image's wordings in every epoch, so that no wording stays tied to one image.
 #
 # ## 3 · Step 1, for real
 #
-# The same, with all training pictures in large batches, one of a picture's rationales drawn anew in every epoch ("seed augmentation" in
-# the paper). Only the head of the small tower moves. The validation pictures show scenes that were never trained on.
+# The same, with all training images in large batches, one of an image's rationales drawn anew in every epoch ("seed augmentation" in
+# the paper). Only the head of the small tower moves. The validation images show scenes that were never trained on.
 
 # %%
 from rali_lab.plotting import plot_training_curves
@@ -186,8 +186,8 @@ print(f"learned temperature: {history['temperature'].iloc[0]:.4f} at first, {his
 nb.figure(fig, "06_alignment", history)
 
 # %% [markdown]
-# Does it know the words, or only the training scenes? We ask for every validation picture which text is nearest, among all different
-# texts of the validation pictures, before and after the alignment, and once with the texts dealt to the wrong pictures.
+# Does it know the words, or only the training scenes? We ask for every validation image which text is nearest, among all different
+# texts of the validation images, before and after the alignment, and once with the texts dealt to the wrong images.
 
 # %%
 from rali_lab.rali.scorer import RaliScorer
@@ -198,7 +198,7 @@ vocabulary = sorted({t for p in held for t in texts[p.id]})
 z_vocabulary = embed_texts(clip, vocabulary)
 own = np.array([[t in texts[p.id] for t in vocabulary] for p in held])
 towers = {"before": clip, "after": scorer.visual_}
-z_val = {when: embed_pictures(tower, [p.pixels() for p in held]) for when, tower in towers.items()}
+z_val = {when: embed_images(tower, [p.pixels() for p in held]) for when, tower in towers.items()}
 
 
 def margin(z: np.ndarray, own: np.ndarray) -> float:
@@ -214,31 +214,31 @@ def top1(z: np.ndarray, own: np.ndarray) -> float:
 wrong = own[np.random.default_rng(seed).permutation(len(own))]
 found = {when: {"margin": margin(z, own), "nearest text is its own": top1(z, own), "the same, texts dealt wrongly": top1(z, wrong)}
          for when, z in z_val.items()}
-print(f"{len(held)} pictures, {len(vocabulary)} texts")
+print(f"{len(held)} images, {len(vocabulary)} texts")
 nb.checks.observe("margin of own over other texts after alignment (cosine)", found["after"]["margin"], low=0.05,
-                 if_missed="pictures and rationales may be paired wrongly, or the teacher's words say nothing about the picture")
+                 if_missed="images and rationales may be paired wrongly, or the teacher's words say nothing about the image")
 nb.checks.observe("loss of the last epoch over that of the first", history["loss"].iloc[-1] / history["loss"].iloc[0], high=0.98,
                  if_missed="alignment did not train; look at the learning rate in the curves above")
 pd.DataFrame(found).T.round(3)
 
 # %% [markdown]
-# **How to read it**: the row "before" is not zero when the small CLIP was pretrained on other pictures. If "after" is lower than "before" on
+# **How to read it**: the row "before" is not zero when the small CLIP was pretrained on other images. If "after" is lower than "before" on
 # these unseen scenes while the training loss fell, the head has begun to learn scenes by heart; gentler settings (`lr`, `epochs`, `anchor`
 # of the profile) keep more of the start.
 #
 # The space has hundreds of dimensions; a plane shows a little of it. The plane is that of the two largest principal components of the
-# *texts*, and the pictures are projected into it, before and after.
+# *texts*, and the images are projected into it, before and after.
 #
-# **Before you run:** will the pictures lie among the texts, or beside them?
+# **Before you run:** will the images lie among the texts, or beside them?
 
 # %%
 from sklearn.decomposition import PCA
 
-z_train = {when: embed_pictures(tower, [p.pixels() for p in ranked]) for when, tower in towers.items()}
+z_train = {when: embed_images(tower, [p.pixels() for p in ranked]) for when, tower in towers.items()}
 z_texts = embed_texts(clip, [texts[p.id][0] for p in ranked])
 plane = PCA(2).fit(z_texts)
 mos = mos_of(ranked)
-views = {"texts of the teacher": z_texts, "pictures, before": z_train["before"], "pictures, after": z_train["after"]}
+views = {"texts of the teacher": z_texts, "images, before": z_train["before"], "images, after": z_train["after"]}
 places = pd.concat([pd.DataFrame(plane.transform(z), columns=["x", "y"]).assign(view=name, mos=mos) for name, z in views.items()])
 
 from rali_lab.plotting.style import caption, panels
@@ -250,14 +250,14 @@ for ax, (name, part) in zip(axes, places.groupby("view", sort=False)):
 axes[0].set_ylabel("second component of the texts")
 fig.colorbar(dots, ax=list(axes), label="pseudo-MOS (1-5, higher is better)", ticks=range(1, 6))
 share = plane.explained_variance_ratio_.sum()
-caption(fig, f"n = {len(ranked)} training pictures and one rationale each; the plane holds {share:.0%} of the texts' variance")
+caption(fig, f"n = {len(ranked)} training images and one rationale each; the plane holds {share:.0%} of the texts' variance")
 nb.figure(fig, "06_planes", places)
 
 # %% [markdown]
 # ## 4 · Step 2, by hand: PCA and k-means inside score bins
 #
-# Six pictures, one number each, and their scores. The range of scores is cut into bins of equal width. Every bin that is not empty gets
-# one cluster, and a cluster left over goes where most pictures wait. A basis vector is the mean embedding of its cluster, its basis score
+# Six images, one number each, and their scores. The range of scores is cut into bins of equal width. Every bin that is not empty gets
+# one cluster, and a cluster left over goes where most images wait. A basis vector is the mean embedding of its cluster, its basis score
 # the mean score.
 
 # %%
@@ -300,7 +300,7 @@ pd.DataFrame(by_hand, columns=["basis vector", "basis score"]).round(2)
 # %%
 kept = scorer.n_components
 spectra = {}
-for name, z in {"pictures, before": z_train["before"], "pictures, after": z_train["after"], "texts of the teacher": z_texts}.items():
+for name, z in {"images, before": z_train["before"], "images, after": z_train["after"], "texts of the teacher": z_texts}.items():
     standard = (z - z.mean(axis=0)) / np.maximum(z.std(axis=0), 1e-9)
     variance = np.linalg.svd(standard, compute_uv=False) ** 2
     spectra[name] = np.cumsum(variance) / variance.sum()
@@ -312,25 +312,25 @@ ax.axvline(kept, color="#22272e", ls=":", lw=1.3)
 ax.annotate("kept", (kept, 0.04), xytext=(4, 0), textcoords="offset points", fontsize=9)
 ax.set(xscale="log", ylim=(0, 1.02), xlabel="principal components (log scale)", ylabel="share of the variance held")
 ax.legend(loc="center right")
-caption(fig, f"standardised embeddings, n = {len(ranked)} training pictures")
+caption(fig, f"standardised embeddings, n = {len(ranked)} training images")
 half = {name: int(np.searchsorted(share, 0.9)) + 1 for name, share in spectra.items()}
 print("components that hold 90 % of the variance:", half, f"| kept: {kept} of {z_texts.shape[1]}")
 nb.checks.observe("share of the variance that the kept components hold", scorer.compressor_.explained_share_, low=0.85,
                  if_missed="raise n_components in the profile, or accept that fine differences are lost")
-nb.figure(fig, "06_spectrum", pd.DataFrame({"component": np.arange(1, len(ranked) + 1)[: len(spectra["pictures, after"])], **spectra}))
+nb.figure(fig, "06_spectrum", pd.DataFrame({"component": np.arange(1, len(ranked) + 1)[: len(spectra["images, after"])], **spectra}))
 
 # %% [markdown]
 # ## 5 · More bins than it seems wise
 #
 # The paper takes 240 bins and 250 basis vectors. Then nearly every bin gets one cluster, and k-means has nothing to do: the basis is
-# almost the mean embedding of the pictures with a given score. It has thousands of training pictures, we have hundreds, so the profile
+# almost the mean embedding of the images with a given score. It has thousands of training images, we have hundreds, so the profile
 # may take fewer bins; both are shown.
 #
-# **Before you run:** with the paper's numbers, how many of our bins stay empty, and how many basis vectors stand for a single picture?
+# **Before you run:** with the paper's numbers, how many of our bins stay empty, and how many basis vectors stand for a single image?
 
 # %%
 N, K = scorer.n_bins, scorer.n_basis
-compressed = scorer.compressor_.transform(embed_pictures(scorer.visual_, [p.pixels() for p in train]))
+compressed = scorer.compressor_.transform(embed_images(scorer.visual_, [p.pixels() for p in train]))
 mos_train = mos_of(train)
 raw_vectors, raw_scores = binned_kmeans(compressed, mos_train, n_bins=N, n_basis=K, seed=scorer.random_state)
 
@@ -338,23 +338,23 @@ raw_vectors, raw_scores = binned_kmeans(compressed, mos_train, n_bins=N, n_basis
 def crowding(n_bins: int, n_basis: int) -> dict[str, float]:
     edges = np.linspace(mos_train.min(), mos_train.max(), n_bins + 1)
     bin_of = lambda scores: np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, n_bins - 1)
-    pictures = np.bincount(bin_of(mos_train), minlength=n_bins)
+    images = np.bincount(bin_of(mos_train), minlength=n_bins)
     _, basis_scores = binned_kmeans(compressed, mos_train, n_bins=n_bins, n_basis=n_basis, seed=scorer.random_state)
-    clusters = np.bincount(bin_of(basis_scores), minlength=n_bins)[pictures > 0]
-    return {"bins N": n_bins, "basis vectors K": n_basis, "empty bins": int((pictures == 0).sum()), "pictures per basis vector": len(train) / n_basis,
+    clusters = np.bincount(bin_of(basis_scores), minlength=n_bins)[images > 0]
+    return {"bins N": n_bins, "basis vectors K": n_basis, "empty bins": int((images == 0).sum()), "images per basis vector": len(train) / n_basis,
             "bins with one cluster, of those not empty": np.mean(clusters == 1), "the same if no bin were empty, at least": 1 - min(1, (n_basis - n_bins) / n_bins)}
 
 
-crowds = pd.DataFrame({"the paper's N and K on our pictures": crowding(240, 250), "this profile": crowding(N, K)}).T
-nb.checks.expect("pictures per basis vector", len(train) / K, low=1.0,
-                 if_missed="more basis vectors than pictures; lower n_basis in the profile")
+crowds = pd.DataFrame({"the paper's N and K on our images": crowding(240, 250), "this profile": crowding(N, K)}).T
+nb.checks.expect("images per basis vector", len(train) / K, low=1.0,
+                 if_missed="more basis vectors than images; lower n_basis in the profile")
 crowds.T.round(2)
 
 # %%
 from rali_lab.plotting import plot_basis
 
 flat = PCA(2).fit(compressed)
-fig = plot_basis(flat.transform(scorer.vectors_), scorer.scores_, pictures=flat.transform(compressed),
+fig = plot_basis(flat.transform(scorer.vectors_), scorer.scores_, images=flat.transform(compressed),
                  note=f"first two of {kept} components, {flat.explained_variance_ratio_.sum():.0%} of their variance; after fine-tuning")
 nb.figure(fig, "06_basis", pd.DataFrame(flat.transform(scorer.vectors_), columns=["x", "y"]).assign(score=scorer.scores_))
 
@@ -379,9 +379,9 @@ pd.DataFrame(lines).round(3)
 
 # %% [markdown]
 # With three basis vectors a temperature of 1 only softens. With many, a perfect match is one voice in a crowd. We score the
-# validation pictures at many temperatures, with the basis as k-means made it, so that no temperature was trained for.
+# validation images at many temperatures, with the basis as k-means made it, so that no temperature was trained for.
 #
-# **Before you run:** what will all scores be near to when τ is large? And will the *order* of the pictures be lost too?
+# **Before you run:** what will all scores be near to when τ is large? And will the *order* of the images be lost too?
 
 # %%
 from matplotlib import colormaps
@@ -389,7 +389,7 @@ from matplotlib import colormaps
 from rali_lab.evaluate import plcc
 
 viridis = colormaps["viridis"]  # dark: bad, bright: good, as above
-z_held, mos_val = scorer.compressor_.transform(embed_pictures(scorer.visual_, [p.pixels() for p in val])), mos_of(val)
+z_held, mos_val = scorer.compressor_.transform(embed_images(scorer.visual_, [p.pixels() for p in val])), mos_of(val)
 taus = np.unique(np.append(np.geomspace(0.01, 3, 25), [TAU, 1.0]))
 scores = np.stack([softmax_score(z_held, raw_vectors, raw_scores, tau=t) for t in taus])
 sweep = pd.DataFrame({"tau": taus, "spread": scores.std(axis=1), "plcc": [plcc(s, mos_val) for s in scores]})
@@ -397,7 +397,7 @@ fig = Figure(figsize=(9.6, 3.6), layout="constrained")
 left, right = fig.subplots(1, 2)
 for i in np.argsort(mos_val)[:: max(1, len(mos_val) // 30)]:
     left.plot(taus, scores[:, i], color=viridis((mos_val[i] - 1) / 4), lw=1, alpha=0.8)
-left.set(xscale="log", ylim=(1, 5), xlabel="temperature τ (log scale)", ylabel="score (1-5)", title="scores of validation pictures")
+left.set(xscale="log", ylim=(1, 5), xlabel="temperature τ (log scale)", ylabel="score (1-5)", title="scores of validation images")
 right.plot(taus, sweep["spread"] / mos_val.std(), "-", color="#d55e00", label="spread of scores / of pseudo-MOS")
 right.plot(taus, sweep["plcc"], "--", color="#0173b2", label="PLCC with pseudo-MOS")
 right.axhline(1, color="#6b7280", lw=1)
@@ -407,12 +407,12 @@ right.legend(loc="upper right")
 for ax in (left, right):
     for t in (TAU, 1.0):
         ax.axvline(t, color="#22272e", ls=":", lw=1.2)
-caption(fig, f"n = {len(val)} validation pictures, K = {K} basis vectors before fine-tuning; dotted: τ of the released code, and τ = 1")
+caption(fig, f"n = {len(val)} validation images, K = {K} basis vectors before fine-tuning; dotted: τ of the released code, and τ = 1")
 nb.figure(fig, "06_temperature", sweep.assign(relative_spread=sweep["spread"] / mos_val.std()))
 
 # %% [markdown]
 # The claim and its rule stand in `claims.toml`: were Eq. (3) usable as printed, the scores at τ = 1 would keep at least the given share of
-# their spread. The interval comes from drawing the validation pictures anew.
+# their spread. The interval comes from drawing the validation images anew.
 
 # %%
 at = {t: softmax_score(z_held, raw_vectors, raw_scores, tau=t) for t in (1.0, TAU)}
@@ -421,25 +421,25 @@ rng = np.random.default_rng(seed)
 draws = rng.integers(0, len(val), (sizes.n_boot, len(val)))
 low, high = np.percentile(at[1.0][draws].std(axis=1) / at[TAU][draws].std(axis=1), [2.5, 97.5])
 nb.ledger.record("rali.temperature", ratio, low, high, len(val), 1,
-                 detail=f"spread {at[1.0].std():.4f} at tau = 1, {at[TAU].std():.4f} at tau = {TAU}; pictures resampled, basis before fine-tuning")
+                 detail=f"spread {at[1.0].std():.4f} at tau = 1, {at[TAU].std():.4f} at tau = {TAU}; images resampled, basis before fine-tuning")
 trained = {}
 for tau in (1.0, TAU):
     other = RaliScorer(**{**scorer.get_params(), "tau": tau})
-    other.fit(embed_pictures(scorer.visual_, [p.pixels() for p in train]), mos_train, validation=(embed_pictures(scorer.visual_, [p.pixels() for p in val]), mos_val))
-    out = other.predict_embeddings(embed_pictures(scorer.visual_, [p.pixels() for p in val]))
+    other.fit(embed_images(scorer.visual_, [p.pixels() for p in train]), mos_train, validation=(embed_images(scorer.visual_, [p.pixels() for p in val]), mos_val))
+    out = other.predict_embeddings(embed_images(scorer.visual_, [p.pixels() for p in val]))
     trained[f"tau = {tau:g}"] = {"spread over that of pseudo-MOS": out.std() / mos_val.std(), "PLCC": plcc(out, mos_val), "mean squared error": np.mean((out - mos_val) ** 2)}
 print("\nand if the basis is fine-tuned at that temperature:")
 pd.DataFrame(trained).T.round(3)
 
 # %% [markdown]
-# **What you should see**: at a large temperature every picture gets nearly the mean of all basis scores. A correlation does not notice,
+# **What you should see**: at a large temperature every image gets nearly the mean of all basis scores. A correlation does not notice,
 # because it forgives any scale; a reader of the scores would. That is why the formula needs its temperature, and why a correlation alone
 # is no proof of a usable scorer.
 #
 # ## 7 · Fine-tuning the basis
 #
 # Last, basis vectors and basis scores are moved together to lower the squared error on the training scores. The epoch with the smallest
-# error on the validation pictures is kept.
+# error on the validation images is kept.
 
 # %%
 tuning = pd.read_csv(fitted.path / "basis.csv")
@@ -454,7 +454,7 @@ ax.legend()
 nb.checks.expect("validation error of the kept epoch over that of the start", tuning["validation_mse"][best] / tuning["validation_mse"][0], high=1.0,
                  if_missed="fine-tuning kept a worse epoch than the first; early stopping in RaliScorer is broken")
 at_val = plcc(scorer.predict([p.pixels() for p in val]), mos_val)
-nb.checks.observe("PLCC of RALI on validation pictures, scenes never trained on", at_val, low=0.55,
+nb.checks.observe("PLCC of RALI on validation images, scenes never trained on", at_val, low=0.55,
                  if_missed="alignment or basis failed; compare the margin of section 3 with the loss curves")
 nb.figure(fig, "06_fine_tuning", tuning)
 
@@ -492,9 +492,9 @@ nb.checks.expect("a changed file is refused (1 = yes)", refused, low=1,
 # %% [markdown]
 # ## 9 · Why this score?
 #
-# A score is a weighted mean, so it can be read: which basis vectors weigh most, and which training pictures lie nearest to them?
+# A score is a weighted mean, so it can be read: which basis vectors weigh most, and which training images lie nearest to them?
 #
-# And in words. RALI gives up the reasoning, but its pictures live in the space of the texts, so the nearest of the teacher's rationales can
+# And in words. RALI gives up the reasoning, but its images live in the space of the texts, so the nearest of the teacher's rationales can
 # be quoted: no language model runs, nothing is written anew.
 
 # %%
@@ -506,42 +506,42 @@ unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
 closest = (unit(scorer.vectors_[why["basis"]]) @ unit(compressed).T).argmax(axis=1)
 neighbours = [train[i] for i in closest]
 score = float(scorer.predict([asked.pixels()])[0])
-titles = [f"the picture: RALI {score:.2f},\npseudo-MOS {asked.mos:.2f}"] + [
+titles = [f"the image: RALI {score:.2f},\npseudo-MOS {asked.mos:.2f}"] + [
     f"weight {w:.2f}, score {s:.2f}\n" + textwrap.fill(texts.get(p.id, ["(no rationale)"])[0], 34)
     for w, s, p in zip(why["weight"], why["score"], neighbours)
 ]
-fig = plot_pictures_grid([asked.pixels(), *(p.pixels() for p in neighbours)], titles, columns=5,
-                         note="left: a validation picture; then the training pictures nearest to its heaviest basis vectors")
+fig = plot_images_grid([asked.pixels(), *(p.pixels() for p in neighbours)], titles, columns=5,
+                         note="left: a validation image; then the training images nearest to its heaviest basis vectors")
 fig.set_size_inches(12.5, 3.1)
 print(f"the {len(why)} heaviest of {K} basis vectors carry {why['weight'].sum():.0%} of the weight")
-nb.figure(fig, "06_explain", why.assign(picture=[p.id for p in neighbours]))
+nb.figure(fig, "06_explain", why.assign(image=[p.id for p in neighbours]))
 
 # %% [markdown]
-# Are the quoted words true? For every test picture of every domain: does the nearest rationale name one of the degradations that were
+# Are the quoted words true? For every test image of every domain: does the nearest rationale name one of the degradations that were
 # really done, and all of them? Chance is a rationale drawn at random from the same ones.
 
 # %%
 from rali_lab.reasoner.prompts import findings, named
 
-test = select(experiments.pictures(sizes), split="test")
+test = select(experiments.images(sizes), split="test")
 truth = [{f.word for f in findings(p.distortions)} for p in test]
 
 
 def names(quoted):
-    """Share of pictures for which a quoted text names one of the true degradations, and exactly all of them."""
+    """Share of images for which a quoted text names one of the true degradations, and exactly all of them."""
     said = [{f.word for f in named(text)} for text in quoted]
     one = [bool(s & t) or s == t for s, t in zip(said, truth)]
     return np.array(one), np.array([s == t for s, t in zip(said, truth)])
 
 
-quoted = scorer.nearest_words([p.pixels() for p in test])
-by_chance = np.random.default_rng(seed).choice(scorer.words_, len(test)).tolist()
+quoted = scorer.nearest_texts([p.pixels() for p in test])
+by_chance = np.random.default_rng(seed).choice(scorer.texts_, len(test)).tolist()
 table = pd.DataFrame({"domain": [p.domain for p in test], **{f"{who}: {what}": hit for who, q in (("nearest", quoted), ("chance", by_chance))
                                                            for what, hit in zip(("one right", "all right"), names(q))}})
 words_right = table.groupby("domain", sort=False).mean()
 nb.checks.observe("the nearest words name a true degradation more often than chance does (share gained)",
                  float(table["nearest: one right"].mean() - table["chance: one right"].mean()), low=0.2,
-                 if_missed="texts and pictures do not share a space: look at the alignment of section 3")
+                 if_missed="texts and images do not share a space: look at the alignment of section 3")
 words_right.round(2)
 
 # %% [markdown]
@@ -552,13 +552,13 @@ words_right.round(2)
 # | `FileNotFoundError: ... visual.safetensors is missing` | the base model is not in the checkout | check out the file, or `make base-model` |
 # | few usable rationales | the teacher lost the form of the answer | look at the format share in notebook 02; stop earlier or raise `beta` |
 # | training loss falls, validation margin does not | the head learns scenes by heart | more `jitter`, fewer epochs, more sources |
-# | `n_basis=... must be ...` | more bins than pictures can fill | lower `n_bins` and `n_basis` in the profile |
+# | `n_basis=... must be ...` | more bins than images can fill | lower `n_bins` and `n_basis` in the profile |
 # | all scores nearly equal | temperature too high for so many basis vectors | section 6: lower `tau` |
 # | validation error of fine-tuning rises from the start | basis too rich for the data | nothing to do: the start is kept |
 #
 # ## Exercises
 #
-# **1 (easy, 5 minutes).** With K basis vectors at right angles and a picture exactly on one of them, which temperature gives that one
+# **1 (easy, 5 minutes).** With K basis vectors at right angles and an image exactly on one of them, which temperature gives that one
 # half of the weight? Solve for τ and call `check_1(your_tau)` for the K of this notebook.
 #
 # <details><summary>Hint</summary>The weights are proportional to exp(1/τ), once, and exp(0), K − 1 times.</details>
@@ -589,8 +589,8 @@ words_right.round(2)
 #
 # ```python
 # few = RaliScorer(**{**scorer.get_params(), "n_bins": 10})
-# few.fit(embed_pictures(scorer.visual_, [p.pixels() for p in train]), mos_train,
-#         validation=(embed_pictures(scorer.visual_, [p.pixels() for p in val]), mos_val))
+# few.fit(embed_images(scorer.visual_, [p.pixels() for p in train]), mos_train,
+#         validation=(embed_images(scorer.visual_, [p.pixels() for p in val]), mos_val))
 # check_3(few)
 # ```
 # </details>
@@ -608,7 +608,7 @@ def check_2(margins) -> str:
 
 
 def check_3(few) -> str:
-    out = few.predict_embeddings(embed_pictures(scorer.visual_, [p.pixels() for p in val]))
+    out = few.predict_embeddings(embed_images(scorer.visual_, [p.pixels() for p in val]))
     done = few.n_bins < scorer.n_bins and len(few.vectors_) == K
     return f"{'right' if done else 'not yet'}: PLCC {plcc(out, mos_val):.3f} with {few.n_bins} bins, {at_val:.3f} with {N}"
 
@@ -623,7 +623,7 @@ def check_3(few) -> str:
 #
 # ## Reuse this in your own study
 #
-# `RaliScorer` takes any pictures with scores, or embeddings of your own encoder:
+# `RaliScorer` takes any images with scores, or embeddings of your own encoder:
 
 # %%
 from rali_lab.rali.scorer import RaliScorer
@@ -632,7 +632,7 @@ z, y = z_train["after"], mos_of(ranked)  # your (n, d) embeddings and (n,) score
 mine = RaliScorer(n_components=16, n_bins=20, n_basis=40, tau=0.07).fit(z[::2], y[::2], validation=(z[1::2], y[1::2]))
 print(mine.predict_embeddings(z[:3]), "for", y[:3])
 whole = RaliScorer(n_components=16, n_bins=20, n_basis=40).fit([p.pixels() for p in val], mos_of(val), model=scorer.visual_, ids=[p.id for p in val])
-print(whole.predict([train[0].pixels()]), f"for {train[0].mos:.2f}; on pictures, with a tower; it can be saved")
+print(whole.predict([train[0].pixels()]), f"for {train[0].mos:.2f}; on images, with a tower; it can be saved")
 
 # %% [markdown]
 # ## References

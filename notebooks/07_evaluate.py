@@ -15,7 +15,7 @@
 # features, does it need its reasoning for that, and does RALI, which never writes a word, keep up with it?
 #
 # **What you'll do**
-# - rate the test pictures of all five domains with five methods, on the same pictures;
+# - rate the test images of all five domains with five methods, on the same images;
 # - put intervals on every number, clustered by scene, and compare methods in pairs;
 # - see how the protocol moves a leaderboard;
 # - measure parameters, time and peak memory of teacher and RALI side by side, and RALI again as one ONNX file;
@@ -28,7 +28,7 @@
 #
 # | in | out |
 # |---|---|
-# | pictures, teacher, RALI (artefacts, made now if they are not there) | `results.json`, figures `07_*`, verdicts in `claims.json` |
+# | images, teacher, RALI (artefacts, made now if they are not there) | `results.json`, figures `07_*`, verdicts in `claims.json` |
 #
 # The measured time of the last published run stands in the README's table of notebooks.
 
@@ -57,17 +57,17 @@ sizes = get_profile(profile)
 from rali_lab.data.records import select
 from rali_lab.evaluate.protocol import Protocol, assert_disjoint
 
-pictures = experiments.pictures(sizes)
-train, test = select(pictures, split=("train", "val")), select(pictures, split="test")
+images = experiments.images(sizes)
+train, test = select(images, split=("train", "val")), select(images, split="test")
 assert_disjoint(train, test)
 print(Protocol(split="test", label="pseudo-MOS", fit="none", clustered_by="source", n_boot=sizes.n_boot))
-pd.Series([p.domain for p in test]).value_counts(sort=False).rename("test pictures").to_frame()
+pd.Series([p.domain for p in test]).value_counts(sort=False).rename("test images").to_frame()
 
 # %% [markdown]
 # ## 2 · A correlation and its interval, by hand
 #
-# The pictures of one scene are alike, so they are not independent evidence. The *cluster bootstrap* draws scenes, not pictures:
-# take as many scenes as there are, with replacement, put all their pictures in, compute the correlation; do that a thousand
+# The images of one scene are alike, so they are not independent evidence. The *cluster bootstrap* draws scenes, not images:
+# take as many scenes as there are, with replacement, put all their images in, compute the correlation; do that a thousand
 # times; the middle 95 % of the values is the interval.
 
 # %%
@@ -90,7 +90,7 @@ print("one by one   ", correlate(guess, truth))
 assert abs(by_hand[0] - by_library.ci_low) < 0.05 and abs(by_hand[1] - by_library.ci_high) < 0.05
 
 # %% [markdown]
-# ## 3 · Five methods, the same pictures
+# ## 3 · Five methods, the same images
 #
 # - **base**: the model before reinforcement learning;
 # - **teacher**: after it, with its reasoning; a score is the mean of several sampled answers;
@@ -107,7 +107,7 @@ print(artefact)
 scores = pd.read_parquet(artefact.path / "scores.parquet")
 answers = pd.read_parquet(artefact.path / "answers.parquet")
 missing = scores[scores["score"].isna()].groupby("method").size()
-print("pictures without any usable answer:", dict(missing) or "none")
+print("images without any usable answer:", dict(missing) or "none")
 
 # %%
 from rali_lab.experiments.reports import accuracy_records
@@ -120,20 +120,20 @@ table[table["metric"] == "plcc"].pivot(index="method", columns="domain", values=
 # %%
 from rali_lab.plotting import plot_dot_interval
 
-fig = plot_dot_interval(table[table["metric"] == "plcc"], metric="plcc", note="test pictures, intervals clustered by scene")
+fig = plot_dot_interval(table[table["metric"] == "plcc"], metric="plcc", note="test images, intervals clustered by scene")
 nb.figure(fig, "07_accuracy", table)
 
 # %%
 from rali_lab.plotting import plot_score_scatter
 
 shown = scores[scores["method"].isin(["teacher", "ridge_visual", "rali"])]
-fig = plot_score_scatter(shown[shown["method"] == "rali"].drop(columns="method"), label="pseudo-MOS", note="RALI, test pictures")
+fig = plot_score_scatter(shown[shown["method"] == "rali"].drop(columns="method"), label="pseudo-MOS", note="RALI, test images")
 nb.figure(fig, "07_scatter_rali", shown)
 
 # %% [markdown]
 # ## 4 · Pairs, not columns
 #
-# Two methods rate the same pictures, so their errors go together. The difference is bootstrapped as one number: its interval
+# Two methods rate the same images, so their errors go together. The difference is bootstrapped as one number: its interval
 # is what decides, not whether two bars overlap. "Mean" is the unweighted mean over the domains that were not trained on.
 
 # %%
@@ -170,13 +170,13 @@ nb.checks.observe("the base model's ratings are weak (PLCC)", inside["base"], hi
 nb.checks.observe("RL gained in its own domain", found["teacher.scoring"].value, low=0.1,
                  if_missed="base and teacher may be the same weights, or the scores are not theirs")
 nb.checks.observe("RALI is within reach of the teacher outside", found["rali.accuracy"].value, low=-0.15,
-                 if_missed="alignment failed, or the rationales belong to other pictures (notebook 06)")
+                 if_missed="alignment failed, or the rationales belong to other images (notebook 06)")
 
 # %% [markdown]
 # ## 5 · Three protocols, one leaderboard
 #
 # "PLCC" is three numbers in this field: raw; after a logistic with four parameters fitted on the test set (VQEG, DeQA-Score); after an
-# isotonic fit, here cross-validated so that no picture is mapped by its own label. The same scores, three columns; does a rank change?
+# isotonic fit, here cross-validated so that no image is mapped by its own label. The same scores, three columns; does a rank change?
 
 # %%
 from rali_lab.evaluate.correlation import plcc, plcc_fitted
@@ -207,7 +207,7 @@ quality = {
 quality["teacher_no_reasoning"] = {"format_share": format_share(answers[answers["method"] == "teacher_no_reasoning"])}
 nb.results(count_records(quality, profile=profile, seeds=1))
 by_domain = pd.DataFrame(
-    {m: {d: naming_accuracy(answers[(answers["method"] == m) & answers["picture"].str.startswith(d)], test) for d in dict.fromkeys(scores["domain"])}
+    {m: {d: naming_accuracy(answers[(answers["method"] == m) & answers["image"].str.startswith(d)], test) for d in dict.fromkeys(scores["domain"])}
      for m in ("base", "teacher")}
 )
 print(pd.DataFrame(quality).T.round(3))
@@ -223,7 +223,7 @@ nb.checks.observe("RL did not cost the teacher its words (teacher minus base)",
 #
 # What a score costs is the cost of the procedure whose correlations stand above: the teacher's score is the mean of several sampled
 # answers, RALI's is one pass. A single answer of the teacher costs less and correlates less; it is timed too. Both scorers run in this one
-# process, in turns, on the same pictures, so that a busy machine is equally hard on both; the ratio is what to read. Memory is the peak
+# process, in turns, on the same images, so that a busy machine is equally hard on both; the ratio is what to read. Memory is the peak
 # of live tensors, weights included. The memory of the whole process would mostly measure the libraries.
 
 # %%
@@ -241,15 +241,15 @@ jobs = {
     "teacher": lambda: ask(teacher, processor, some, samples=sizes.score_samples, batch=16 * sizes.score_samples),
     "rali": lambda: rali.predict(some),
 }
-timing = measure_side_by_side(jobs, n_pictures=len(some), repeats=5)
-print(f"batch of 16 pictures, a score is the mean of {sizes.score_samples} answers\n" + str(timing))
-single = measure_side_by_side({"teacher": lambda: ask(teacher, processor, some), "rali": jobs["rali"]}, n_pictures=len(some), repeats=5)
-print("batch of 16 pictures, one answer\n" + str(single))
+timing = measure_side_by_side(jobs, n_images=len(some), repeats=5)
+print(f"batch of 16 images, a score is the mean of {sizes.score_samples} answers\n" + str(timing))
+single = measure_side_by_side({"teacher": lambda: ask(teacher, processor, some), "rali": jobs["rali"]}, n_images=len(some), repeats=5)
+print("batch of 16 images, one answer\n" + str(single))
 one = measure_side_by_side(
     {"teacher": lambda: ask(teacher, processor, some[:1], samples=sizes.score_samples), "rali": lambda: rali.predict(some[:1])},
-    n_pictures=1, repeats=7,
+    n_images=1, repeats=7,
 )
-print(f"one picture at a time, {sizes.score_samples} answers\n" + str(one))
+print(f"one image at a time, {sizes.score_samples} answers\n" + str(one))
 
 # %%
 cost = {
@@ -257,29 +257,29 @@ cost = {
     "rali": {"parameters": rali.parameters(), "peak_memory_bytes": peak_memory(jobs["rali"], resident=[rali.visual_])},
 }
 for method in cost:
-    cost[method]["seconds_per_picture"] = timing.seconds[method].median
+    cost[method]["seconds_per_image"] = timing.seconds[method].median
 nb.results(count_records(cost, profile=profile, seeds=1))
 
 # %%
 from rali_lab.plotting import plot_efficiency
 
 costs = pd.DataFrame([{"method": m, "metric": k, "value": v} for m, metrics in cost.items() for k, v in metrics.items()])
-ratio = {k: cost["rali"][k] / cost["teacher"][k] for k in ("parameters", "seconds_per_picture", "peak_memory_bytes")}
+ratio = {k: cost["rali"][k] / cost["teacher"][k] for k in ("parameters", "seconds_per_image", "peak_memory_bytes")}
 print({k: f"{v:.2%}" for k, v in ratio.items()})
 nb.ledger.record("rali.parameters", ratio["parameters"], ratio["parameters"], ratio["parameters"], 1, 1)
 spread = timing.ratio["rali"]
 nb.ledger.record("rali.time", spread.median, spread.low, spread.high, len(some), 1,
                  detail=f"batch of 16, a score of the teacher is the mean of {sizes.score_samples} answers; against one answer: "
-                        f"{single.ratio['rali'].median:.2%}; one picture at a time: {one.ratio['rali'].median:.2%}")
+                        f"{single.ratio['rali'].median:.2%}; one image at a time: {one.ratio['rali'].median:.2%}")
 nb.ledger.record("rali.memory", ratio["peak_memory_bytes"], ratio["peak_memory_bytes"], ratio["peak_memory_bytes"], len(some), 1)
-fig = plot_efficiency(costs, limits={"parameters": 0.05, "seconds_per_picture": 0.034, "peak_memory_bytes": 0.147})
+fig = plot_efficiency(costs, limits={"parameters": 0.05, "seconds_per_image": 0.034, "peak_memory_bytes": 0.147})
 nb.figure(fig, "07_efficiency", costs)
 
 # %% [markdown]
 # ## 8 · One file: ONNX and 8 bits
 #
-# The whole scorer (tower, PCA, basis) as one ONNX graph, and once more with 8-bit convolutions calibrated on training pictures. First
-# the agreement on every test picture, then the speed: one thread and batches of one size for all, beside the features of the ridge.
+# The whole scorer (tower, PCA, basis) as one ONNX graph, and once more with 8-bit convolutions calibrated on training images. First
+# the agreement on every test image, then the speed: one thread and batches of one size for all, beside the features of the ridge.
 
 # %%
 from rali_lab.rali.onnx_export import OnnxScorer
@@ -304,27 +304,27 @@ from torch.utils.flop_counter import FlopCounterMode
 from rali_lab.rali.baselines import visual_features
 
 
-def runners(pictures):
-    return {"rali": lambda: rali.predict(pictures, batch=16), "rali_onnx": lambda: exported["rali_onnx"].predict(pictures, batch=16),
-            "rali_int8": lambda: exported["rali_int8"].predict(pictures, batch=16), "ridge_visual": lambda: visual_features(pictures)}
+def runners(images):
+    return {"rali": lambda: rali.predict(images, batch=16), "rali_onnx": lambda: exported["rali_onnx"].predict(images, batch=16),
+            "rali_int8": lambda: exported["rali_int8"].predict(images, batch=16), "ridge_visual": lambda: visual_features(images)}
 
 
 speeds, threads = [], torch.get_num_threads()
 torch.set_num_threads(1)
 for n in (1, 4, 16):
-    timed = measure_side_by_side(runners(pixels[:n]), n_pictures=n, repeats=9)
-    speeds += [{"batch": n, "method": m, "pictures a second": 1 / s.median, "time, share of torch": timed.ratio[m].median} for m, s in timed.seconds.items()]
+    timed = measure_side_by_side(runners(pixels[:n]), n_images=n, repeats=9)
+    speeds += [{"batch": n, "method": m, "images a second": 1 / s.median, "time, share of torch": timed.ratio[m].median} for m, s in timed.seconds.items()]
 torch.set_num_threads(threads)
 with FlopCounterMode(display=False) as counted:
     rali.predict(pixels[:1])
 with FlopCounterMode(display=False) as counted_teacher:
     ask(teacher, processor, pixels[:1], samples=sizes.score_samples)
 flops = {"rali": counted.get_total_flops(), "teacher": counted_teacher.get_total_flops()}
-print({m: f"{f / 1e6:.0f} million operations a picture" for m, f in flops.items()}, f"({flops['rali'] / flops['teacher']:.1%})")
+print({m: f"{f / 1e6:.0f} million operations an image" for m, f in flops.items()}, f"({flops['rali'] / flops['teacher']:.1%})")
 speeds = pd.DataFrame(speeds)
-nb.results(count_records({m: {"pictures_per_second": v} for m, v in speeds[speeds["batch"] == 16].set_index("method")["pictures a second"].items()},
+nb.results(count_records({m: {"images_per_second": v} for m, v in speeds[speeds["batch"] == 16].set_index("method")["images a second"].items()},
                          profile=profile, seeds=1))
-nb.results(count_records({m: {"flops_per_picture": v} for m, v in flops.items()}, profile=profile, seeds=1))
+nb.results(count_records({m: {"flops_per_image": v} for m, v in flops.items()}, profile=profile, seeds=1))
 speeds.pivot(index="batch", columns="method").round(2)
 
 # %% [markdown]
@@ -370,13 +370,13 @@ def check_fewer(values):
 # ```python
 # a = answers[answers.method == "teacher"]
 # mos = pd.Series({p.id: p.mos for p in test})
-# check_fewer([a[a["sample"] < k].groupby("picture").rating.mean().corr(mos) for k in (1, 2, 4, 8)])
+# check_fewer([a[a["sample"] < k].groupby("image").rating.mean().corr(mos) for k in (1, 2, 4, 8)])
 # ```
 # </details>
 #
 # ## Takeaways
 #
-# - A claim about generalisation is a claim about a *difference on the same pictures*; bootstrap the difference.
+# - A claim about generalisation is a claim about a *difference on the same images*; bootstrap the difference.
 # - A baseline on the same features is the cheapest way to find out what a model adds.
 # - Efficiency is a ratio measured in one run, and memory must be counted where the model's tensors are.
 #
@@ -386,7 +386,7 @@ def check_fewer(values):
 from rali_lab.evaluate.correlation import compare
 
 mine = scores[scores["method"] == "rali"].dropna()
-yours = scores[scores["method"] == "ridge_visual"].set_index("picture").loc[mine["picture"]]
+yours = scores[scores["method"] == "ridge_visual"].set_index("image").loc[mine["image"]]
 print(compare(mine["score"], yours["score"], mine["mos"], groups=mine["source"]))
 
 # %% [markdown]

@@ -20,7 +20,7 @@
 # - align with shuffled words, random words, noise and bare scores;
 # - start once from an image side that knows quality words already, and once from one that never met a word;
 # - read the same features with ridge, neighbours, kernels and a small network;
-# - let every picture choose its own basis vectors.
+# - let every image choose its own basis vectors.
 #
 # **What you'll learn**: why an ablation needs a control; why a strong start hides an effect; what a baseline on the *same* features says.
 #
@@ -28,7 +28,7 @@
 #
 # | in | out |
 # |---|---|
-# | RALI, rationales, pictures (artefacts), tables of three seeds (docs/results) | scores of every variant (artefact), figures `08_*`, verdicts in `claims.json` |
+# | RALI, rationales, images (artefacts), tables of three seeds (docs/results) | scores of every variant (artefact), figures `08_*`, verdicts in `claims.json` |
 #
 # The measured time of the last published run stands in the README's table of notebooks.
 
@@ -51,7 +51,7 @@ sizes = get_profile(profile)
 # %% [markdown]
 # ## 1 · Why pairs, in small numbers
 #
-# Two methods rate the same 60 pictures and are fooled by the same hard ones; B is a little noisier. Draw pictures again and again: how far
+# Two methods rate the same 60 images and are fooled by the same hard ones; B is a little noisier. Draw images again and again: how far
 # does A's correlation spread, and how far the *difference* of the two? What both get wrong cancels in the difference.
 
 # %%
@@ -67,7 +67,7 @@ print("width of the difference's:     ", round(float(np.ptp(np.percentile(r[:, 0
 # %% [markdown]
 # ## 2 · One run of everything
 #
-# All variants learn from the same training pictures of `photo` and rate the same test pictures of all domains. The tables of several
+# All variants learn from the same training images of `photo` and rate the same test images of all domains. The tables of several
 # seeds are checked in (`make bench-seeds`); this seed is made here, now.
 #
 # **Before you run:** the paper's largest losses are without score fine-tuning and without alignment. Which will it be here?
@@ -83,8 +83,8 @@ print("" if tables.controls else "nothing is checked in for this profile: what f
 from rali_lab.experiments.reports import difference, mean_correlation
 
 mine = pd.read_parquet(live.path / "scores.parquet")
-nb.checks.expect("share of the test pictures for which a variant has a score", float(np.isfinite(mine["score"]).mean()), low=1,
-                 if_missed="a variant cannot read some pictures; its correlation would be over a selection of them")
+nb.checks.expect("share of the test images for which a variant has a score", float(np.isfinite(mine["score"]).mean()), low=1,
+                 if_missed="a variant cannot read some images; its correlation would be over a selection of them")
 kept = tables["scores"][tables.seeds.index(seed) if seed in tables.seeds else 0]
 both = [mean_correlation([t], "rali", role=None, n_boot=200) for t in (mine, kept)]
 print("RALI, this run:   ", both[0], "\nRALI, checked in: ", both[1])
@@ -104,7 +104,7 @@ from rali_lab.plotting import plot_effects
 
 PIECES = {
     "no_alignment": "no contrastive alignment", "no_pca": "no PCA", "no_binned_kmeans": "k-means without bins",
-    "no_fine_tuning": "no score fine-tuning", "no_augmentation": "one rationale a picture",
+    "no_fine_tuning": "no score fine-tuning", "no_augmentation": "one rationale an image",
 }
 
 
@@ -140,12 +140,12 @@ verdict("ablation.augmentation", "rali", "no_augmentation")
 # alignment" means the trunk's own statistics. Because RALI's cosine readout suits embeddings better than raw statistics, the verdict compares
 # ridges on both.
 #
-# And the sabotage: the texts of *another* picture, random letters of the same length, the bare score "4.2".
+# And the sabotage: the texts of *another* image, random letters of the same length, the bare score "4.2".
 
 # %%
 TEXTS = {"rali": "the teacher's words", "text_base": "the base model's words", "text_supervised": "the supervised model's words",
-         "text_score": "bare scores", "text_words": "random words", "text_shuffled": "another picture's words", "text_noise": "random letters"}
-FRESH = {"fresh_rali": "the teacher's words", "fresh_score": "bare scores", "fresh_shuffled": "another picture's words",
+         "text_score": "bare scores", "text_words": "random words", "text_permuted": "another image's words", "text_noise": "random letters"}
+FRESH = {"fresh_rali": "the teacher's words", "fresh_score": "bare scores", "fresh_permuted": "another image's words",
          "fresh_noise": "random letters"}
 present = set(tables["scores"][0]["method"])
 rows = [against(m, "no_alignment", f"pretrained head: {label}") for m, label in TEXTS.items() if m in present]
@@ -156,7 +156,7 @@ nb.figure(plot_effects(words, xlabel="PLCC minus that without alignment, mean ov
 
 # %%
 verdict("ablation.alignment_fresh", "fresh_rali_ridge", "raw_ridge")
-verdict("ablation.text_content", "fresh_rali", "fresh_shuffled")
+verdict("ablation.text_content", "fresh_rali", "fresh_permuted")
 verdict("ablation.text_over_score", "fresh_rali", "fresh_score")
 noise = mean_correlation(tables["scores"], "fresh_noise", role=None, n_boot=200)
 real = mean_correlation(tables["scores"], "fresh_rali", role=None, n_boot=200)
@@ -165,15 +165,15 @@ nb.checks.observe("from a random head, words beat random letters (PLCC gained)",
 
 # %% [markdown]
 # How to read it: if right words, wrong words and letters all do the same from the pretrained head, then it is not this alignment that
-# carries the score there. From a random head, the teacher's words against another picture's tells whether the *pairing* matters; against
+# carries the score there. From a random head, the teacher's words against another image's tells whether the *pairing* matters; against
 # bare scores, whether the words hold more than the number they lead to.
 #
 # ## 5 · Would a plain regression do?
 #
 # The same features, read in other ways. Every regression chooses its settings by cross-validation over scenes. *Trunk statistics* are what
 # the image side starts from; *before alignment* and *aligned* are embeddings. BRISQUE's features with a support vector regression, trained
-# on the same pictures, stand for the classical methods. *Conditional means* is RALI with one basis vector for each filled score bin and no
-# fine-tuning: the mean embedding of pictures with a given score.
+# on the same images, stand for the classical methods. *Conditional means* is RALI with one basis vector for each filled score bin and no
+# fine-tuning: the mean embedding of images with a given score.
 
 # %%
 from rali_lab.rali.baselines import READOUTS, read_scores
@@ -200,11 +200,11 @@ verdict("ablation.beats_ridge", "rali", "aligned_ridge", role="out")
 pairs.round(3)
 
 # %% [markdown]
-# The best readout of each kind was picked on these very pictures, which flatters it; the ridge was not picked.
+# The best readout of each kind was picked on these very images, which flatters it; the ridge was not picked.
 #
 # ## 6 · Turning the knobs
 #
-# One setting at a time, the others as the profile has them (dashed). Settings are chosen on validation pictures; the other line shows
+# One setting at a time, the others as the profile has them (dashed). Settings are chosen on validation images; the other line shows
 # what would have been picked on the test domains, which is not allowed.
 
 # %%
@@ -212,12 +212,12 @@ from rali_lab.data.records import mos_of, select
 from rali_lab.evaluate.correlation import plcc
 from rali_lab.plotting import plot_sweeps
 from rali_lab.rali.scorer import RaliScorer
-from rali_lab.models.image_encoder import embed_pictures
+from rali_lab.models.image_encoder import embed_images
 
-everything = experiments.pictures(sizes)
+everything = experiments.images(sizes)
 parts = {k: select(everything, domain="photo", split=k) for k in ("train", "val")} | {"test": select(everything, split="test")}
 visual = RaliScorer.load(experiments.fit_rali(sizes, seed=seed).path / "model").visual_
-z = {k: embed_pictures(visual, [p.pixels() for p in v]) for k, v in parts.items()}
+z = {k: embed_images(visual, [p.pixels() for p in v]) for k, v in parts.items()}
 domain = np.array([p.domain for p in parts["test"]])
 mos = {k: mos_of(v) for k, v in parts.items()}
 used = sizes.rali
@@ -229,18 +229,18 @@ for setting, values in SWEEPS.items():
     for value in values:
         scorer = RaliScorer(random_state=seed, **{**sizes.rali, setting: value}).fit(z["train"], mos["train"], validation=(z["val"], mos["val"]))
         test = scorer.predict_embeddings(z["test"])
-        rows.append({"setting": setting, "at": value, "pictures": "validation", "value": plcc(scorer.predict_embeddings(z["val"]), mos["val"])})
+        rows.append({"setting": setting, "at": value, "images": "validation", "value": plcc(scorer.predict_embeddings(z["val"]), mos["val"])})
         outside = [plcc(test[domain == d], mos["test"][domain == d]) for d in dict.fromkeys(domain) if d != "photo"]
-        rows.append({"setting": setting, "at": value, "pictures": "other domains", "value": np.mean(outside)})
+        rows.append({"setting": setting, "at": value, "images": "other domains", "value": np.mean(outside)})
 swept = pd.DataFrame(rows)
 nb.figure(plot_sweeps(swept, chosen={k: sizes.rali[k] for k in SWEEPS}, note=f"seed {seed}, one run"), "08_sweeps", swept)
 
 # %% [markdown]
-# ## 7 · Every picture its own basis
+# ## 7 · Every image its own basis
 #
-# A next step the authors name: choose or weigh basis vectors per picture. *nearest*: only the closest few count. *entropy*: every
-# picture gets the temperature that makes its weights equally certain. *domain*: vectors that this domain's pictures use much count
-# more (no labels needed). Each setting was chosen on validation pictures.
+# A next step the authors name: choose or weigh basis vectors per image. *nearest*: only the closest few count. *entropy*: every
+# image gets the temperature that makes its weights equally certain. *domain*: vectors that this domain's images use much count
+# more (no labels needed). Each setting was chosen on validation images.
 
 # %%
 RULES = {"dynamic_nearest": "nearest few", "dynamic_entropy": "equal certainty", "dynamic_domain": "what the domain uses"}
@@ -251,8 +251,8 @@ nb.figure(plot_effects(dynamic, xlabel="PLCC minus that of fixed weights, domain
 # %%
 top = max(RULES, key=lambda m: across.loc[m, "others"])
 verdict("ablation.dynamic_basis", top, "rali", role="out")
-nb.checks.observe("weights of single pictures change little (largest change of PLCC)", float(dynamic["value"].abs().max()), high=0.1,
-                 if_missed="a rule breaks the score somewhere: look at its settings on the validation pictures")
+nb.checks.observe("weights of single images change little (largest change of PLCC)", float(dynamic["value"].abs().max()), high=0.1,
+                 if_missed="a rule breaks the score somewhere: look at its settings on the validation images")
 
 # %% [markdown]
 # ## If it went differently
@@ -261,7 +261,7 @@ nb.checks.observe("weights of single pictures change little (largest change of P
 # |---|---|---|
 # | every text helps equally | the image side knew already, or the loss drifts along one direction | start from a random head (section 4) |
 # | score-only captions beat reasoning | the score is what the test asks for | look at domains with other annotators (notebook 09) |
-# | no readout differs from another | too few pictures to tell | look at the paired intervals, not at the table |
+# | no readout differs from another | too few images to tell | look at the paired intervals, not at the table |
 #
 # ## Exercises
 #
@@ -292,7 +292,7 @@ def check_means(by_hand):
 # ```
 # </details>
 #
-# **2 · Fewer pictures** (medium, 10 min). Only every fourth training picture has a score. Which loses less outside, RALI or a ridge on the same
+# **2 · Fewer images** (medium, 10 min). Only every fourth training image has a score. Which loses less outside, RALI or a ridge on the same
 # embeddings? Give the mean PLCC over the other domains of both to the check.
 
 # %%
@@ -302,7 +302,7 @@ def check_few(rali_plcc, ridge_plcc):
 
 
 # %% [markdown]
-# <details><summary>hint</summary>Fewer pictures fill fewer bins: lower `n_basis` to 30.</details>
+# <details><summary>hint</summary>Fewer images fill fewer bins: lower `n_basis` to 30.</details>
 # <details><summary>solution</summary>
 #
 # ```python
@@ -316,7 +316,7 @@ def check_few(rali_plcc, ridge_plcc):
 # ## Takeaways
 #
 # - An ablation says what a piece adds *to this start*; another start may need it.
-# - Before believing a mechanism, feed it nonsense: words of other pictures, letters, bare scores.
+# - Before believing a mechanism, feed it nonsense: words of other images, letters, bare scores.
 # - Read the same features with a ridge first. If nothing beats it, say so.
 #
 # ## Reuse this in your own study

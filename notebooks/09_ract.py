@@ -13,7 +13,7 @@
 #
 # **The question.** Every data set has its own degradations and its own raters. Train on several at once and the model must learn their
 # disagreement along with the quality. RACT mixes *words* instead of scores: one reasoner for each set, then the eyes of one of them learn
-# to see what all of them say. Does that help, and with what: the words, the scores behind them, or simply more pictures?
+# to see what all of them say. Does that help, and with what: the words, the scores behind them, or simply more images?
 #
 # **What you'll do**
 # - see in six numbers how mixing two honest sets reverses an order;
@@ -28,7 +28,7 @@
 #
 # | in | out |
 # |---|---|
-# | pictures, teacher (artefacts), words and tables of three seeds (docs/results) | RACT's model (artefact), records for `results.json`, figures `09_*`, verdicts in `claims.json` |
+# | images, teacher (artefacts), words and tables of three seeds (docs/results) | RACT's model (artefact), records for `results.json`, figures `09_*`, verdicts in `claims.json` |
 #
 # The measured time of the last published run stands in the README's table of notebooks.
 
@@ -54,7 +54,7 @@ sizes = get_profile(profile)
 # %% [markdown]
 # ## 1 · Two honest sets, one wrong order
 #
-# Set A holds blurred pictures, rated by a mild panel; set B hazy ones, rated by a harsh one. Within each set the scores are perfect: they fall
+# Set A holds blurred images, rated by a mild panel; set B hazy ones, rated by a harsh one. Within each set the scores are perfect: they fall
 # as the degradation grows. A model that learns from both learns `blur -> mild scores`, `haze -> harsh scores`.
 
 # %%
@@ -67,7 +67,7 @@ print("within a set: PLCC", round(np.corrcoef(panels["haze"], truth["haze"])[0, 
 
 # %% [markdown]
 # *Why not rescale?* Give both sets the same mean and spread, and the order is right here, because the two sets happen to hold equally
-# good pictures. Drop the worst hazy picture and it is wrong again: scaling takes a difference of *content* for one of raters.
+# good images. Drop the worst hazy image and it is wrong again: scaling takes a difference of *content* for one of raters.
 
 # %%
 def scaled(scores, to):
@@ -76,13 +76,13 @@ def scaled(scores, to):
 
 for kept in (3, 2):
     both = np.concatenate([panels["blur"], scaled(panels["haze"][:kept], panels["blur"])])
-    print(f"{kept} hazy pictures: PLCC over both after scaling", round(np.corrcoef(both, np.concatenate([truth["blur"], truth["haze"][:kept]]))[0, 1], 2))
+    print(f"{kept} hazy images: PLCC over both after scaling", round(np.corrcoef(both, np.concatenate([truth["blur"], truth["haze"][:kept]]))[0, 1], 2))
 
 # %% [markdown]
 # ## 2 · Three training sets
 #
 # `photo` is the set of notebook 02, with a fair panel. `procedural` shows generated scenes to a mild one. `snapshots` holds what goes wrong
-# when a picture is taken (haze, darkness, tint, defocus, grain) before a harsh one. The dashed line is a panel without bias.
+# when an image is taken (haze, darkness, tint, defocus, grain) before a harsh one. The dashed line is a panel without bias.
 #
 # **Before you run:** which set's scores would mislead a model most about haze?
 
@@ -96,8 +96,8 @@ from rali_lab.plotting.style import styled
 
 sets = experiments.training_sets(sizes)
 shown = pd.concat([
-    pd.DataFrame({"set": name, "quality": [p.reference for p in pictures], "mos": mos_of(pictures), "split": [p.split for p in pictures]})
-    for name, pictures in sets.items()
+    pd.DataFrame({"set": name, "quality": [p.reference for p in images], "mos": mos_of(images), "split": [p.split for p in images]})
+    for name, images in sets.items()
 ])
 
 
@@ -135,25 +135,25 @@ print(model, "\n", live)
 tables = experiments.seed_tables(sizes, "mixing", live, seed=seed)
 print(f"tables of seeds {tables.seeds}: {tables.origin}")
 if tables.controls:
-    rated = {p.id: p for pictures in sets.values() for p in pictures}
+    rated = {p.id: p for images in sets.values() for p in images}
     words = tables["words"][0]
     words = words[(words["sample"] == 0) & (words["status"] == "ok")]
     for name in sets:
-        for _, row in words[words["picture"].str.startswith(name)].iloc[[3, 40]].iterrows():
-            print(f"{name:>10}, panel's score {rated[row['picture']].mos:.2f}: {row['reasoning'][:110]}")
+        for _, row in words[words["image"].str.startswith(name)].iloc[[3, 40]].iterrows():
+            print(f"{name:>10}, panel's score {rated[row['image']].mos:.2f}: {row['reasoning'][:110]}")
 
 # %% [markdown]
 # ## 4 · Stage three: eyes that see what all of them say
 #
 # The reasoner of `photo` learns to write the words of all three sets. Only its vision side moves (the neck behind the frozen trunk, and the
 # projector); the language module, which turns words into scores, stays as reinforcement learning on `photo` left it. The loss ends with
-# `</think>`: no score of any set is seen. The curve is the score on validation pictures of `photo`.
+# `</think>`: no score of any set is seen. The curve is the score on validation images of `photo`.
 
 # %%
 curve = pd.read_csv(model.path / "validation.csv")
 settings = json.loads((model.path / "settings.json").read_text())
 print({k: settings[k] for k in ("steps", "answers_per_step", "learning_rate", "train", "reasoning_only")})
-nb.checks.observe("the score survives on validation pictures (PLCC at the end)", float(curve["plcc"].iloc[-1]), low=0.6,
+nb.checks.observe("the score survives on validation images (PLCC at the end)", float(curve["plcc"].iloc[-1]), low=0.6,
                  if_missed="the eyes moved away from what the language module knows: fewer steps, a smaller rate")
 curve.round(3)
 
@@ -217,7 +217,7 @@ if tables.controls:
 # ## 6 · Which part does it?
 #
 # The third stage again with something changed: each set's scores behind the words (so their scales come back in), the language module
-# trained along, and the words about `photo` alone (more training of the eyes, no new pictures).
+# trained along, and the words about `photo` alone (more training of the eyes, no new images).
 
 # %%
 PAIRS = [("ract", "naive_mixing", "RACT minus naive mixing"), ("ract", "scaled_mixing", "RACT minus rescaled mixing"),
@@ -231,9 +231,9 @@ if tables.controls:
     display(pd.DataFrame([against(a, b, label, role="in") for a, b, label in PAIRS]).round(3))
 
 # %% [markdown]
-# The table below it is the same on test pictures of `photo`, where the scale is everybody's own.
+# The table below it is the same on test images of `photo`, where the scale is everybody's own.
 #
-# Do the eyes see better, or is the score better taken from what they see? Share of answers that name exactly what was done to a picture, and
+# Do the eyes see better, or is the score better taken from what they see? Share of answers that name exactly what was done to an image, and
 # the correlation with the quality *before* any panel over all outside domains at once, where a scale that depends on the degradation shows.
 
 # %%
@@ -252,25 +252,25 @@ pd.DataFrame({m: name_or_nan(m) for m in dict.fromkeys(tables["scores"][0]["meth
 # ## 7 · And RALI?
 #
 # RALI needs no reasoner to score, but it learns from one set's scores, too. Here it is aligned with the words about all three sets, and its basis
-# is fitted in two ways: to each set's own scores, and to the quality before any panel, which we know because we made the pictures. The latter
+# is fitted in two ways: to each set's own scores, and to the quality before any panel, which we know because we made the images. The latter
 # (`rali_wide`) is what `rali-lab score` uses.
 
 # %%
 from rali_lab.rali.scorer import RaliScorer
-from rali_lab.models.image_encoder import embed_pictures
+from rali_lab.models.image_encoder import embed_images
 
 wide = experiments.fit_wide(sizes, seed=seed)
 print(wide)
 scorers = {"rali": RaliScorer.load(experiments.fit_rali(sizes, seed=seed).path / "model"), "rali_wide": RaliScorer.load(wide.path / "model")}
-every = [p for pictures in sets.values() for p in pictures]
-z = {s: embed_pictures(scorers["rali_wide"].visual_, [p.pixels() for p in every if p.split == s]) for s in ("train", "val")}
+every = [p for images in sets.values() for p in images]
+z = {s: embed_images(scorers["rali_wide"].visual_, [p.pixels() for p in every if p.split == s]) for s in ("train", "val")}
 own = {s: mos_of([p for p in every if p.split == s]) for s in z}
 naive = RaliScorer(random_state=seed, **sizes.rali).fit(z["train"], own["train"], validation=(z["val"], own["val"]))
-test = select(experiments.pictures(sizes), split="test")
+test = select(experiments.images(sizes), split="test")
 pixels = [p.pixels() for p in test]
 said = {m: s.predict(pixels) for m, s in scorers.items()}
-said["rali_naive"] = naive.predict_embeddings(embed_pictures(scorers["rali_wide"].visual_, pixels))
-about = pd.DataFrame({"picture": [p.id for p in test], "domain": [p.domain for p in test], "source": [p.source for p in test], "mos": mos_of(test)})
+said["rali_naive"] = naive.predict_embeddings(embed_images(scorers["rali_wide"].visual_, pixels))
+about = pd.DataFrame({"image": [p.id for p in test], "domain": [p.domain for p in test], "source": [p.source for p in test], "mos": mos_of(test)})
 scored = pd.concat([about.assign(method=m, score=s) for m, s in said.items()], ignore_index=True)
 rows = []
 for a, b, label in (("rali_wide", "rali", "all sets, one scale, minus photo alone"), ("rali_naive", "rali", "all sets, own scores, minus photo alone"),
@@ -291,7 +291,7 @@ nb.checks.observe("RALI from all sets is no worse outside than from one (PLCC ga
 # | symptom | likely cause | what to do |
 # |---|---|---|
 # | mixing does not hurt | panels agree, or every set holds every degradation | make the panels differ, or the sets |
-# | RACT loses its own domain | the third stage ran too long | fewer steps, chosen on validation pictures |
+# | RACT loses its own domain | the third stage ran too long | fewer steps, chosen on validation images |
 # | scores behind the words help | raters agree better than feared | rescaling may be all you need |
 #
 # ## Exercises
@@ -309,7 +309,7 @@ def check_scaling(hazy_truth, hazy_scores):
 
 
 # %% [markdown]
-# <details><summary>hint</summary>Scaling is right when both sets hold equally good pictures.</details>
+# <details><summary>hint</summary>Scaling is right when both sets hold equally good images.</details>
 # <details><summary>solution</summary>
 #
 # ```python
@@ -318,7 +318,7 @@ def check_scaling(hazy_truth, hazy_scores):
 # </details>
 #
 # **2 · How far do scaled scores go astray?** (medium, 10 min). With `experiments.mixed_scores(sets, "scaled")`, what is the correlation of the
-# scaled scores with quality over all training pictures of all sets? And of the naive ones? Give both to the check.
+# scaled scores with quality over all training images of all sets? And of the naive ones? Give both to the check.
 
 # %%
 def check_mixed(naive_plcc, scaled_plcc):
@@ -332,7 +332,7 @@ def check_mixed(naive_plcc, scaled_plcc):
 #
 # ```python
 # def over_all(how):
-#     made = [p for pictures in experiments.mixed_scores(sets, how).values() for p in pictures if p.split == "train"]
+#     made = [p for images in experiments.mixed_scores(sets, how).values() for p in images if p.split == "train"]
 #     return float(np.corrcoef([p.mos for p in made], [p.reference for p in made])[0, 1])
 #
 # check_mixed(over_all("naive"), over_all("scaled"))
@@ -341,8 +341,8 @@ def check_mixed(naive_plcc, scaled_plcc):
 #
 # ## Takeaways
 #
-# - A score is a number on somebody's scale. A word about a picture is not.
-# - Rescaling a set assumes that its pictures are as good as the other set's.
+# - A score is a number on somebody's scale. A word about an image is not.
+# - Rescaling a set assumes that its images are as good as the other set's.
 # - Ask of every method that uses more data whether the data alone would have done it.
 #
 # ## Reuse this in your own study
@@ -350,9 +350,9 @@ def check_mixed(naive_plcc, scaled_plcc):
 # %%
 from rali_lab.reasoner.ract import rescale, text_labels
 
-own_sets = experiments.mixed_scores(sets, "naive")                       # or your own lists of rated pictures, by name
-print({name: round(float(np.mean([p.mos for p in pictures])), 2) for name, pictures in rescale(own_sets, "photo").items()})
-one = pd.DataFrame([{"picture": "a", "sample": 0, "reasoning": "I can see serious haze.", "status": "ok"}])
+own_sets = experiments.mixed_scores(sets, "naive")                       # or your own lists of rated images, by name
+print({name: round(float(np.mean([p.mos for p in images])), 2) for name, images in rescale(own_sets, "photo").items()})
+one = pd.DataFrame([{"image": "a", "sample": 0, "reasoning": "I can see serious haze.", "status": "ok"}])
 print(text_labels(one)["text"][0])                                     # what the third stage learns from
 
 # %% [markdown]

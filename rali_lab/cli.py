@@ -1,6 +1,6 @@
-"""The command `rali-lab`: score pictures, fit a scorer to rated ones, print results, check rated folders, reproduce the study.
+"""The command `rali-lab`: score images, fit a scorer to rated ones, print results, check rated folders, reproduce the study.
 
-Exit codes: 0 all good; 1 a picture could not be scored, a table has problems or teaches nothing, or the study cannot run here; 2 wrong
+Exit codes: 0 all good; 1 an image could not be scored, a table has problems or teaches nothing, or the study cannot run here; 2 wrong
 usage, or no model or results yet; 130 interrupted; 141 the reader of the output went away. Heavy libraries load where needed.
 """
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from rali_lab.evaluate.results import Record
 
 CHUNK = 8
-"""Pictures held in memory at a time; their scores are printed before the next are read."""
+"""Images held in memory at a time; their scores are printed before the next are read."""
 PROGRESS_FROM = 20
-"""A progress bar is shown above this number of pictures."""
+"""A progress bar is shown above this number of images."""
 
 
 class CommandError(Exception):
@@ -59,13 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rali-lab", description="Picture quality with RALI, and its study.")
+    parser = argparse.ArgumentParser(prog="rali-lab", description="Image quality with RALI, and its study.")
     parser.add_argument("--version", action="version", version=f"rali-lab {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
 
-    score = commands.add_parser("score", help="score pictures from 1 (bad) to 5 (excellent)")
+    score = commands.add_parser("score", help="score images from 1 (bad) to 5 (excellent)")
     score.add_argument(
-        "paths", nargs="+", metavar="PATH", help="picture file, or folder (searched recursively)"
+        "paths", nargs="+", metavar="PATH", help="image file, or folder (searched recursively)"
     )
     score.add_argument("--model", metavar="DIR", help="a saved RALI model (default: the one of the last run)")
     score.add_argument(
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--profile", help="the run of this profile (default: the most recent run, else the published one)")
     claims.set_defaults(command=_claims)
 
-    check = commands.add_parser("validate", help="check a score table and its pictures")
+    check = commands.add_parser("validate", help="check a score table and its images")
     check.add_argument("csv", metavar="CSV", help="score table with a header line")
     check.add_argument("images", metavar="IMAGES", help="folder that the image names are relative to")
     check.add_argument(
@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="one JSON object instead of text")
     check.set_defaults(command=_data_check)
 
-    fit = commands.add_parser("fit", help="train a scorer on pictures that people rated, for `rali-lab score --model`; it scores on 1 to 5")
+    fit = commands.add_parser("fit", help="train a scorer on images that people rated, for `rali-lab score --model`; it scores on 1 to 5")
     _of_a_data_set(fit)
     fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the scorer goes")
     fit.add_argument("--quick", action="store_true", help="leave the trunk as it is: ten times as fast, a little less exact")
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train even if the scores seem to run the other way",
     )
-    fit.add_argument("--limit", type=int, metavar="N", help="take N of the pictures, at random (500 x 500 pixels cost a second and 0.6 MB)")
+    fit.add_argument("--limit", type=int, metavar="N", help="take N of the images, at random (500 x 500 pixels cost a second and 0.6 MB)")
     fit.set_defaults(command=_fit)
 
     doctor = commands.add_parser("doctor", help="say what this machine is and which profiles it can run")
@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _of_a_data_set(parser: argparse.ArgumentParser) -> None:
-    """Where rated pictures lie, and how their scores are to be read."""
+    """Where rated images lie, and how their scores are to be read."""
     parser.add_argument("path", metavar="PATH", help="folder of the set, or a CSV, TSV or Parquet table with the columns image and mos")
     parser.add_argument("--layout", metavar="NAME", help="how the set lies on disk (default: found out by its label files)")
     parser.add_argument("--mos-range", nargs=2, type=float, metavar=("LO", "HI"), help="rating scale (default: the layout's)")
@@ -148,10 +148,10 @@ def _score(args: argparse.Namespace) -> int:
 
     paths, failed = _find(args.paths)
     scorer = _load_scorer(args.model) if paths else None
-    if args.explain and scorer is not None and not scorer.words_:
+    if args.explain and scorer is not None and not scorer.texts_:
         raise CommandError("this model remembers no words to explain with; leave out --explain, or give --model another folder")
     hidden = args.quiet or len(paths) <= PROGRESS_FROM
-    with tqdm(total=len(paths), disable=hidden, unit="picture", file=sys.stderr) as bar:
+    with tqdm(total=len(paths), disable=hidden, unit="image", file=sys.stderr) as bar:
         for start in range(0, len(paths), CHUNK):
             outcomes = _score_chunk(scorer, paths[start : start + CHUNK], args.explain)
             with bar.external_write_mode(file=sys.stdout):
@@ -163,14 +163,14 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _find(paths: Sequence[str]) -> tuple[list[Path], int]:
-    """All pictures under the paths, and how many of the paths were of no use (each reported)."""
-    from rali_lab.data.images import PictureError, find_pictures
+    """All images under the paths, and how many of the paths were of no use (each reported)."""
+    from rali_lab.data.images import ImageError, find_images
 
     found, failed = [], 0
     for path in paths:
         try:
-            found += find_pictures(path)
-        except PictureError as error:
+            found += find_images(path)
+        except ImageError as error:
             failed += 1
             _complain(error)
     return list(dict.fromkeys(found)), failed
@@ -182,40 +182,40 @@ Scored = tuple[float, str | None]
 
 def _score_chunk(scorer, paths: Sequence[Path], explain: bool) -> dict[Path, Scored | Exception]:
     """Each path with its score and words, or with the reason why it has none."""
-    from rali_lab.data.images import PictureError, read_picture
+    from rali_lab.data.images import ImageError, read_image
 
     outcomes: dict[Path, Scored | Exception] = dict.fromkeys(paths, (math.nan, None))
-    pictures = {}
+    images = {}
     for path in paths:
         try:
-            pictures[path] = read_picture(path)
-        except PictureError as error:
+            images[path] = read_image(path)
+        except ImageError as error:
             outcomes[path] = error
     try:
-        found = _scored(scorer, list(pictures.values()), explain)
+        found = _scored(scorer, list(images.values()), explain)
     except UNFIT:  # one of them spoils it for all: each alone, and the reason why
-        found = [_alone(scorer, path, shown, explain) for path, shown in pictures.items()]
-    return {**outcomes, **dict(zip(pictures, found, strict=True))}
+        found = [_alone(scorer, path, shown, explain) for path, shown in images.items()]
+    return {**outcomes, **dict(zip(images, found, strict=True))}
 
 
 UNFIT = (ValueError, RuntimeError, MemoryError)
-"""Of a picture that a scorer cannot take: too small, or too large (torch's is a RuntimeError)."""
+"""Of an image that a scorer cannot take: too small, or too large (torch's is a RuntimeError)."""
 
 
 def _scored(scorer, shown: Sequence, explain: bool) -> list[Scored]:
     if not shown:
         return []
-    words = scorer.nearest_words(shown) if explain else [None] * len(shown)
+    words = scorer.nearest_texts(shown) if explain else [None] * len(shown)
     return list(zip(map(float, scorer.predict(shown)), words, strict=True))
 
 
 def _alone(scorer, path: Path, shown, explain: bool) -> Scored | Exception:
-    """The outcome of one picture, whose reason for having no score begins with its file's name."""
+    """The outcome of one image, whose reason for having no score begins with its file's name."""
     try:
         return _scored(scorer, [shown], explain)[0]
     except UNFIT as error:
         said = str(error) or type(error).__name__  # MemoryError says nothing
-        return ValueError(f"{path}: {said.removeprefix('picture 0 ').removeprefix('picture 0: ')}")
+        return ValueError(f"{path}: {said.removeprefix('image 0 ').removeprefix('image 0: ')}")
 
 
 def _print_outcome(path: Path, outcome: Scored | Exception, as_json: bool) -> bool:
@@ -315,7 +315,7 @@ def _validate(args: argparse.Namespace) -> int:
     from rali_lab.data.validation import validate
 
     def report():
-        pictures = read_rated_folder(
+        images = read_rated_folder(
             args.csv,
             args.images,
             domain=args.domain or Path(args.csv).stem,
@@ -327,7 +327,7 @@ def _validate(args: argparse.Namespace) -> int:
             source_column=args.source_column,
             split_column=args.split_column,
         )
-        return validate(pictures)
+        return validate(images)
 
     return _print_report(report)
 
@@ -355,7 +355,7 @@ def _reading(args: argparse.Namespace) -> dict:
         raise CommandError(f"--mos-range {args.mos_range[0]:g} {args.mos_range[1]:g}: give the lower end first, both finite")
     return {
         "layout": args.layout,
-        "images": args.images,
+        "image_dir": args.images,
         "mos_range": tuple(args.mos_range) if args.mos_range else None,
         "higher_is_better": False if args.dmos else None,
     }
@@ -367,8 +367,8 @@ def _fit(args: argparse.Namespace) -> int:
 
     if args.out.exists():
         raise CommandError(f"{args.out}: is there already; give --out another name, or remove it")
-    if args.limit is not None and args.limit < custom_dataset.MIN_PICTURES:
-        raise CommandError(f"--limit {args.limit}: it takes {custom_dataset.MIN_PICTURES} pictures or more")
+    if args.limit is not None and args.limit < custom_dataset.MIN_IMAGES:
+        raise CommandError(f"--limit {args.limit}: it takes {custom_dataset.MIN_IMAGES} images or more")
     options = _reading(args)
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -386,7 +386,7 @@ def _fit(args: argparse.Namespace) -> int:
     except (ImportError, OSError, ValueError) as error:
         _complain(error)
         return 1
-    print(f"{args.out}: fitted on {len(taken)} of {len(rated)} pictures{told}; it scores on 1 to 5, higher is better")
+    print(f"{args.out}: fitted on {len(taken)} of {len(rated)} images{told}; it scores on 1 to 5, higher is better")
     return 0
 
 

@@ -1,6 +1,6 @@
 """What TRL adds to a GRPO step: `python -m scripts.bench_grpo` (part of `make bench`).
 
-Times steps of `train_reasoner` against the bare work in them, taken in turns in one process: generation of the completions, one
+Times steps of `train_grpo` against the bare work in them, taken in turns in one process: generation of the completions, one
 forward pass of the reference, forward and backward of the policy, an optimiser step. Writes docs/results/bench-grpo.json.
 """
 
@@ -38,7 +38,7 @@ class _Clock(TrainerCallback):
         self.ends.append(time.perf_counter())
 
 
-def trl_steps(pictures, settings) -> list[float]:
+def trl_steps(images, settings) -> list[float]:
     """Seconds of each step of a training, the first few left out."""
     clock, real = _Clock(), grpo.run
 
@@ -49,13 +49,13 @@ def trl_steps(pictures, settings) -> list[float]:
     grpo.run = run
     try:
         with tempfile.TemporaryDirectory() as folder:
-            grpo.train_reasoner(base_folder(), pictures, [], settings, folder, report=lambda line: None)
+            grpo.train_grpo(base_folder(), images, [], settings, folder, report=lambda line: None)
     finally:
         grpo.run = real
     return np.diff(clock.ends)[SKIP:].tolist()
 
 
-def bare_steps(pictures, settings) -> list[float]:
+def bare_steps(images, settings) -> list[float]:
     """Seconds of the same work without a trainer."""
     (model, processor), (reference, _) = load_policy(base_folder()), load_policy(base_folder())
     for part in (model, reference):
@@ -64,8 +64,8 @@ def bare_steps(pictures, settings) -> list[float]:
     text = processor.apply_chat_template(conversation(SCORE_QUESTION), add_generation_prompt=True, tokenize=False)
     seconds = []
     for step in range(STEPS):
-        began, first = time.perf_counter(), step * settings.pictures_per_step
-        asked = pictures[first : first + settings.pictures_per_step]
+        began, first = time.perf_counter(), step * settings.images_per_step
+        asked = images[first : first + settings.images_per_step]
         shown = [Image.fromarray(p.pixels()) for p in asked for _ in range(settings.generations)]
         inputs = processor(images=shown, text=[text] * len(shown), padding=True, return_tensors="pt")
         model.eval()
@@ -88,11 +88,11 @@ def bare_steps(pictures, settings) -> list[float]:
 def main() -> None:
     profile = get_profile("tiny")
     settings = experiments.grpo_settings(profile, steps=STEPS, eval_every=0, degradation_share=0.0)
-    pictures = select(experiments.pictures(profile), domain="photo", split="train")
+    images = select(experiments.images(profile), domain="photo", split="train")
     trl, bare = [], []
     for _ in range(ROUNDS):  # in turns, so that a busy minute hits both
-        trl += trl_steps(pictures, settings)
-        bare += bare_steps(pictures, settings)
+        trl += trl_steps(images, settings)
+        bare += bare_steps(images, settings)
     found = {"trl_s": float(np.median(trl)), "bare_s": float(np.median(bare)), "steps": len(trl), "provenance": stamp()}
     found["ratio"] = found["trl_s"] / found["bare_s"]
     write_json(TARGET, found)

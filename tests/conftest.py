@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rali_lab.data.records import Distortion, Picture
+from rali_lab.data.records import Distortion, RatedImage
 
 
 @pytest.fixture
-def pictures():
-    """Six rated 96-px pictures with one or two distortions each; noise, so that no two look alike."""
+def images():
+    """Six rated 96-px images with one or two distortions each; noise, so that no two look alike."""
     rng = np.random.default_rng(0)
     kinds = ("gaussian_blur", "jpeg", "darkening")
     return [
-        Picture(
+        RatedImage(
             id=f"p{i}", domain="photo", source=f"s{i}", split="train", mos=1.5 + i / 2, std=0.4,
             distortions=tuple(Distortion(k, 1 + i % 5) for k in kinds[: 1 + i % 2]),
             array=rng.integers(0, 256, (96, 96, 3), dtype=np.uint8),
@@ -36,7 +36,7 @@ def livec():
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory):
-    """Folder of a tiny VLM with random weights, large enough that its greedy answers differ from picture to picture."""
+    """Folder of a tiny VLM with random weights, large enough that its greedy answers differ from image to image."""
     import torch
 
     from rali_lab.data.domains import DOMAINS, draw_distortions

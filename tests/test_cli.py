@@ -1,4 +1,4 @@
-"""The command line: one line per picture, bad ones named on stderr, and exit codes that scripts can trust."""
+"""The command line: one line per image, bad ones named on stderr, and exit codes that scripts can trust."""
 
 import json
 import os
@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[1]
 
 
 class MeanScorer:
-    """Scores a picture by its mean: black 1, white 5."""
+    """Scores an image by its mean: black 1, white 5."""
 
-    def predict(self, pictures):
-        return np.array([1 + 4 * picture.mean() / 255 for picture in pictures])
+    def predict(self, images):
+        return np.array([1 + 4 * image.mean() / 255 for image in images])
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def folder(tmp_path):
     return tmp_path / "in"
 
 
-def test_scores_are_one_line_per_picture(scorer, folder, capsys):
+def test_scores_are_one_line_per_image(scorer, folder, capsys):
     asked = scorer()
     assert cli.main(["score", str(folder)]) == 0
     out, err = capsys.readouterr()
@@ -69,7 +69,7 @@ def test_json_lines_and_a_chosen_model(scorer, folder, capsys):
     assert asked == ["m"]
 
 
-def test_bad_pictures_are_named_and_the_others_still_scored(scorer, folder, capsys):
+def test_bad_images_are_named_and_the_others_still_scored(scorer, folder, capsys):
     scorer()
     (folder / "a2.jpg").write_bytes(b"")
     (folder / "empty").mkdir()
@@ -82,30 +82,30 @@ def test_bad_pictures_are_named_and_the_others_still_scored(scorer, folder, caps
 
 
 class Particular(MeanScorer):
-    """Takes no picture below 32 px, as the real one, and none that is red: that one is too large
+    """Takes no image below 32 px, as the real one, and none that is red: that one is too large
     for its memory."""
 
-    def predict(self, pictures):
-        for i, picture in enumerate(pictures):
-            if min(picture.shape[:2]) < 32:
+    def predict(self, images):
+        for i, image in enumerate(images):
+            if min(image.shape[:2]) < 32:
                 raise ValueError(
-                    f"picture {i} is {picture.shape[1]} x {picture.shape[0]} pixels, at least 32 x "
+                    f"image {i} is {image.shape[1]} x {image.shape[0]} pixels, at least 32 x "
                     "32 are needed; leave it out"
                 )
-            if picture[0, 0].tolist() == [255, 0, 0]:
+            if image[0, 0].tolist() == [255, 0, 0]:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-            if picture[0, 0].tolist() == [0, 0, 255]:
+            if image[0, 0].tolist() == [0, 0, 255]:
                 raise MemoryError
-        return super().predict(pictures)
+        return super().predict(images)
 
-    def nearest_words(self, pictures):
-        return [f"grey {value:.0f}" for value in self.predict(pictures)]
+    def nearest_texts(self, images):
+        return [f"grey {value:.0f}" for value in self.predict(images)]
 
-    words_ = ("grey",)
+    texts_ = ("grey",)
 
 
 @pytest.mark.parametrize("explain", [[], ["--explain"]])
-def test_a_picture_that_cannot_be_scored_is_named_and_the_others_are_scored(
+def test_a_image_that_cannot_be_scored_is_named_and_the_others_are_scored(
     scorer, tmp_path, capsys, explain
 ):
     scorer(Particular())
@@ -117,7 +117,7 @@ def test_a_picture_that_cannot_be_scored_is_named_and_the_others_are_scored(
         ("e", "white", 40),
     ):
         Image.new("RGB", (side, side), colour).save(tmp_path / f"{name}.png")
-    (tmp_path / "f.png").write_bytes(b"no picture")
+    (tmp_path / "f.png").write_bytes(b"no image")
     assert cli.main(["score", str(tmp_path), *explain]) == 1
     out, err = capsys.readouterr()
     assert [line.split("\t")[:2] for line in out.splitlines()] == [
@@ -133,7 +133,7 @@ def test_a_picture_that_cannot_be_scored_is_named_and_the_others_are_scored(
     )
 
 
-def test_the_real_scorer_names_a_small_picture_too(tmp_path, capsys):
+def test_the_real_scorer_names_a_small_image_too(tmp_path, capsys):
     for name, side in (("a", 40), ("b", 20), ("c", 32)):
         Image.new("RGB", (side, side), "grey").save(tmp_path / f"{name}.png")
     assert cli.main(["score", str(tmp_path)]) == 1
@@ -151,7 +151,7 @@ def test_the_real_scorer_names_a_small_picture_too(tmp_path, capsys):
 def test_nothing_to_score_does_not_load_the_model(scorer, tmp_path, capsys):
     asked = scorer()
     assert cli.main(["score", str(tmp_path)]) == 1
-    assert asked == [] and "folder without pictures" in capsys.readouterr().err
+    assert asked == [] and "folder without images" in capsys.readouterr().err
 
 
 def test_file_names_that_are_no_text_are_printed_as_their_bytes(scorer, folder, capfdbinary):
@@ -163,7 +163,7 @@ def test_file_names_that_are_no_text_are_printed_as_their_bytes(scorer, folder, 
 
 
 def test_a_score_that_is_no_number_is_not_printed(scorer, folder, capsys):
-    scorer(types.SimpleNamespace(predict=lambda pictures: np.array([np.nan, 3.0])))
+    scorer(types.SimpleNamespace(predict=lambda images: np.array([np.nan, 3.0])))
     assert cli.main(["score", str(folder)]) == 1
     out, err = capsys.readouterr()
     assert out == f"3.00\t{folder / 'b.png'}\n" and "a.png: the model gave nan" in err
@@ -187,7 +187,7 @@ def test_progress_is_shown_on_long_work_only(scorer, folder, capsys, quiet, show
     assert cli.main(["score", str(folder), *quiet]) == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == cli.PROGRESS_FROM + 2
-    assert ("picture" in err) == shown
+    assert ("image" in err) == shown
 
 
 def test_an_interrupted_run_has_printed_what_it_did(scorer, folder, capsys):
@@ -195,11 +195,11 @@ def test_an_interrupted_run_has_printed_what_it_did(scorer, folder, capsys):
         def __init__(self):
             self.calls = 0
 
-        def predict(self, pictures):
+        def predict(self, images):
             self.calls += 1
             if self.calls == 2:
                 raise KeyboardInterrupt
-            return np.ones(len(pictures))
+            return np.ones(len(images))
 
     scorer(Tired())
     for i in range(cli.CHUNK):
@@ -274,10 +274,10 @@ def test_validate_fails_on_problems_and_on_tables_it_cannot_read(folder, capsys)
 
 @pytest.fixture
 def bright(tmp_path):
-    """A table of twelve pictures, the score rising with the brightness."""
-    (tmp_path / "pictures").mkdir()
+    """A table of twelve images, the score rising with the brightness."""
+    (tmp_path / "images").mkdir()
     for i in range(12):
-        Image.new("L", (40, 40), 20 * i).save(tmp_path / "pictures" / f"{i}.png")
+        Image.new("L", (40, 40), 20 * i).save(tmp_path / "images" / f"{i}.png")
     table = tmp_path / "set.csv"
     table.write_text("image,mos\n" + "".join(f"{i}.png,{8 * i}\n" for i in range(12)))
     return table
@@ -285,14 +285,14 @@ def bright(tmp_path):
 
 def test_data_check_prints_what_it_took_and_what_it_found(scorer, bright, capsys):
     scorer()
-    options = [str(bright), "--images", str(bright.parent / "pictures"), "--mos-range", "0", "100"]
+    options = [str(bright), "--images", str(bright.parent / "images"), "--mos-range", "0", "100"]
     assert cli.main(["data", "check", *options]) == 0
     out, err = capsys.readouterr()
     assert "column mos, scale 0..100, higher is better" in out and "SRCC 1.000" in out and out.endswith("no problems found\n")
     assert err == ""
     assert cli.main(["data", "check", *options, "--dmos"]) == 1
     assert "sign: scores look as if higher were better" in capsys.readouterr().out
-    (bright.parent / "pictures" / "3.png").unlink()
+    (bright.parent / "images" / "3.png").unlink()
     assert cli.main(["data", "check", *options, "--json", "--layout", "table"]) == 1
     row = json.loads(capsys.readouterr().out)
     assert row["files"] == {"readable": 11, "missing": 1, "unreadable": 0} and row["sign"]["n"] == 11 and not row["ok"]
@@ -329,22 +329,22 @@ def test_fit_writes_a_scorer_that_score_takes(tmp_path, capsys):
     splits = ["split", *("test" if i % 5 == 0 else "train" for i in range(90))]
     table.write_text("\n".join(f"{row},{split}" for row, split in zip(rows, splits, strict=True)))
     assert cli.main(["fit", str(table), "--mos-range", "1", "5", "--out", str(out), "--quick", "--limit", "70"]) == 0
-    assert capsys.readouterr().out.startswith(f"{out}: fitted on 70 of 90 pictures (18 of the split test are never learned from)")
+    assert capsys.readouterr().out.startswith(f"{out}: fitted on 70 of 90 images (18 of the split test are never learned from)")
     scorer = RaliScorer.load(out)
     assert len(scorer.trained_ids_) == 70
     for p in read_dataset(table, mos_range=(1, 5)):
         if p.split == "test":
             scorer.predict([p.pixels()], ids=[p.id])  # refuses what it was trained on
-    picture = str(table.parent / rows[1].split(",")[0])
-    assert cli.main(["score", picture, "--model", str(out), "--explain"]) == 0
+    image = str(table.parent / rows[1].split(",")[0])
+    assert cli.main(["score", image, "--model", str(out), "--explain"]) == 0
     score, path, words = capsys.readouterr().out.strip().split("\t")
-    assert 0 < float(score) < 6 and path == picture and words.startswith("The quality of this picture is ")
+    assert 0 < float(score) < 6 and path == image and words.startswith("The quality of this picture is ")
     assert cli.main(["fit", str(table), "--out", str(out)]) == 2
     assert "is there already" in capsys.readouterr().err
     assert cli.main(["fit", str(table), "--out", str(out / "config.json" / "x")]) == 2
     assert "config.json/x: " in capsys.readouterr().err
     assert cli.main(["fit", str(table), "--out", str(tmp_path / "new"), "--limit", "-5"]) == 2
-    assert "--limit -5: it takes 60 pictures or more" in capsys.readouterr().err
+    assert "--limit -5: it takes 60 images or more" in capsys.readouterr().err
 
 
 def test_fit_refuses_scores_that_run_the_other_way(tmp_path, capsys):
@@ -373,8 +373,8 @@ def test_fit_refuses_scores_that_run_the_other_way(tmp_path, capsys):
 
 
 def test_fit_to_what_cannot_be_learned_is_one_line_and_exit_1(bright, tmp_path, capsys):
-    images = ["--images", str(bright.parent / "pictures"), "--out", str(tmp_path / "out")]
-    for options, message in (([], "mos lies in 0..88"), (["--mos-range", "0", "100"], "12 pictures of 12 sources are too few")):
+    images = ["--images", str(bright.parent / "images"), "--out", str(tmp_path / "out")]
+    for options, message in (([], "mos lies in 0..88"), (["--mos-range", "0", "100"], "12 images of 12 sources are too few")):
         assert cli.main(["fit", str(bright), *options, *images]) == 1
         err = capsys.readouterr().err
         assert message in err and err.count("\n") == 1

@@ -23,20 +23,20 @@ COSTS = pd.DataFrame(
     [
         {"method": m, "metric": c, "value": v}
         for m, v in (("teacher", 10.0), ("rali", 0.5))
-        for c in ("parameters", "seconds_per_picture", "peak_memory_bytes")
+        for c in ("parameters", "seconds_per_image", "peak_memory_bytes")
     ]
 )
 HISTORY = pd.DataFrame({"step": range(40), "reward": RNG.random(40), "plcc": [0.5, *[np.nan] * 38, 0.8]})
-PICTURES = [np.full((16, 24, 3), 50 * i, dtype=np.uint8) for i in range(5)]
-KINDS = ["sink", "picture", "picture", "prompt", "reasoning", "format", "score"]
+IMAGES = [np.full((16, 24, 3), 50 * i, dtype=np.uint8) for i in range(5)]
+KINDS = ["sink", "image", "image", "prompt", "reasoning", "format", "score"]
 SHARES = pd.DataFrame(
     [{"method": m, "group": g, "share": 1 / 6, "per_token": 1.0} for m in ("base", "teacher") for g in dict.fromkeys(KINDS)]
 )
-SWEEP = pd.DataFrame({"setting": ["tau"] * 3, "at": [0.1, 1.0, 10.0], "pictures": "validation", "value": [0.5, 0.7, 0.6]})
+SWEEP = pd.DataFrame({"setting": ["tau"] * 3, "at": [0.1, 1.0, 10.0], "images": "validation", "value": [0.5, 0.7, 0.6]})
 EFFECTS = RESULTS.rename(columns={"domain": "effect"}).assign(method=lambda d: d["method"].replace("rali", "teacher"))
 FIGURES = {
     "score_attention": lambda: plotting.plot_score_attention([*"abcdef$"], KINDS, RNG.random((2, 3, 7))),
-    "picture_attention": lambda: plotting.plot_picture_attention(PICTURES[:2], RNG.random((2, 4, 4)), ["a", "b"]),
+    "image_attention": lambda: plotting.plot_image_attention(IMAGES[:2], RNG.random((2, 4, 4)), ["a", "b"]),
     "shares": lambda: plotting.plot_token_shares(SHARES, note="n"),
     "sweeps": lambda: plotting.plot_sweeps(SWEEP, chosen={"tau": 1.0}),
     "effects": lambda: plotting.plot_effects(EFFECTS, xlabel="PLCC", bands=["photo"], xlim=(0, 1)),
@@ -45,8 +45,8 @@ FIGURES = {
     "scatter": lambda: plotting.plot_score_scatter(SCORES),
     "histograms": lambda: plotting.plot_mos_histograms(SCORES),
     "efficiency": lambda: plotting.plot_efficiency(COSTS, limits={"parameters": 0.05}),
-    "grid": lambda: plotting.plot_pictures_grid(PICTURES, list("abcde"), columns=3),
-    "sheet": lambda: plotting.plot_distortion_sheet({"noise": PICTURES}, pristine=PICTURES[0]),
+    "grid": lambda: plotting.plot_images_grid(IMAGES, list("abcde"), columns=3),
+    "sheet": lambda: plotting.plot_distortion_sheet({"noise": IMAGES}, pristine=IMAGES[0]),
     "pipeline": plotting.plot_pipeline,
     "basis": lambda: plotting.plot_basis(RNG.normal(size=(9, 2)), np.linspace(1, 5, 9), note="PCA"),
 }
@@ -60,7 +60,7 @@ def texts(fig):
 def test_every_figure_draws_and_leaves_no_trace(name, tmp_path):
     before = dict(plt.rcParams)
     fig = plotting.save_figure(FIGURES[name](), name, tmp_path)
-    photographs = {"grid", "sheet", "picture_attention"}  # an SVG of them would only hold the pixels again
+    photographs = {"grid", "sheet", "image_attention"}  # an SVG of them would only hold the pixels again
     endings = ["png"] if name in photographs else ["png", "svg"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{name}.{ending}" for ending in endings]
     assert texts(fig).strip() or name == "grid"
@@ -128,9 +128,9 @@ def test_efficiency_writes_the_shares():
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: plotting.plot_pictures_grid(PICTURES, ["one"]), "got 1 captions for 5 pictures"),
-        (lambda: plotting.plot_pictures_grid([]), "nothing to plot"),
-        (lambda: plotting.plot_distortion_sheet({"noise": PICTURES[:3]}), "{'noise': 3}"),
+        (lambda: plotting.plot_images_grid(IMAGES, ["one"]), "got 1 captions for 5 images"),
+        (lambda: plotting.plot_images_grid([]), "nothing to plot"),
+        (lambda: plotting.plot_distortion_sheet({"noise": IMAGES[:3]}), "{'noise': 3}"),
         (lambda: plotting.plot_basis(np.zeros((4, 3)), np.ones(4)), r"\(4, 3\), expected \(4, 2\)"),
     ],
 )
@@ -145,14 +145,14 @@ def test_use_style_sets_the_defaults():
         assert plt.rcParams["svg.hashsalt"] == "rali_lab"
 
 
-def test_the_tokens_of_a_picture_are_drawn_as_one_that_holds_their_sum():
+def test_the_tokens_of_a_image_are_drawn_as_one_that_holds_their_sum():
     weights = np.zeros((1, 1, 7))
     weights[..., 1:3] = 0.2, 0.3
     fig = plotting.plot_score_attention([*"abcdefg"], KINDS, weights)
     image = fig.axes[0].images[0].get_array()
     assert image.shape == (1, 6) and image[0, 1] == pytest.approx(0.5)
-    assert "picture (2)" in texts(fig)
+    assert "image (2)" in texts(fig)
     with pytest.raises(ValueError, match="7 tokens are too many to read, at most 3"):
         plotting.plot_score_attention([*"abcdefg"], ["prompt"] * 7, weights, widest=3)
-    with pytest.raises(ValueError, match="2 pictures but 1 attention"):
-        plotting.plot_picture_attention(PICTURES[:2], RNG.random((1, 4, 4)))
+    with pytest.raises(ValueError, match="2 images but 1 attention"):
+        plotting.plot_image_attention(IMAGES[:2], RNG.random((1, 4, 4)))

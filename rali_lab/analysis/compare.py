@@ -1,4 +1,4 @@
-"""The whole probe in one call: what do several representations of the same pictures hold, and how do they relate?"""
+"""The whole probe in one call: what do several representations of the same images hold, and how do they relate?"""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def compare(
 
     Parameters
     ----------
-    representations : {name: (n, d) array}; row i is the same picture in all, the widths may differ
+    representations : {name: (n, d) array}; row i is the same image in all, the widths may differ
     scores : (n,) numbers such as MOS; without them, nothing about the score and no conditioned gap
     domains : (n,) labels; without them, nothing about domains
-    groups : (n,) labels, the source of each picture: held out, shuffled and drawn as a whole everywhere
+    groups : (n,) labels, the source of each image: held out, shuffled and drawn as a whole everywhere
     gaps : of ``mmd, frechet, proxy_a, silhouette, knn_mixing``
     n_bins : quantile bins of the score that conditioned gaps are matched in
     n_permutations, n_boot : draws of each null and interval; 0 leaves them out. Readouts use ten times ``n_boot`` (they cost nothing).
@@ -177,5 +177,5 @@ def _checked(representations: Mapping[str, object]) -> dict[str, np.ndarray]:
     arrays = {name: matrix(X, f"representation {name!r}", min_n=8) for name, X in representations.items()}
     sizes = {name: len(X) for name, X in arrays.items()}
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"representations have different numbers of rows, {sizes}; join them by picture first")
+        raise ValueError(f"representations have different numbers of rows, {sizes}; join them by image first")
     return arrays

@@ -83,7 +83,7 @@ def decode_domain(
         raise ValueError("got one domain, expected two or more; check the labels")
     folds = grouped_folds(groups, len(X), n_folds, rng, strata=label)
     unit = np.unique(np.stack([group, label]), axis=1, return_inverse=True)[1].ravel()
-    labels = np.stack([label, *(shuffled_labels(label, unit, rng) for _ in range(n_permutations))], axis=1)
+    labels = np.stack([label, *(permuted_labels(label, unit, rng) for _ in range(n_permutations))], axis=1)
     right = classified(X, labels, folds) == labels
     values = np.mean([(right & (labels == c)).sum(axis=0) / (labels == c).sum(axis=0) for c in range(n_domains)], axis=0)
     ends: dict[str, Any] = {}
@@ -146,7 +146,7 @@ def _fits(X: np.ndarray, Y: np.ndarray, folds: list[np.ndarray]):
         yield held, fit, mean + (W @ weights).reshape(len(held), *Y.shape[1:]), mean + (U @ weights).reshape(len(fit), *Y.shape[1:])
 
 
-def shuffled_labels(label: np.ndarray, unit: np.ndarray, rng: np.random.Generator, stratum: np.ndarray | None = None) -> np.ndarray:
+def permuted_labels(label: np.ndarray, unit: np.ndarray, rng: np.random.Generator, stratum: np.ndarray | None = None) -> np.ndarray:
     """Labels (n,) dealt anew to the units (rows of one source and label), inside each stratum."""
     of_unit = label[np.unique(unit, return_index=True)[1]]
     stratum = np.zeros(len(of_unit), dtype=int) if stratum is None else stratum[np.unique(unit, return_index=True)[1]]

@@ -143,7 +143,7 @@ def two_nn(X, *, discard: float = 0.1, level: float = 0.95) -> Measure:
     Facco et al. (2017). Departure: the maximum-likelihood estimate of their Pareto law (Denti et al. 2022), censored at
     ``discard``, instead of their line through the origin: the same model, with a standard error, 1.3 d / sqrt(n (1 - discard)).
     The 1.3 is measured, since points share neighbours; it speaks of noise, not of the bias in high dimensions.
-    Rows must be independent: versions of one picture are neighbours for another reason. O(n² d) time, O(n) memory.
+    Rows must be independent: versions of one image are neighbours for another reason. O(n² d) time, O(n) memory.
 
     >>> t = np.random.default_rng(0).uniform(0, 6, size=400)
     >>> 0.9 < two_nn(np.stack([np.cos(t), np.sin(t), t], axis=1)).value < 1.1

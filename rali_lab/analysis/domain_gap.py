@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .decode import shuffled_labels
+from .decode import permuted_labels
 from .folds import half, interval
 from .gaps import Gap, frechet_gap, knn_mixing_gap, mmd_gap, silhouette_gap
 from .inputs import codes, matrix, vector
@@ -193,7 +193,7 @@ class _Probe:
 def _shuffled_gap(probe: _Probe, label, cell, pairs, rng, tries: int = 100) -> float:
     """Mean gap of labels dealt anew; sources differ in size, so a deal that leaves a domain too few rows is dealt again."""
     for _ in range(tries):
-        gap = probe.mean_gap(shuffled_labels(label, cell, rng, probe.bins), pairs, rng)
+        gap = probe.mean_gap(permuted_labels(label, cell, rng, probe.bins), pairs, rng)
         if np.isfinite(gap):
             return gap
     raise ValueError(

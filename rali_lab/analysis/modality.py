@@ -1,4 +1,4 @@
-"""Do pictures and texts share one region of the joint space, or sit in two?"""
+"""Do images and texts share one region of the joint space, or sit in two?"""
 
 from __future__ import annotations
 

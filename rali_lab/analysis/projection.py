@@ -1,4 +1,4 @@
-"""A picture of a cloud, with what it hides: trust, continuity, kept neighbours and how far seeds agree.
+"""An image of a cloud, with what it hides: trust, continuity, kept neighbours and how far seeds agree.
 
 Distances between clusters of a UMAP are no evidence. Draw several seeds, print these numbers beside them, and measure in the
 original space (`domain_gap`, `significance`).
@@ -30,7 +30,7 @@ class Projection:
     method, n, k : "umap" or "pca"; rows; neighbours that the quality numbers look at
     seeds : one per array of ``coordinates``; pca, which has no seed, has one
     coordinates : tuple of (n, n_components) arrays
-    trustworthiness : per seed, in [0, 1]; 1: no false neighbours in the picture
+    trustworthiness : per seed, in [0, 1]; 1: no false neighbours in the image
     continuity : per seed, in [0, 1]; 1: no true neighbours torn apart
     overlap : per seed, share of the k nearest neighbours kept, in [0, 1]; chance is k / (n - 1)
     seed_procrustes, seed_overlap : mean over pairs of seeds of their Procrustes similarity and shared neighbours; None with one seed
@@ -70,7 +70,7 @@ def project(
     max_anchors: int = 2000,
     **options,
 ) -> Projection:
-    """Project ``X`` (n, d) to a few dimensions, once per seed, and say how far the picture can be trusted.
+    """Project ``X`` (n, d) to a few dimensions, once per seed, and say how far the image can be trusted.
 
     Parameters
     ----------
@@ -118,9 +118,9 @@ def project(
 
 
 def trustworthiness(X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors: int = 2000) -> float:
-    """Are neighbours in the picture ``Z`` (n, p) neighbours in ``X`` (n, d)? In [0, 1], 1: no false neighbour.
+    """Are neighbours in the image ``Z`` (n, p) neighbours in ``X`` (n, d)? In [0, 1], 1: no false neighbour.
 
-    False ones cost the more, the further away they are in ``X``; a random picture gets about 0.5.
+    False ones cost the more, the further away they are in ``X``; a random image gets about 0.5.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def trustworthiness(X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors
 
 
 def continuity(X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors: int = 2000) -> float:
-    """Are neighbours in ``X`` (n, d) neighbours in the picture ``Z`` (n, p)? In [0, 1], 1: none torn apart; rest as `trustworthiness`.
+    """Are neighbours in ``X`` (n, d) neighbours in the image ``Z`` (n, p)? In [0, 1], 1: none torn apart; rest as `trustworthiness`.
 
     >>> X = np.random.default_rng(0).normal(size=(40, 3))
     >>> continuity(X, X[:, :1], k=5) < 0.95
@@ -187,7 +187,7 @@ def _stability(found: tuple[np.ndarray, ...], k: int) -> tuple[float, float] | t
 
 def _pca(Z: np.ndarray, n_components: int) -> np.ndarray:
     U, s, Vt = np.linalg.svd(Z - Z.mean(axis=0), full_matrices=False)
-    sign = np.where(Vt[np.arange(len(Vt)), np.abs(Vt).argmax(axis=1)] < 0, -1, 1)  # the same picture on every machine
+    sign = np.where(Vt[np.arange(len(Vt)), np.abs(Vt).argmax(axis=1)] < 0, -1, 1)  # the same image on every machine
     return (U * (s * sign))[:, :n_components]
 
 

@@ -1,1 +1,1 @@
-"""Pictures and opinion scores: reading, making, distorting, rating and checking them."""
+"""Images and opinion scores: reading, making, distorting, rating and checking them."""

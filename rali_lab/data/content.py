@@ -1,7 +1,7 @@
-"""Pristine content: bundled photographs and procedural pictures with natural statistics.
+"""Pristine content: bundled photographs and procedural images with natural statistics.
 
 Photographs come from scikit-image and scikit-learn (read from the installed packages) and from the lossless crops in
-`photographs/` (Creative Commons, authors in NOTICE). Procedural pictures are dead leaves (occluding discs with a
+`photographs/` (Creative Commons, authors in NOTICE). Procedural images are dead leaves (occluding discs with a
 power law of sizes), coloured fractal noise (1/f amplitude), mosaics and plaids.
 """
 
@@ -88,7 +88,7 @@ def photographs(source: str, *, count: int, size: int = 128, seed: int = 0) -> l
 
 
 def procedural(kind: str, *, count: int, size: int = 128, seed: int = 0) -> list[np.ndarray]:
-    """`count` generated pictures of one kind ("leaves", "fractal", "mosaic", "plaid"), each (size, size, 3) uint8.
+    """`count` generated images of one kind ("leaves", "fractal", "mosaic", "plaid"), each (size, size, 3) uint8.
 
     >>> procedural("leaves", count=1, size=64)[0].shape
     (64, 64, 3)

@@ -10,20 +10,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from rali_lab.data.datasets import Dataset, cut_message, find_dataset
-from rali_lab.data.images import PathLike, PictureError
+from rali_lab.data.images import ImageError, PathLike
 from rali_lab.data.ratings import Rated
-from rali_lab.data.records import SPLITS, Picture, mos_of
+from rali_lab.data.records import SPLITS, RatedImage, mos_of
 from rali_lab.data.validation import Problem, Report, validate
 from rali_lab.evaluate.correlation import Correlation, correlate
 
 MAX_SCORED = 100
-"""Pictures scored for the sign, spread evenly over the set."""
+"""Images scored for the sign, spread evenly over the set."""
 MIN_SCORED = 10
 """Below this number the sign is not looked at."""
 MIN_SIDE = 32
-"""Smaller pictures are none for the scorer."""
+"""Smaller images are none for the scorer."""
 CHUNK = 8
-"""Pictures in memory while they are scored."""
+"""Images in memory while they are scored."""
 
 
 class Scorer(Protocol):
@@ -55,8 +55,8 @@ class DatasetReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
-        found, scale, mos = self.dataset, self.rated.scale, mos_of(self.rated.pictures)
-        counts = Counter(p.split for p in self.rated.pictures)
+        found, scale, mos = self.dataset, self.rated.scale, mos_of(self.rated.images)
+        counts = Counter(p.split for p in self.rated.images)
         kinds = Counter({problem.kind: 0 for problem in self.report.problems})
         for problem in self.report.problems:
             kinds[problem.kind] += len(problem.ids)
@@ -65,7 +65,7 @@ class DatasetReport:
             "layout": found.layout.name,
             "description": found.layout.description,
             "labels": [str(file) for file in found.files],
-            "images": str(found.images),
+            "images": str(found.image_dir),
             "column": found.columns.score,
             "scale": {"low": scale.low, "high": scale.high, "higher_is_better": scale.higher_is_better, "ends": self._ends()},
             "raw": [min(self.rated.raw), max(self.rated.raw)],
@@ -86,7 +86,7 @@ class DatasetReport:
         lines = {
             "layout": f"{found.layout.name}: {found.layout.description}",
             "label file": labels,
-            "images": f"{found.images}: " + ", ".join(f"{n} {kind}" for kind, n in row["files"].items()),
+            "images": f"{found.image_dir}: " + ", ".join(f"{n} {kind}" for kind, n in row["files"].items()),
             "score": f"column {found.columns.score}, scale {self.rated.scale} ({row['scale']['ends']})",
             "range": "{:g}..{:g} in the file, ".format(*row["raw"]) + "{:.2f}..{:.2f} on 1..5".format(*row["mos"]),
             "split": f"column {self.rated.columns.split}" if self.rated.columns.split else "by source and seed, the labels have none",
@@ -107,7 +107,7 @@ def check_dataset(
     path: PathLike,
     *,
     layout: str | None = None,
-    images: PathLike | None = None,
+    image_dir: PathLike | None = None,
     mos_range: tuple[float, float] | None = None,
     higher_is_better: bool | None = None,
     scorer: Callable[[], Scorer] | None = None,
@@ -116,12 +116,12 @@ def check_dataset(
 ) -> DatasetReport:
     """Read a data set as `rali_lab.data.datasets.read_dataset` would, and look for what makes it unfit.
 
-    Found are the problems of `validate` (missing and unreadable files, duplicates, leaks between splits by picture and by source,
+    Found are the problems of `validate` (missing and unreadable files, duplicates, leaks between splits by image and by source,
     impossible scores), and scores that run the wrong way: their Spearman correlation with those of `scorer` on at most 100 readable
-    pictures is below 0 with its whole 95 % interval, in which sources are resampled. A scorer that knows nothing of the kind of
-    picture finds no sign; an interval with 0 inside is no proof that the direction is right.
+    images is below 0 with its whole 95 % interval, in which sources are resampled. A scorer that knows nothing of the kind of
+    image finds no sign; an interval with 0 inside is no proof that the direction is right.
 
-    Cost: every picture is decoded once, and up to 100 are scored, about 0.1 s each by the bundled scorer.
+    Cost: every image is decoded once, and up to 100 are scored, about 0.1 s each by the bundled scorer.
 
     Parameters
     ----------
@@ -130,13 +130,13 @@ def check_dataset(
 
     Raises
     ------
-    FileNotFoundError, ValueError : as `read_dataset`; missing pictures are problems of the report instead.
+    FileNotFoundError, ValueError : as `read_dataset`; missing images are problems of the report instead.
     """
-    found = find_dataset(path, layout=layout, images=images, mos_range=mos_range, higher_is_better=higher_is_better)
+    found = find_dataset(path, layout=layout, image_dir=image_dir, mos_range=mos_range, higher_is_better=higher_is_better)
     rated = found.read(seed=seed, fractions=fractions, missing="report")
-    report = validate(rated.pictures)
+    report = validate(rated.images)
     unusable = {id for problem in report.problems if problem.kind in ("missing", "unreadable") for id in problem.ids}
-    sign = agreement_with_scorer([p for p in rated.pictures if p.id not in unusable], scorer)
+    sign = agreement_with_scorer([p for p in rated.images if p.id not in unusable], scorer)
     if isinstance(sign, Correlation) and sign.ci_high < 0:
         report = replace(report, problems=(*report.problems, _wrong_way(sign, rated.scale.higher_is_better)))
     return DatasetReport(found, rated, report, sign)
@@ -148,19 +148,19 @@ def _wrong_way(sign: Correlation, higher_is_better: bool) -> Problem:
     return Problem("sign", f"scores look as if {looks}{option}; {sign} with the bundled scorer", ())
 
 
-def agreement_with_scorer(pictures: Sequence[Picture], scorer: Callable[[], Scorer] | None) -> Correlation | str:
-    """Rank correlation of the scores with those of a scorer, on at most 100 pictures, or why there is none."""
+def agreement_with_scorer(images: Sequence[RatedImage], scorer: Callable[[], Scorer] | None) -> Correlation | str:
+    """Rank correlation of the scores with those of a scorer, on at most 100 images, or why there is none."""
     if scorer is None:
         return "no scorer was given to compare with"
-    if len(pictures) < MIN_SCORED:
-        return f"{len(pictures)} readable pictures, expected at least {MIN_SCORED}"
-    chosen = [pictures[i] for i in np.unique(np.linspace(0, len(pictures) - 1, MAX_SCORED).round().astype(int))]
+    if len(images) < MIN_SCORED:
+        return f"{len(images)} readable images, expected at least {MIN_SCORED}"
+    chosen = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, MAX_SCORED).round().astype(int))]
     try:
         known = scorer()
         score = np.concatenate([_scores(known, chosen[i : i + CHUNK]) for i in range(0, len(chosen), CHUNK)])
         kept = [p for p, value in zip(chosen, score, strict=True) if np.isfinite(value)]
         if len(kept) < MIN_SCORED:
-            return f"{len(kept)} pictures of at least {MIN_SIDE} px among {len(chosen)}, expected {MIN_SCORED}"
+            return f"{len(kept)} images of at least {MIN_SIDE} px among {len(chosen)}, expected {MIN_SCORED}"
         return correlate(score[np.isfinite(score)], mos_of(kept), kind="srcc", groups=[p.source for p in kept])
     except ImportError as error:
         return f"the scorer needs {error.name}, which is not installed"
@@ -168,13 +168,13 @@ def agreement_with_scorer(pictures: Sequence[Picture], scorer: Callable[[], Scor
         return str(error)
 
 
-def _scores(scorer: Scorer, pictures: Sequence[Picture]) -> np.ndarray:
-    """Scores (n,), NaN for a picture that is too small, or that went away since it was checked."""
-    scores, shown = np.full(len(pictures), np.nan), {}
-    for i, picture in enumerate(pictures):
+def _scores(scorer: Scorer, images: Sequence[RatedImage]) -> np.ndarray:
+    """Scores (n,), NaN for an image that is too small, or that went away since it was checked."""
+    scores, shown = np.full(len(images), np.nan), {}
+    for i, image in enumerate(images):
         try:
-            pixels = picture.pixels()
-        except PictureError:
+            pixels = image.pixels()
+        except ImageError:
             continue
         if min(pixels.shape[:2]) >= MIN_SIDE:
             shown[i] = pixels

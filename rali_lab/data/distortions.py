@@ -125,7 +125,7 @@ def _ringing(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _warp(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
-    """Bend the picture locally, as image generators bend what should be straight."""
+    """Bend the image locally, as image generators bend what should be straight."""
     h, w = x.shape[:2]
     shift = ndimage.gaussian_filter(rng.normal(size=(2, h, w)), (0, 7, 7))
     shift *= s / (np.abs(shift).mean() + 1e-6)
@@ -134,7 +134,7 @@ def _warp(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _repeat(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
-    """Paste copies of a patch over the picture: the repeated texture of a generated picture."""
+    """Paste copies of a patch over the image: the repeated texture of a generated image."""
     h, w = x.shape[:2]
     size = max(8, min(h, w) // 6)
     out, y0, x0 = x.copy(), rng.integers(0, h - size), rng.integers(0, w - size)
@@ -180,16 +180,16 @@ VEILS = ("darkening", "overexposure", "haze")
 
 
 def to_image(x: np.ndarray) -> Image.Image:
-    """A float picture in 0..1 (clipped) as an 8-bit PIL image."""
+    """A float image in 0..1 (clipped) as an 8-bit PIL image."""
     return Image.fromarray((np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
-def apply(picture: np.ndarray, distortions: tuple[Distortion, ...], rng: np.random.Generator) -> np.ndarray:
+def apply(image: np.ndarray, distortions: tuple[Distortion, ...], rng: np.random.Generator) -> np.ndarray:
     """Apply distortions in order.
 
     Parameters
     ----------
-    picture : (H, W, 3) uint8 sRGB; not changed.
+    image : (H, W, 3) uint8 sRGB; not changed.
     distortions : what to do, each at level 1 (slight) to 5 (catastrophic).
     rng : decides noise, angles and places; the same state gives the same pixels.
 
@@ -200,7 +200,7 @@ def apply(picture: np.ndarray, distortions: tuple[Distortion, ...], rng: np.rand
     Raises
     ------
     ValueError
-        On an unknown distortion name or a picture that is not (H, W, 3) uint8.
+        On an unknown distortion name or an image that is not (H, W, 3) uint8.
 
     >>> grey = np.full((32, 32, 3), 128, np.uint8)
     >>> bool(apply(grey, (Distortion("gaussian_noise", 5),), np.random.default_rng(0)).std() > 10)
@@ -208,11 +208,11 @@ def apply(picture: np.ndarray, distortions: tuple[Distortion, ...], rng: np.rand
     >>> apply(grey, (), np.random.default_rng(0)) is grey
     True
     """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise ValueError(f"expected a (H, W, 3) uint8 picture, got {picture.shape} {picture.dtype}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected a (H, W, 3) uint8 image, got {image.shape} {image.dtype}")
     for d in distortions:
         if d.name not in TYPES:
             raise ValueError(f"unknown distortion {d.name!r}; known: {', '.join(TYPES)}")
-        x = picture.astype(np.float32) / 255
-        picture = np.asarray(to_image(TYPES[d.name].apply(x, STRENGTHS[d.name][d.level - 1], rng)))
-    return picture
+        x = image.astype(np.float32) / 255
+        image = np.asarray(to_image(TYPES[d.name].apply(x, STRENGTHS[d.name][d.level - 1], rng)))
+    return image

@@ -1,8 +1,8 @@
-"""The five generated domains: who is in the picture, what was done to it, and who rated it.
+"""The five generated domains: who is in the image, what was done to it, and who rated it.
 
 `photo` is the domain that reinforcement learning sees. The others are only ever tested on: other photographs with stacked,
-authentic-looking distortions, procedural pictures, distortion types the RL domain never holds, and artefacts of
-generated pictures. Every domain has its own rater panel and annotation bias. Sources are split before anything else.
+authentic-looking distortions, procedural images, distortion types the RL domain never holds, and artefacts of
+generated images. Every domain has its own rater panel and annotation bias. Sources are split before anything else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from rali_lab.data.content import PROCEDURAL, photographs, procedural
 from rali_lab.data.distortions import ORDER, TYPES, VEILS, apply
 from rali_lab.data.labels import RaterPanel, full_reference_quality
-from rali_lab.data.records import SPLITS, Distortion, Picture
+from rali_lab.data.records import SPLITS, Distortion, RatedImage
 
 TRAIN = ("astronaut", "brick", "coins", "grass", "rocket", "china", "dragonfly", "kleiber", "friends", "picture1a",
          "wine")  # fmt: skip
@@ -31,7 +31,7 @@ class Domain:
 
     Attributes
     ----------
-    sources : photographs by split, or None for procedural pictures.
+    sources : photographs by split, or None for procedural images.
     types : distortions that occur; counts : probabilities of none, one, two and three at once.
     panel : the raters, with their annotation bias.
     role : "in" for the domain RL sees, "out" for those it does not.
@@ -64,7 +64,7 @@ DOMAINS: dict[str, Domain] = {
 
 
 def draw_distortions(domain: Domain, rng: np.random.Generator) -> tuple[Distortion, ...]:
-    """Distortions of one picture: distinct words, in the order in which they happen to a picture.
+    """Distortions of one image: distinct words, in the order in which they happen to an image.
 
     Levels are 1 to 5 for a single distortion and 1 to 4 in a stack, where veils stay at most moderate, so that
     each remains visible.
@@ -79,32 +79,32 @@ def draw_distortions(domain: Domain, rng: np.random.Generator) -> tuple[Distorti
 
 
 def _clean(domain: Domain, split: str, count: int, size: int, seed: int) -> list[tuple[str, np.ndarray]]:
-    """`count` pairs of source and pristine picture, spread evenly over the domain's sources of that split."""
+    """`count` pairs of source and pristine image, spread evenly over the domain's sources of that split."""
     if domain.sources is None:
         each = -(-count // len(PROCEDURAL))
         seed = seed + 100 * SPLITS.index(split)  # every split has scenes of its own
-        pictures = [(f"{k}-{split}-{i}", x) for k in PROCEDURAL for i, x in enumerate(procedural(k, count=each, size=size, seed=seed))]
+        images = [(f"{k}-{split}-{i}", x) for k in PROCEDURAL for i, x in enumerate(procedural(k, count=each, size=size, seed=seed))]
     else:
         names = domain.sources[split]
         each = -(-count // len(names))
-        pictures = [(s, x) for s in names for x in photographs(s, count=each, size=size, seed=seed)]
-    order = np.arange(len(pictures)).reshape(-1, each).T.ravel()  # one of each source before the second of any
-    return [pictures[i] for i in order[:count]]
+        images = [(s, x) for s in names for x in photographs(s, count=each, size=size, seed=seed)]
+    order = np.arange(len(images)).reshape(-1, each).T.ravel()  # one of each source before the second of any
+    return [images[i] for i in order[:count]]
 
 
-def build_domain(domain: Domain, counts: dict[str, int], *, size: int = 128, seed: int = 0) -> list[Picture]:
-    """Make and rate the pictures of one domain.
+def build_domain(domain: Domain, counts: dict[str, int], *, size: int = 128, seed: int = 0) -> list[RatedImage]:
+    """Make and rate the images of one domain.
 
     Parameters
     ----------
     domain : one of `DOMAINS`, or your own.
-    counts : pictures per split, for example ``{"train": 360, "test": 100}``; splits without sources are refused.
+    counts : images per split, for example ``{"train": 360, "test": 100}``; splits without sources are refused.
     size : side in pixels. seed : fixes content, distortions and raters.
 
     Returns
     -------
-    Pictures with pixels in memory, pseudo-MOS 1..5 (`mos`, `std`) and the unbiased quality (`reference`).
-    Cost: about 50 ms a picture on one core, nearly all of it the full-reference measures.
+    Images with pixels in memory, pseudo-MOS 1..5 (`mos`, `std`) and the unbiased quality (`reference`).
+    Cost: about 50 ms an image on one core, nearly all of it the full-reference measures.
     """
     stream = list(DOMAINS).index(domain.name) if domain.name in DOMAINS else len(DOMAINS)
     rng = np.random.default_rng([seed, stream])
@@ -118,7 +118,7 @@ def build_domain(domain: Domain, counts: dict[str, int], *, size: int = 128, see
     quality = full_reference_quality(np.stack([r[2] for r in rows]), np.stack([r[3] for r in rows]))
     mos, std = domain.panel.rate(quality, rng)
     return [
-        Picture(
+        RatedImage(
             id=f"{domain.name}-{i:04d}", domain=domain.name, source=source, split=split, distortions=distortions,
             mos=float(mos[i]), std=float(std[i]), array=x, reference=float(quality[i]),
         )
@@ -126,7 +126,7 @@ def build_domain(domain: Domain, counts: dict[str, int], *, size: int = 128, see
     ]  # fmt: skip
 
 
-def build(counts: dict[str, dict[str, int]], *, size: int = 128, seed: int = 0) -> list[Picture]:
+def build(counts: dict[str, dict[str, int]], *, size: int = 128, seed: int = 0) -> list[RatedImage]:
     """All domains named in `counts`, one after the other; see `build_domain`."""
     return [p for name, c in counts.items() for p in build_domain(DOMAINS[name], c, size=size, seed=seed)]
 

@@ -1,4 +1,4 @@
-"""Ordinary picture files as (H, W, 3) uint8 sRGB arrays, or an error that names the file and the way out."""
+"""Ordinary image files as (H, W, 3) uint8 sRGB arrays, or an error that names the file and the way out."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ MIN_SIDE = 16
 PathLike = str | os.PathLike[str]
 
 
-class PictureError(ValueError):
-    """A picture (or a folder of pictures) that cannot be used; the message names the file and the way out."""
+class ImageError(ValueError):
+    """An image (or a folder of images) that cannot be used; the message names the file and the way out."""
 
 
 class ColourProfileWarning(UserWarning):
     """An embedded colour profile could not be used, and the pixel values were taken as sRGB."""
 
 
-def read_picture(path: PathLike, *, max_pixels: int = MAX_PIXELS, min_side: int = MIN_SIDE) -> np.ndarray:
-    """A picture file as the eye would see it: upright, opaque, 8-bit sRGB.
+def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS, min_side: int = MIN_SIDE) -> np.ndarray:
+    """An image file as the eye would see it: upright, opaque, 8-bit sRGB.
 
     What is done, in this order: the size is checked before a pixel is decoded; EXIF rotation is applied;
     16-bit values lose their low byte; an embedded ICC profile is converted to sRGB (without one, RGB is taken
     as sRGB and CMYK is converted by Pillow's plain formula); transparency is composited on white; grey and
-    palette become RGB. Of an animation or a multi-page file the first picture is read. Nothing is resized.
+    palette become RGB. Of an animation or a multi-page file the first image is read. Nothing is resized.
 
     Parameters
     ----------
@@ -47,21 +47,21 @@ def read_picture(path: PathLike, *, max_pixels: int = MAX_PIXELS, min_side: int 
 
     Raises
     ------
-    PictureError : missing, empty, not a picture, damaged or truncated (never half a picture), too small,
+    ImageError : missing, empty, not an image, damaged or truncated (never half an image), too small,
         too large, or of a pixel type without a known full scale. Bytes overwritten inside a JPEG that still
         ends properly are beyond what its decoder can notice.
     RuntimeError : Pillow's global `LOAD_TRUNCATED_IMAGES` is on, so damage could not be seen.
 
     Warns
     -----
-    ColourProfileWarning : an embedded profile is damaged or belongs to another kind of picture.
+    ColourProfileWarning : an embedded profile is damaged or belongs to another kind of image.
 
     Examples
     --------
     >>> import os, tempfile
     >>> name = os.path.join(tempfile.mkdtemp(), "grey.png")
     >>> Image.new("L", (32, 20), 7).save(name)
-    >>> pixels = read_picture(name)
+    >>> pixels = read_image(name)
     >>> pixels.shape, pixels.dtype.name, int(pixels.max())
     ((20, 32, 3), 'uint8', 7)
     """
@@ -76,37 +76,37 @@ def read_picture(path: PathLike, *, max_pixels: int = MAX_PIXELS, min_side: int 
                 image.load()
                 upright = ImageOps.exif_transpose(image)
         return _to_srgb(upright, path)
-    except (PictureError, ColourProfileWarning):  # the latter when the caller turns warnings into errors
+    except (ImageError, ColourProfileWarning):  # the latter when the caller turns warnings into errors
         raise
     except Image.DecompressionBombError as error:
-        raise PictureError(
+        raise ImageError(
             f"{path}: gigantic, refused before decoding ({error}); scale it down first"
         ) from error
     except UnidentifiedImageError as error:
-        raise PictureError(
-            f"{path}: not a JPEG, PNG, WebP, BMP or TIFF picture, or damaged at its start; "
+        raise ImageError(
+            f"{path}: not a JPEG, PNG, WebP, BMP or TIFF image, or damaged at its start; "
             "convert it (for example to PNG) or fetch it again"
         ) from error
     except Exception as error:  # decoders meet broken bytes with OSError, SyntaxError, struct.error, and more
-        raise PictureError(
+        raise ImageError(
             f"{path}: cannot be read ({error}); if it is damaged or truncated, fetch or export it again"
         ) from error
 
 
-def find_pictures(paths: PathLike | Iterable[PathLike]) -> list[Path]:
-    """The picture files among files and folders: files as given, a folder's pictures recursively and sorted.
+def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
+    """The image files among files and folders: files as given, a folder's images recursively and sorted.
 
-    In folders a picture is known by its extension (`EXTENSIONS`, any case) and hidden files are left out; a
+    In folders an image is known by its extension (`EXTENSIONS`, any case) and hidden files are left out; a
     file named outright is kept whatever its extension. A file reached twice is listed once.
 
     Raises
     ------
-    PictureError : a path that does not exist, or a folder without any picture.
+    ImageError : a path that does not exist, or a folder without any image.
 
-    >>> find_pictures("no/such/place")
+    >>> find_images("no/such/place")
     Traceback (most recent call last):
     ...
-    rali_lab.data.images.PictureError: no/such/place: does not exist; check the path
+    rali_lab.data.images.ImageError: no/such/place: does not exist; check the path
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
@@ -116,35 +116,35 @@ def find_pictures(paths: PathLike | Iterable[PathLike]) -> list[Path]:
 def _expand(path: Path) -> list[Path]:
     if not path.is_dir():
         if not path.exists():
-            raise PictureError(f"{path}: does not exist; check the path")
+            raise ImageError(f"{path}: does not exist; check the path")
         return [path]
     files = (p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
-    pictures = sorted(p for p in files if p.is_file())
-    if not pictures:
-        raise PictureError(f"{path}: folder without pictures; expected {', '.join(sorted(EXTENSIONS))} files")
-    return pictures
+    images = sorted(p for p in files if p.is_file())
+    if not images:
+        raise ImageError(f"{path}: folder without images; expected {', '.join(sorted(EXTENSIONS))} files")
+    return images
 
 
 def _check_file(path: Path) -> None:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on and hides damage; set it to False")
     if path.is_dir():
-        raise PictureError(f"{path}: is a folder, expected a file; list its pictures with find_pictures")
+        raise ImageError(f"{path}: is a folder, expected a file; list its images with find_images")
     if not path.exists():
-        raise PictureError(f"{path}: does not exist; check the path")
+        raise ImageError(f"{path}: does not exist; check the path")
     if path.is_file() and path.stat().st_size == 0:
-        raise PictureError(f"{path}: empty file (0 bytes); fetch or export it again")
+        raise ImageError(f"{path}: empty file (0 bytes); fetch or export it again")
 
 
 def _check_size(path: Path, size: tuple[int, int], max_pixels: int, min_side: int) -> None:
     width, height = size
     if min(size) < min_side:
-        raise PictureError(
+        raise ImageError(
             f"{path}: too small, {width}x{height} pixels where each side needs at least {min_side}; "
-            "use a larger picture"
+            "use a larger image"
         )
     if width * height > max_pixels:
-        raise PictureError(
+        raise ImageError(
             f"{path}: gigantic, {width}x{height} is {width * height / 1e6:.0f} million pixels "
             f"and the limit is {max_pixels / 1e6:g} million; scale it down, or pass a larger max_pixels"
         )
@@ -174,7 +174,7 @@ def _sixteen_to_eight(image: Image.Image, path: Path) -> Image.Image:
     values = np.asarray(image)
     low, high = values.min(), values.max()
     if image.mode == "F" or low < 0 or high > 65535:
-        raise PictureError(
+        raise ImageError(
             f"{path}: pixel values {low:g}..{high:g} of type {values.dtype.name} have no known full scale; "
             "export it with 8 or 16 bits per channel"
         )
@@ -189,7 +189,7 @@ def _apply_profile(image: Image.Image, profile: bytes, path: Path) -> Image.Imag
         return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError) as error:
         message = (
-            f"{path}: colour profile unusable for a picture of mode {image.mode} ({error}); taken as sRGB"
+            f"{path}: colour profile unusable for an image of mode {image.mode} ({error}); taken as sRGB"
         )
         warnings.warn(message, ColourProfileWarning, stacklevel=4)
         return image

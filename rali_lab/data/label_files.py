@@ -98,7 +98,7 @@ def read_json(path: Path, needed: Sequence[str]) -> list[Row]:
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise ValueError(f"{path}: expected a list of objects, got {type(items).__name__}; fetch the official file")
     if not items:
-        raise ValueError(f"{path}: empty list; expected an entry per picture")
+        raise ValueError(f"{path}: empty list; expected an entry per image")
     for item in items:
         require_columns(path, needed, list(item))
     return _numbered(path, "entry", needed, ((i, [as_text(item[key]) for key in needed]) for i, item in enumerate(items, 1)))
@@ -215,5 +215,5 @@ def _numbered(path: Path, unit: str, columns: Sequence[str], rows: Iterable[tupl
 
 def _some_rows(path: Path, rows: list[Row]) -> list[Row]:
     if not rows:
-        raise ValueError(f"{path}: no rows below the header; expected one per picture")
+        raise ValueError(f"{path}: no rows below the header; expected one per image")
     return rows

@@ -1,6 +1,6 @@
 """Pseudo-MOS: full-reference quality on the 1..5 scale, and the rater panel that turns it into opinion scores.
 
-No human rated the generated pictures. Their score starts from two full-reference measures, HaarPSI (Reisenhofer et
+No human rated the generated images. Their score starts from two full-reference measures, HaarPSI (Reisenhofer et
 al., 2018) and MDSI (Nafchi et al., 2016), both from `piq`, and passes through a simulated panel of raters, each
 with a bias, a noise and a scale that is cut at 1 and 5. It is called pseudo-MOS wherever it appears.
 """
@@ -12,31 +12,31 @@ from dataclasses import dataclass
 import numpy as np
 
 
-def full_reference_quality(references: np.ndarray, pictures: np.ndarray, *, batch: int = 32) -> np.ndarray:
-    """Quality of pictures against their originals on the scale 1 (worst) to 5 (identical).
+def full_reference_quality(references: np.ndarray, images: np.ndarray, *, batch: int = 32) -> np.ndarray:
+    """Quality of images against their originals on the scale 1 (worst) to 5 (identical).
 
     Parameters
     ----------
-    references, pictures : (n, H, W, 3) uint8, paired.
-    batch : pictures measured at a time.
+    references, images : (n, H, W, 3) uint8, paired.
+    batch : images measured at a time.
 
     Returns
     -------
     (n,) float64: ``1 + 4 * clip((y - 0.15) / 0.6, 0, 1)`` with ``y = (HaarPSI + 1 - MDSI / 0.75) / 2``, our mapping. The two
-    measures agree best, of nine tried, with what was done to the picture (docs/LOG.md), and cost about 3 ms for a 128 x 128
+    measures agree best, of nine tried, with what was done to the image (docs/LOG.md), and cost about 3 ms for a 128 x 128
     pair on one core, a tenth of VSI.
     """
     import torch
     from piq import haarpsi, mdsi
 
-    if references.shape != pictures.shape:
-        raise ValueError(f"references {references.shape} and pictures {pictures.shape} must have the same shape")
+    if references.shape != images.shape:
+        raise ValueError(f"references {references.shape} and images {images.shape} must have the same shape")
     out = []
     with torch.inference_mode():
-        for i in range(0, len(pictures), batch):
+        for i in range(0, len(images), batch):
             a, b = (
                 torch.from_numpy(np.array(x[i : i + batch])).permute(0, 3, 1, 2).float() / 255
-                for x in (references, pictures)
+                for x in (references, images)
             )
             h = haarpsi(b, a, data_range=1.0, reduction="none").numpy()
             m = mdsi(b, a, data_range=1.0, reduction="none").numpy()
@@ -49,7 +49,7 @@ class RaterPanel:
     """A panel of simulated raters with an annotation bias.
 
     The panel of a domain sees quality through a monotone map (`gamma`, `shift`, `gain`), as every published data set has its own
-    scale, instructions and rater population; then each rater adds a personal bias and a noise for every picture.
+    scale, instructions and rater population; then each rater adds a personal bias and a noise for every image.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""How published data sets lie on disk: their label files, picture folders, score columns and scales.
+"""How published data sets lie on disk: their label files, image folders, score columns and scales.
 
 >>> for layout in LAYOUTS.values(): print(f"{layout.name:12} {layout.columns.score:14} {layout.ends}")
 koniq10k     MOS            0..100, higher is better
@@ -45,7 +45,7 @@ class Layout:
     name : for ``layout=``; a name with a dash is another label file of the same set, taken when the first is not there.
     description : one line.
     labels : the label file(s) below the folder, as patterns; none when the path names a table itself.
-    images : the folders that image names are relative to, best first; "" is the folder itself, ".." the one around it.
+    image_dirs : the folders that image names are relative to, best first; "" is the folder itself, ".." the one around it.
     columns : which column holds what. raw : those taken when the caller declares the scale, where they are others.
     scale : the ends and the direction of the score column; None when they are not published.
     ends_from : "declared"; "default" (declared, but a guess); the "training" part of the data; or the "caller".
@@ -58,7 +58,7 @@ class Layout:
     name: str
     description: str
     labels: tuple[str, ...]
-    images: tuple[str, ...]
+    image_dirs: tuple[str, ...]
     columns: Columns
     scale: Scale | None
     rows: Callable[[Sequence[Path], Columns], list[Row]]
@@ -98,10 +98,10 @@ def _pipal(files: Sequence[Path], columns: Columns) -> list[Row]:
     return [(place, {**cells, columns.source: source}) for source, (place, cells) in rows]
 
 
-def _pipal_file(images: Path) -> Callable[[str], Path]:
+def _pipal_file(image_dir: Path) -> Callable[[str], Path]:
     """Finds a file in whichever of the four folders it is; the names do not say."""
-    folders = [images / f"Distortion_{i}" for i in range(1, 5)]
-    return lambda name: next((folder / name for folder in folders if (folder / name).is_file()), images / name)
+    folders = [image_dir / f"Distortion_{i}" for i in range(1, 5)]
+    return lambda name: next((folder / name for folder in folders if (folder / name).is_file()), image_dir / name)
 
 
 def _livec(files: Sequence[Path], columns: Columns) -> list[Row]:
@@ -111,7 +111,7 @@ def _livec(files: Sequence[Path], columns: Columns) -> list[Row]:
     practice = entries[columns.image][:7]
     if len(set(lengths.values())) > 1 or not all(re.match(r"t\d+\.", name) for name in practice) or len(practice) < 7:
         raise ValueError(
-            f"{files[0].parent}: entries {lengths}, the first {practice}; expected as many of each, beginning with the seven pictures "
+            f"{files[0].parent}: entries {lengths}, the first {practice}; expected as many of each, beginning with the seven images "
             "that raters practised on (t1.bmp and so on); fetch the three files again"
         )
     table = list(zip(*entries.values(), strict=True))
@@ -120,7 +120,7 @@ def _livec(files: Sequence[Path], columns: Columns) -> list[Row]:
 
 CSIQ_FILES = {"noise": ("awgn", "AWGN"), "blur": ("blur", "BLUR"), "contrast": ("contrast", "contrast"), "fnoise": ("fnoise", "fnoise"),
               "jpeg": ("jpeg", "JPEG"), "jpeg 2000": ("jpeg2000", "jpeg2000")}  # fmt: skip
-"""The sheet's word for a distortion -> the folder of its pictures and the word in their names."""
+"""The sheet's word for a distortion -> the folder of its images and the word in their names."""
 
 
 def _csiq(files: Sequence[Path], columns: Columns) -> list[Row]:
@@ -139,7 +139,7 @@ def _tid2013(files: Sequence[Path], columns: Columns) -> list[Row]:
     return [(place, {**cells, columns.source: cells[columns.image].partition("_")[0].upper()}) for place, cells in rows]
 
 
-def _any_case(images: Path) -> Callable[[str], Path]:
+def _any_case(image_dir: Path) -> Callable[[str], Path]:
     """Finds a file whatever the case of its name and folders, where only one fits; every folder is listed once."""
     listed: dict[Path, dict[str, list[str]]] = {}
 
@@ -151,7 +151,7 @@ def _any_case(images: Path) -> Callable[[str], Path]:
         return listed[folder]
 
     def locate(name: str) -> Path:
-        path = images
+        path = image_dir
         for part in Path(name).parts:
             found = spellings(path).get(part.casefold(), [])
             path = path / (found[0] if len(found) == 1 else part)
@@ -190,12 +190,12 @@ LAYOUTS = {layout.name: layout for layout in (
         Columns("image", "score", source="source"), None, _pipal, ends_from="training", locate=_pipal_file,
     ),
     Layout(
-        "livec", "LIVE In the Wild Challenge, without the seven pictures that raters practised on",
+        "livec", "LIVE In the Wild Challenge, without the seven images that raters practised on",
         ("Data/AllImages_release.mat", "Data/AllMOS_release.mat", "Data/AllStdDev_release.mat"), ("Images",),
         Columns("AllImages_release", "AllMOS_release", "AllStdDev_release"), Scale(0, 100), _livec,
     ),
     Layout(
-        "agiqa3k", "AGIQA-3K, generated pictures, perceptual quality; pictures of one prompt stay together", ("data.csv",), ("",),
+        "agiqa3k", "AGIQA-3K, generated images, perceptual quality; images of one prompt stay together", ("data.csv",), ("",),
         Columns("name", "mos_quality", "std_quality", source="prompt"), Scale(0, 5), _csv,
     ),
     Layout(

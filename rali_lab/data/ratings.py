@@ -1,4 +1,4 @@
-"""Rated picture folders (a score table beside a folder of images) as `Picture` records on the 1..5 scale."""
+"""Rated image folders (a score table beside a folder of images) as `RatedImage` records on the 1..5 scale."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from rali_lab.data.images import PathLike
 from rali_lab.data.label_files import Row, read_delimited
-from rali_lab.data.records import SPLITS, Picture
+from rali_lab.data.records import SPLITS, RatedImage
 
 SPLIT_WORDS = {"training": "train", "validation": "val", "testing": "test"} | {name: name for name in SPLITS}
 """Words accepted in a split column: our own and KonIQ-10k's."""
@@ -73,9 +73,9 @@ class Columns:
 
 @dataclass(frozen=True)
 class Rated:
-    """What `rate` makes of a table: pictures, their scores as they were, the columns read, the scale, how many scores it had to cut."""
+    """What `rate` makes of a table: images, their scores as they were, the columns read, the scale, how many scores it had to cut."""
 
-    pictures: tuple[Picture, ...]
+    images: tuple[RatedImage, ...]
     raw: tuple[float, ...]
     columns: Columns
     scale: Scale
@@ -84,7 +84,7 @@ class Rated:
 
 def read_rated_folder(
     csv_path: PathLike,
-    images_dir: PathLike,
+    image_dir: PathLike,
     *,
     domain: str,
     mos_range: tuple[float, float],
@@ -96,22 +96,22 @@ def read_rated_folder(
     split_column: str | None = None,
     seed: int = 0,
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
-) -> list[Picture]:
-    """The pictures of a score table, in its order; nothing is skipped, guessed or replaced.
+) -> list[RatedImage]:
+    """The images of a score table, in its order; nothing is skipped, guessed or replaced.
 
-    Scores are mapped to 1..5 by the *declared* range, so that a picture's score does not depend on which
+    Scores are mapped to 1..5 by the *declared* range, so that an image's score does not depend on which
     others are in the table. (The DeQA-Score metas scale by minimum and maximum of train and test together.)
     Published data sets as they are on disk: `rali_lab.data.datasets`.
 
     Parameters
     ----------
     csv_path : comma-separated UTF-8 table with a header line.
-    images_dir : folder that the names of `image_column` are relative to.
+    image_dir : folder that the names of `image_column` are relative to.
     domain : name of the data set; becomes part of every id and source, ``f"{domain}/{name}"``.
     mos_range : (low, high), the ends of the rating scale as published, not of the data.
     std_column : standard deviation (not variance) of the ratings in the units of the score, if there is one.
     higher_is_better : False for DMOS, which is flipped.
-    source_column : reference or scene; without it every picture is its own source.
+    source_column : reference or scene; without it every image is its own source.
     split_column : train/val/test or training/validation/testing; without it sources are divided by `seed`.
     fractions : shares of train, val and test among the sources, used without `split_column`.
 
@@ -124,16 +124,16 @@ def read_rated_folder(
     columns = Columns(image_column, mos_column, std_column, source_column, split_column)
     scale = Scale(*mos_range, higher_is_better)
     rows = read_delimited(Path(csv_path), columns.names(), ",")
-    rated = rate(rows, columns, images_dir, table=csv_path, domain=domain, scale=scale, seed=seed, fractions=fractions)
-    return list(rated.pictures)
+    rated = rate(rows, columns, image_dir, table=csv_path, domain=domain, scale=scale, seed=seed, fractions=fractions)
+    return list(rated.images)
 
 
-def read_livec(folder: PathLike) -> list[Picture]:
+def read_livec(folder: PathLike) -> list[RatedImage]:
     """LIVE In the Wild Challenge photographs: ``ratings.csv`` (image, mos 0..100, std) beside ``images/``.
 
-    All are in split "test" and domain "livec", each its own source: real pictures that nothing is trained on.
+    All are in split "test" and domain "livec", each its own source: real images that nothing is trained on.
     Source: D. Ghadiyaram and A. C. Bovik, "Massive online crowdsourced study of subjective and objective
-    picture quality", IEEE TIP 2016; about 175 ratings a picture, higher is better.
+    image quality", IEEE TIP 2016; about 175 ratings an image, higher is better.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def read_livec(folder: PathLike) -> list[Picture]:
 def rate(
     rows: Sequence[Row],
     columns: Columns,
-    images: PathLike,
+    image_dir: PathLike,
     *,
     table: PathLike,
     domain: str,
@@ -165,29 +165,29 @@ def rate(
     seed: int = 0,
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
 ) -> Rated:
-    """The rows of any label file as pictures: every check, the scale and the split in one place.
+    """The rows of any label file as images: every check, the scale and the split in one place.
 
     Parameters
     ----------
     rows, columns : from `rali_lab.data.label_files`, and which of their columns holds what.
-    images : folder that the names are relative to; a name, or a link, that leads out of it is refused.
+    image_dir : folder that the names are relative to; a name, or a link, that leads out of it is refused.
     table : the label file(s), for messages. domain : where `columns` names no column of domains.
     scale : the declared ends. None: smallest and largest score of the training part, in the direction `higher_is_better`; scores
         of the other parts beyond them are cut to 1..5 and counted.
     std_scale : the scale of the standard deviations, where it is not that of the scores.
-    locate : name -> path, where a file is not simply ``images / name``.
+    locate : name -> path, where a file is not simply ``image_dir / name``.
 
     Raises
     ------
     FileNotFoundError, ValueError : as `read_rated_folder`.
     """
-    images = Path(images)
+    image_dir = Path(image_dir)
     names = [cells[columns.image] for _, cells in rows]
-    paths = _paths(rows, columns.image, images, locate)
+    paths = _paths(rows, columns.image, image_dir, locate)
     domains = [_word(row, columns.domain) if columns.domain else domain for row in rows]
     _check_repeats(table, names, list(zip(domains, paths, strict=True)))
     if missing == "error" or not any(path.is_file() for path in paths):
-        _check_files(images, names, paths)
+        _check_files(image_dir, names, paths)
     ends = (scale.low, scale.high) if scale else (-math.inf, math.inf)
     scores = [number(row, columns.score, *ends) for row in rows]
     stds = [number(row, columns.std, 0, math.inf) if columns.std else None for row in rows]
@@ -195,8 +195,8 @@ def rate(
     splits = _splits(rows, columns.split, sources, seed, fractions)
     scale = scale or _fitted(table, [s for s, split in zip(scores, splits, strict=True) if split == "train"], higher_is_better)
     mos = [min(max(scale.to_mos(score), 1.0), 5.0) for score in scores]
-    pictures = tuple(
-        Picture(
+    images = tuple(
+        RatedImage(
             id=f"{domains[i]}/{name}",
             domain=domains[i],
             source=sources[i],
@@ -207,7 +207,7 @@ def rate(
         )
         for i, name in enumerate(names)
     )
-    return Rated(pictures, tuple(scores), columns, scale, sum(not scale.low <= score <= scale.high for score in scores))
+    return Rated(images, tuple(scores), columns, scale, sum(not scale.low <= score <= scale.high for score in scores))
 
 
 def number(row: Row, column: str, low: float = -math.inf, high: float = math.inf) -> float:
@@ -251,14 +251,14 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _paths(rows: Sequence[Row], column: str, images: Path, locate: Callable[[str], Path] | None) -> list[Path]:
-    root, paths = images.resolve(), []
+def _paths(rows: Sequence[Row], column: str, image_dir: Path, locate: Callable[[str], Path] | None) -> list[Path]:
+    root, paths = image_dir.resolve(), []
     for place, cells in rows:
         name = cells[column]
         plain = name.strip() and not Path(name).is_absolute() and ".." not in Path(name).parts
-        path = (locate(name) if locate else images / name) if plain else None
+        path = (locate(name) if locate else image_dir / name) if plain else None
         if path is None or not path.resolve().is_relative_to(root):
-            raise ValueError(f"{place}: {column} is {name!r}, which leads out of {images}; correct the row, or copy the file there")
+            raise ValueError(f"{place}: {column} is {name!r}, which leads out of {image_dir}; correct the row, or copy the file there")
         paths.append(path)
     return paths
 
@@ -274,15 +274,15 @@ def _check_repeats(table: PathLike, names: Sequence[str], keys: Sequence[tuple[s
     counts = Counter(keys)
     repeated = list(dict.fromkeys(name for name, key in zip(names, keys, strict=True) if counts[key] > 1))
     if repeated:
-        raise ValueError(f"{table}: {some(repeated)} listed more than once; keep one row per picture")
+        raise ValueError(f"{table}: {some(repeated)} listed more than once; keep one row per image")
 
 
-def _check_files(images_dir: Path, names: Sequence[str], paths: Sequence[Path]) -> None:
+def _check_files(image_dir: Path, names: Sequence[str], paths: Sequence[Path]) -> None:
     missing = [name for name, path in zip(names, paths, strict=True) if not path.is_file()]
     if missing:
-        beside = next((d for d in sorted(images_dir.glob("*/")) if (d / missing[0]).is_file()), None)
+        beside = next((d for d in sorted(image_dir.glob("*/")) if (d / missing[0]).is_file()), None)
         raise FileNotFoundError(
-            f"{images_dir}: {len(missing)} of {len(names)} listed images are missing: {some(missing)}; "
+            f"{image_dir}: {len(missing)} of {len(names)} listed images are missing: {some(missing)}; "
             "restore them or remove their rows, or name the folder that holds them" + (f": it seems to be {beside}" if beside else "")
         )
 
@@ -300,7 +300,7 @@ def _splits(rows: Sequence[Row], column: str | None, sources: Sequence[str], see
 def _fitted(table: PathLike, training: Sequence[float], higher_is_better: bool) -> Scale:
     if not training or min(training) == max(training):
         raise ValueError(
-            f"{table}: the ends of the scale are found on the training part, and {len(training)} pictures with "
+            f"{table}: the ends of the scale are found on the training part, and {len(training)} images with "
             f"{len(set(training))} different scores have none; give training a share in fractions, or declare mos_range"
         )
     return Scale(min(training), max(training), higher_is_better)

@@ -1,4 +1,4 @@
-"""The one record that travels through the whole project: a picture with its provenance and its score."""
+"""The one record that travels through the whole project: an image with its provenance and its score."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Distortion:
-    """One degradation of a picture: what was done to it (`name`) and how strongly (`level`, 1 to 5).
+    """One degradation of an image: what was done to it (`name`) and how strongly (`level`, 1 to 5).
 
     >>> Distortion("noise", 4).level_word
     'serious'
@@ -36,15 +36,15 @@ class Distortion:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture, where it comes from, what was done to it and how it was rated.
+class RatedImage:
+    """An image, where it comes from, what was done to it and how it was rated.
 
     Attributes
     ----------
     id : unique over all domains.
     domain : name of the data set it belongs to.
     source : the scene or pristine original; splits never divide a source.
-    distortions : what was done to the original, in order; empty for a pristine or an in-the-wild picture.
+    distortions : what was done to the original, in order; empty for a pristine or an in-the-wild image.
     mos, std : (pseudo-)MOS in 1..5, higher is better, and the standard deviation of the ratings; None if unrated.
     split : "train", "val" or "test".
     path, array : the pixels, on disk or in memory (H, W, 3) uint8; exactly one of them is given.
@@ -64,43 +64,43 @@ class Picture:
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
-            raise ValueError(f"picture {self.id!r}: split must be one of {SPLITS}, got {self.split!r}")
+            raise ValueError(f"image {self.id!r}: split must be one of {SPLITS}, got {self.split!r}")
         if (self.path is None) == (self.array is None):
-            raise ValueError(f"picture {self.id!r}: give either path or array, and only one of them")
+            raise ValueError(f"image {self.id!r}: give either path or array, and only one of them")
 
     def pixels(self) -> np.ndarray:
-        """The picture as (H, W, 3) uint8 sRGB; reads the file when the record holds a path."""
+        """The image as (H, W, 3) uint8 sRGB; reads the file when the record holds a path."""
         if self.array is not None:
             return self.array
-        from rali_lab.data.images import read_picture
+        from rali_lab.data.images import read_image
 
-        return read_picture(self.path)
+        return read_image(self.path)
 
 
-def save_pictures(pictures: Sequence[Picture], folder: Path) -> None:
-    """Write records and pixels of equally sized pictures to `folder` (records.json, pixels.npy)."""
-    rows = [{k: v for k, v in asdict(p).items() if k != "array"} for p in pictures]
+def save_images(images: Sequence[RatedImage], folder: Path) -> None:
+    """Write records and pixels of equally sized images to `folder` (records.json, pixels.npy)."""
+    rows = [{k: v for k, v in asdict(p).items() if k != "array"} for p in images]
     (Path(folder) / "records.json").write_text(json.dumps(rows))
-    np.save(Path(folder) / "pixels.npy", np.stack([p.pixels() for p in pictures]))
+    np.save(Path(folder) / "pixels.npy", np.stack([p.pixels() for p in images]))
 
 
-def load_pictures(folder: Path) -> list[Picture]:
-    """Read what `save_pictures` wrote; pixels are memory-mapped, so nothing is read before it is used."""
+def load_images(folder: Path) -> list[RatedImage]:
+    """Read what `save_images` wrote; pixels are memory-mapped, so nothing is read before it is used."""
     rows = json.loads((Path(folder) / "records.json").read_text())
     pixels = np.load(Path(folder) / "pixels.npy", mmap_mode="r")
     return [
-        Picture(**{**row, "distortions": tuple(Distortion(**d) for d in row["distortions"]), "path": None}, array=np.asarray(x))
+        RatedImage(**{**row, "distortions": tuple(Distortion(**d) for d in row["distortions"]), "path": None}, array=np.asarray(x))
         for row, x in zip(rows, pixels, strict=True)
     ]
 
 
 def select(
-    pictures: Iterable[Picture],
+    images: Iterable[RatedImage],
     *,
     domain: str | Sequence[str] | None = None,
     split: str | Sequence[str] | None = None,
-) -> list[Picture]:
-    """The pictures of the given domain(s) and split(s), in their order.
+) -> list[RatedImage]:
+    """The images of the given domain(s) and split(s), in their order.
 
     >>> select([], domain="photo")
     []
@@ -109,14 +109,14 @@ def select(
     splits = (split,) if isinstance(split, str) else split
     return [
         p
-        for p in pictures
+        for p in images
         if (domains is None or p.domain in domains) and (splits is None or p.split in splits)
     ]
 
 
-def mos_of(pictures: Sequence[Picture]) -> np.ndarray:
-    """Scores of rated pictures as (n,) float64; raises ValueError naming the first picture without one."""
-    unrated = [p.id for p in pictures if p.mos is None]
+def mos_of(images: Sequence[RatedImage]) -> np.ndarray:
+    """Scores of rated images as (n,) float64; raises ValueError naming the first image without one."""
+    unrated = [p.id for p in images if p.mos is None]
     if unrated:
-        raise ValueError(f"{len(unrated)} pictures have no score, the first is {unrated[0]!r}; select rated ones")
-    return np.array([p.mos for p in pictures], dtype=np.float64)
+        raise ValueError(f"{len(unrated)} images have no score, the first is {unrated[0]!r}; select rated ones")
+    return np.array([p.mos for p in images], dtype=np.float64)

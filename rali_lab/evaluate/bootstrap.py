@@ -1,6 +1,6 @@
-"""The resampling behind every interval: pictures are drawn by source, training seeds by seed, all at once.
+"""The resampling behind every interval: images are drawn by source, training seeds by seed, all at once.
 
-One resample is a row of *counts*, how often each picture occurs in it. Both correlations are then weighted
+One resample is a row of *counts*, how often each image occurs in it. Both correlations are then weighted
 sums, so a thousand resamples are a few array operations and no Python loop runs over them.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from .samples import CollapsedScores, Sample
 
-_BLOCK = 2**22  # counts held at once; bounds memory at about 0.2 GB however many pictures there are
+_BLOCK = 2**22  # counts held at once; bounds memory at about 0.2 GB however many images there are
 
 
 def midranks(x: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -38,8 +38,8 @@ def correlations(score: np.ndarray, mos: np.ndarray, counts: np.ndarray, kind: s
 
     Parameters
     ----------
-    score, mos : (n,) arrays; pictures whose score is NaN carry no weight
-    counts : (n_boot, n) array, how often each picture occurs in each resample
+    score, mos : (n,) arrays; images whose score is NaN carry no weight
+    counts : (n_boot, n) array, how often each image occurs in each resample
     kind : "plcc" or "srcc"
     """
     known = np.isfinite(score)
@@ -100,7 +100,7 @@ def statistic(sample: Sample, counts: np.ndarray, kind: str) -> np.ndarray:
 
 
 def cluster_draws(sample: Sample, n_boot: int, rng: np.random.Generator):
-    """Yield blocks of counts, (<= n_boot, n): clusters drawn with replacement, their pictures together."""
+    """Yield blocks of counts, (<= n_boot, n): clusters drawn with replacement, their images together."""
     n_clusters = int(sample.cluster.max()) + 1
     block = max(1, _BLOCK // len(sample.mos))
     for start in range(0, n_boot, block):
@@ -113,7 +113,7 @@ def mean_with_interval(
 ) -> tuple[float, float, float]:
     """Mean over domains and seeds of the statistic, with its percentile interval.
 
-    Pictures are drawn inside each domain; the draw of training seeds is shared by the domains, since it is
+    Images are drawn inside each domain; the draw of training seeds is shared by the domains, since it is
     the same trained model that meets all of them.
 
     Returns
@@ -139,7 +139,7 @@ def mean_with_interval(
     if undefined > 0.01:
         raise CollapsedScores(
             f"{undefined:.0%} of {n_boot} resamples hold a constant score, expected at most 1 %: ratings "
-            "have almost collapsed, or pictures or sources are too few; look at the scores, add pictures"
+            "have almost collapsed, or images or sources are too few; look at the scores, add images"
         )
     low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(value), float(low), float(high)

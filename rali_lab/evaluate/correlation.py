@@ -1,4 +1,4 @@
-"""PLCC and SRCC with intervals: one method, two on the same pictures, one domain or the mean of several.
+"""PLCC and SRCC with intervals: one method, two on the same images, one domain or the mean of several.
 
 "PLCC" is three different numbers in this field: raw Pearson, Pearson after a logistic fitted on the test set,
 and Pearson after an isotonic fit on the test set. Here ``plcc`` is raw; the others name their fit.
@@ -26,7 +26,7 @@ class Correlation:
     Attributes
     ----------
     value, ci_low, ci_high : float, in [-1, 1], differences in [-2, 2]
-    n : pictures with at least one score, summed over domains
+    n : images with at least one score, summed over domains
     n_missing : missing scores (unparsable answers), over all seeds, and both methods of a comparison
     kind : "plcc", "srcc", "plcc difference", "srcc difference"
     missing_share : n_missing over all scores that should be there, in [0, 1]
@@ -59,7 +59,7 @@ def plcc(score, mos) -> float:
     Raises
     ------
     ValueError
-        NaN or infinite values, fewer than 3 pictures, unequal lengths; `CollapsedScores` if constant.
+        NaN or infinite values, fewer than 3 images, unequal lengths; `CollapsedScores` if constant.
 
     >>> round(plcc([1, 2, 3, 5], [1, 2, 3, 4]), 3)
     0.983
@@ -79,13 +79,13 @@ def srcc(score, mos) -> float:
 def fitted(score, mos, fit: str = "logistic4", *, groups=None, n_folds: int = 5, seed: int = 0) -> np.ndarray:
     """Scores (n,) mapped to the scale of ``mos`` (n,) before a PLCC.
 
-    ``"logistic4"``: mos ~ b2 + (b1 - b2) / (1 + exp(-(score - b3) / |b4|)), least squares over all pictures,
+    ``"logistic4"``: mos ~ b2 + (b1 - b2) / (1 + exp(-(score - b3) / |b4|)), least squares over all images,
     as VQEG (2003), DeQA-Score and most IQA code do. Its four numbers come from the test labels, and since b1
     < b2 is allowed an upside-down score gets a high value too: look at the raw sign first. Departure: the
     score is standardised before the search, so the result does not depend on its units.
 
     ``"isotonic_cv"``: an increasing step function fitted on the other folds (``n_folds``, whole ``groups``
-    together), so no picture is mapped by its own label. An isotonic fit *in sample* has up to n free steps
+    together), so no image is mapped by its own label. An isotonic fit *in sample* has up to n free steps
     and bends them to the noise of the very labels it is judged on: at n = 200 it adds about .03 PLCC, and
     gives a *random* score a clearly positive one. That is more than the gaps between published methods, so it
     is not offered. Cross-validated, a score without information gets about 0, or a little less.
@@ -124,21 +124,21 @@ def correlate(score, mos, *, kind="plcc", groups=None, n_boot=1000, level=0.95, 
     Parameters
     ----------
     score : (n,) array, or (n_seeds, n) for several trainings
-        NaN marks a picture without a readable answer: left out of its seed, counted in the result. Several
+        NaN marks an image without a readable answer: left out of its seed, counted in the result. Several
         seeds: the value is the mean of the per-seed correlations (not that of the mean score), and seeds are
-        resampled beside the pictures. With few seeds that part of the variance is understated by a factor of
+        resampled beside the images. With few seeds that part of the variance is understated by a factor of
         about (n_seeds - 1) / n_seeds.
     mos : (n,) array, complete
     kind : "plcc" (raw Pearson) or "srcc"
     groups : (n,) array of labels, optional
-        Source of each picture. Versions of one source resemble each other, so sources are resampled, not
-        pictures; without it the interval is too narrow whenever sources repeat.
+        Source of each image. Versions of one source resemble each other, so sources are resampled, not
+        images; without it the interval is too narrow whenever sources repeat.
     n_boot, level, seed : resamples, coverage, random seed (the same seed gives the same interval everywhere)
 
     Raises
     ------
     ValueError
-        Infinite scores, incomplete ``mos``, fewer than 3 pictures or 2 sources, shapes that do not fit.
+        Infinite scores, incomplete ``mos``, fewer than 3 images or 2 sources, shapes that do not fit.
     CollapsedScores
         The score is constant: the correlation does not exist, and 0 would be an invention.
 
@@ -156,11 +156,11 @@ def correlate(score, mos, *, kind="plcc", groups=None, n_boot=1000, level=0.95, 
 def compare(
     score_a, score_b, mos, *, kind="plcc", groups=None, n_boot=1000, level=0.95, seed=0
 ) -> Correlation:
-    """Correlation of A minus that of B, on the same pictures and the same resamples.
+    """Correlation of A minus that of B, on the same images and the same resamples.
 
-    Only pictures scored by both count (per seed). Seed i of A is paired with seed i of B; a single row is
+    Only images scored by both count (per seed). Seed i of A is paired with seed i of B; a single row is
     compared with every seed of the other. An interval without 0 says that A is better (or worse) beyond the
-    draw of pictures and seeds; overlapping separate intervals do not say the contrary. Rest as `correlate`.
+    draw of images and seeds; overlapping separate intervals do not say the contrary. Rest as `correlate`.
     """
     return _estimate({"": ((score_a, score_b), mos, groups)}, kind, n_boot, level, seed)
 
@@ -170,7 +170,7 @@ def mean_over_domains(
 ) -> Correlation:
     """Unweighted mean of the per-domain correlations, ``{domain: (score, mos, groups)}``.
 
-    Domains are fixed, not sampled: the interval speaks of new pictures from these domains. Pictures are
+    Domains are fixed, not sampled: the interval speaks of new images from these domains. Images are
     resampled inside each, seeds jointly (every domain needs the same number, in one order). Rest as
     `correlate`.
     """
@@ -221,5 +221,5 @@ def _logistic4(score: np.ndarray, mos: np.ndarray) -> np.ndarray:
     try:
         found, _ = optimize.curve_fit(curve, z, mos, p0=(*ends, 0.0, 1.0), maxfev=20_000)
     except RuntimeError as error:
-        raise ValueError(f"no logistic fits these {len(z)} pictures ({error}); report raw plcc()") from error
+        raise ValueError(f"no logistic fits these {len(z)} images ({error}); report raw plcc()") from error
     return curve(z, *found)

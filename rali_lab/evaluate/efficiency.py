@@ -1,4 +1,4 @@
-"""Parameters, seconds per picture and peak memory, measured so that two models can be compared."""
+"""Parameters, seconds per image and peak memory, measured so that two models can be compared."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class SideBySide:
 
     Attributes
     ----------
-    seconds : seconds per picture, by name
+    seconds : seconds per image, by name
     ratio : the same divided by the reference (the first name) *within a round*, by name
-    n_pictures, repeats : pictures per call, timed rounds
+    n_images, repeats : images per call, timed rounds
     """
 
     seconds: dict[str, Spread]
     ratio: dict[str, Spread]
-    n_pictures: int
+    n_images: int
     repeats: int
 
     def __str__(self) -> str:
         return "\n".join(
-            f"{name}: {1e3 * s.median:.3g} ms per picture ({1e3 * s.low:.3g} to {1e3 * s.high:.3g}), "
+            f"{name}: {1e3 * s.median:.3g} ms per image ({1e3 * s.low:.3g} to {1e3 * s.high:.3g}), "
             f"{r.median:.2%} of {next(iter(self.seconds))} ({r.low:.2%} to {r.high:.2%})"
             for (name, s), r in zip(self.seconds.items(), self.ratio.values(), strict=True)
         )
@@ -75,7 +75,7 @@ def count_parameters(*parts) -> int:
 
 
 def measure_side_by_side(
-    callables: Mapping[str, Callable[[], object]], *, n_pictures: int, repeats: int = 5, warmup: int = 1
+    callables: Mapping[str, Callable[[], object]], *, n_images: int, repeats: int = 5, warmup: int = 1
 ) -> SideBySide:
     """Time several methods in turn, round after round, in one process.
 
@@ -85,8 +85,8 @@ def measure_side_by_side(
 
     Parameters
     ----------
-    callables : {name: function that scores ``n_pictures`` pictures}; the first is the reference
-    n_pictures : pictures scored by one call
+    callables : {name: function that scores ``n_images`` images}; the first is the reference
+    n_images : images scored by one call
     repeats, warmup : timed and untimed rounds
 
     Returns
@@ -94,20 +94,20 @@ def measure_side_by_side(
     SideBySide
         Wall-clock medians with the full range of the rounds, which for 5 rounds covers the median with 94 %.
     """
-    if not callables or n_pictures < 1 or repeats < 1:
+    if not callables or n_images < 1 or repeats < 1:
         raise ValueError(
-            f"got {len(callables)} callables, n_pictures={n_pictures}, repeats={repeats}; expected 1 or more"
+            f"got {len(callables)} callables, n_images={n_images}, repeats={repeats}; expected 1 or more"
         )
     rounds: list[dict[str, float]] = []
     for turn in range(-warmup, repeats):
         names = list(callables) if turn % 2 == 0 else list(callables)[::-1]
-        rounds.append({name: _seconds(callables[name]) / n_pictures for name in names})
+        rounds.append({name: _seconds(callables[name]) / n_images for name in names})
     rounds = rounds[warmup:]
     reference = next(iter(callables))
     return SideBySide(
         seconds={name: Spread.of(r[name] for r in rounds) for name in callables},
         ratio={name: Spread.of(r[name] / r[reference] for r in rounds) for name in callables},
-        n_pictures=n_pictures,
+        n_images=n_images,
         repeats=repeats,
     )
 

@@ -1,4 +1,4 @@
-"""What a number means, said beside it, and the guard against testing on pictures that were trained on."""
+"""What a number means, said beside it, and the guard against testing on images that were trained on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class LeakageError(ValueError):
-    """A picture, or another version of its source, is in both training and test."""
+    """An image, or another version of its source, is in both training and test."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Protocol:
 
     Attributes
     ----------
-    split : which pictures are scored
+    split : which images are scored
     label : the label column and its scale
     higher_is_better : sign of the label (DMOS is usually False; flip it when reading, not here)
     score_range : lowest and highest answer that counts as a score; others are missing
     fit : what is fitted between score and label before PLCC: "none", "logistic4" or "isotonic_cv"
     clustered_by : what the bootstrap resamples
     n_boot, level : resamples and coverage of the intervals
-    missing : what happens to a picture without a score
+    missing : what happens to an image without a score
 
     >>> print(Protocol(split="test", label="pseudo-MOS, 1-5"))  # doctest: +NORMALIZE_WHITESPACE
     Protocol: test split; label pseudo-MOS, 1-5 (higher is better), scores in 1-5; PLCC raw, nothing fitted;
@@ -61,25 +61,25 @@ bootstrap, 1000 resamples of source; unparsable answers left out and counted.
         )
 
 
-def assert_disjoint(train_pictures: Iterable, test_pictures: Iterable, *, show: int = 3) -> None:
-    """Raise when a test picture, or another version of its source, was trained on.
+def assert_disjoint(train_images: Iterable, test_images: Iterable, *, show: int = 3) -> None:
+    """Raise when a test image, or another version of its source, was trained on.
 
     Splitting versions of one photograph over both sides lets a model recognise content instead of judging
-    quality; KADID, TID2013 and CSIQ must therefore be split by reference picture.
+    quality; KADID, TID2013 and CSIQ must therefore be split by reference image.
 
     Parameters
     ----------
-    train_pictures, test_pictures : iterables of pictures with ``id`` and ``source``
+    train_images, test_images : iterables of images with ``id`` and ``source``
     show : offenders named in the message
 
     Raises
     ------
     LeakageError
-        Naming the first shared ids, else the first test pictures whose source was trained on.
+        Naming the first shared ids, else the first test images whose source was trained on.
     """
-    train = list(train_pictures)
-    ids, sources = {picture.id for picture in train}, {picture.source for picture in train}
-    test = list(test_pictures)
+    train = list(train_images)
+    ids, sources = {image.id for image in train}, {image.source for image in train}
+    test = list(test_images)
     shared = {
         "id": [p.id for p in test if p.id in ids],
         "source": [f"{p.id} (source {p.source})" for p in test if p.source in sources],
@@ -88,6 +88,6 @@ def assert_disjoint(train_pictures: Iterable, test_pictures: Iterable, *, show: 
         if found:
             more = f" and {len(found) - show} more" if len(found) > show else ""
             raise LeakageError(
-                f"{len(found)} of {len(test)} test pictures share their {what} with training, expected 0: "
-                f"{', '.join(found[:show])}{more}; split by source, then by picture"
+                f"{len(found)} of {len(test)} test images share their {what} with training, expected 0: "
+                f"{', '.join(found[:show])}{more}; split by source, then by image"
             )

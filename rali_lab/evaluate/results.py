@@ -27,7 +27,7 @@ class Record:
         its size
     role : "in" (the domain RL saw), "out" (not trained on) or "real" (human scores)
     value, ci_low, ci_high : finite, with ci_low <= value <= ci_high; both ends None without an interval
-    n : pictures behind the number, None where there are none
+    n : images behind the number, None where there are none
     seeds : training seeds behind the number, >= 1
 
     >>> Record(profile="tiny", method="rali", domain="photo", role="in", metric="plcc", value=.9).id

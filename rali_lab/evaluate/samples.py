@@ -13,7 +13,7 @@ class CollapsedScores(ValueError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One domain ready for resampling: scores per method, human scores, and the cluster of each picture.
+    """One domain ready for resampling: scores per method, human scores, and the cluster of each image.
 
     Attributes
     ----------
@@ -36,12 +36,12 @@ class Sample:
 
     @property
     def n_scored(self) -> int:
-        """Pictures with a score of every method in at least one seed."""
+        """Images with a score of every method in at least one seed."""
         return int(np.isfinite(self.scores[0]).any(axis=0).sum())
 
 
 def make_sample(name: str, scores, mos, groups) -> Sample:
-    """Check one domain; a picture that any method could not score is missing for all (per seed)."""
+    """Check one domain; an image that any method could not score is missing for all (per seed)."""
     where = f"domain {name!r}: " if name else ""
     mos = np.asarray(mos, dtype=float)
     scores = [np.atleast_2d(np.asarray(score, dtype=float)) for score in scores]
@@ -86,11 +86,11 @@ def complete(score, mos) -> tuple[np.ndarray, np.ndarray]:
 def check(score: np.ndarray, mos: np.ndarray, where: str = "") -> None:
     """Raise unless a correlation of the two exists."""
     if bad := int((~np.isfinite(mos)).sum()):
-        raise ValueError(f"{where}{bad} of {len(mos)} MOS are not finite; leave unlabelled pictures out")
+        raise ValueError(f"{where}{bad} of {len(mos)} MOS are not finite; leave unlabelled images out")
     if bad := int((~np.isfinite(score)).sum()):
         raise ValueError(f"{where}{bad} of {len(score)} scores are infinite; mark unreadable answers as NaN")
     if len(score) < 3:
-        raise ValueError(f"{where}got {len(score)} scored pictures, a correlation needs 3; add pictures")
+        raise ValueError(f"{where}got {len(score)} scored images, a correlation needs 3; add images")
     if np.ptp(score) <= 1e-9 * max(1.0, np.abs(score).max()):
         raise CollapsedScores(
             f"{where}all {len(score)} scores are {score[0]:.4g}: the ratings have collapsed to a constant; "
@@ -103,8 +103,8 @@ def check(score: np.ndarray, mos: np.ndarray, where: str = "") -> None:
 def _clusters(groups, n: int, where: str) -> np.ndarray:
     labels = np.arange(n) if groups is None else np.asarray(groups)
     if labels.shape != (n,):
-        raise ValueError(f"{where}groups have shape {labels.shape}, expected one source per picture, ({n},)")
+        raise ValueError(f"{where}groups have shape {labels.shape}, expected one source per image, ({n},)")
     cluster = np.unique(labels, return_inverse=True)[1]
     if cluster.max() < 1:
-        raise ValueError(f"{where}got one source, expected 2 or more; pass groups=None to resample pictures")
+        raise ValueError(f"{where}got one source, expected 2 or more; pass groups=None to resample images")
     return cluster

@@ -13,8 +13,8 @@ from .main_line import (
     fine_tune_teacher,
     fit_rali,
     grpo_settings,
-    make_pictures,
-    pictures,
+    images,
+    make_images,
     score_everything,
     train_teacher,
     write_reasoning,
@@ -30,12 +30,12 @@ from .mixed_datasets import (
     mixing_words,
     training_sets,
 )
-from .representations import SWAPS, explain, explain_controls, read_pictures, represent
+from .representations import SWAPS, explain, explain_controls, read_images, represent
 from .seed_tables import kept_tables_folder
 from .studies import SeedTables, seed_tables
 
 __all__ = ["LABELS", "MIXINGS", "NO_REASONING", "REFERENCE", "SWAPS", "UNREASONED", "SeedTables", "ablate", "ablate_controls",
            "base_path", "explain", "explain_controls", "export_rali", "fine_tune_teacher", "fit_rali", "fit_wide",
-           "grpo_settings", "kept_tables_folder", "make_pictures", "mix", "mix_live", "mixed_scores", "mixing_words", "pictures",
-           "read_pictures", "represent", "score_everything", "seed_tables", "train_teacher", "training_sets",
+           "grpo_settings", "kept_tables_folder", "make_images", "mix", "mix_live", "mixed_scores", "mixing_words", "images",
+           "read_images", "represent", "score_everything", "seed_tables", "train_teacher", "training_sets",
            "write_reasoning"]  # fmt: skip

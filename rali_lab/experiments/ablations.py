@@ -1,4 +1,4 @@
-"""RALI with one piece taken out, with other words, read in other ways: scores of every variant on every test picture."""
+"""RALI with one piece taken out, with other words, read in other ways: scores of every variant on every test image."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rali_lab.data.records import Picture, load_pictures, mos_of, select
+from rali_lab.data.records import RatedImage, load_images, mos_of, select
 from rali_lab.experiments.main_line import (
     base_path,
     fine_tune_teacher,
     finished,
     fit_rali,
-    make_pictures,
+    make_images,
     seed_all,
     write_reasoning,
 )
 from rali_lab.profiles import Profile
 from rali_lab.reproduce.store import Artifact, ArtifactStore
 
-Parts = dict[str, list[Picture]]
+Parts = dict[str, list[RatedImage]]
 
 
 def ablate(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
-    """scores.parquet (method, picture, domain, source, mos, score) of RALI, of each ablation and each baseline.
+    """scores.parquet (method, image, domain, source, mos, score) of RALI, of each ablation and each baseline.
 
     Methods: `rali`; without a piece (`no_alignment`, `no_pca`, `no_binned_kmeans`, `no_fine_tuning`, `no_augmentation`); aligned with other
-    texts (`text_shuffled`, `text_words`, `text_noise`, `text_score`, `text_base`); from an image side that never met a word
-    (`fresh_no_alignment`; `fresh_rali`, `fresh_shuffled`, `fresh_noise`, `fresh_score`, and a ridge on each, `..._ridge`); other
+    texts (`text_permuted`, `text_words`, `text_noise`, `text_score`, `text_base`); from an image side that never met a word
+    (`fresh_no_alignment`; `fresh_rali`, `fresh_permuted`, `fresh_noise`, `fresh_score`, and a ridge on each, `..._ridge`); other
     readouts of the aligned features (`aligned_ridge`, ...), of those before alignment (`unaligned_ridge`, ...) and of the trunk's
     (`raw_ridge`, ...); other weights on the same basis (`dynamic_nearest`, ...); `brisque`.
     """
-    data, reasoning, rali = make_pictures(profile), write_reasoning(profile, seed=seed), fit_rali(profile, seed=seed)
+    data, reasoning, rali = make_images(profile), write_reasoning(profile, seed=seed), fit_rali(profile, seed=seed)
     naturalness = _naturalness(data)
 
     def make(folder: Path) -> None:
         from rali_lab.rali import text_controls as other
 
-        parts = _parts(load_pictures(data.path))
+        parts = _parts(load_images(data.path))
         own = _texts(pd.read_parquet(reasoning.path / "rationales.parquet"), parts["train"])
         words = {
             "no_augmentation": [t[:1] for t in own],
-            "text_shuffled": other.shuffled(own, seed),
+            "text_permuted": other.permuted(own, seed),
             "text_words": other.random_words(own, seed),
             "text_noise": other.noise(own, seed),
             "text_score": other.score_only(own, mos_of(parts["train"])),
@@ -64,10 +64,10 @@ def ablate(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = p
 
 def ablate_controls(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
     """As `ablate`, for the one variant that needs a training of its own: `text_supervised`, words of the supervised control."""
-    data, supervised = make_pictures(profile), fine_tune_teacher(profile, seed=seed, report=report)
+    data, supervised = make_images(profile), fine_tune_teacher(profile, seed=seed, report=report)
 
     def make(folder: Path) -> None:
-        parts = _parts(load_pictures(data.path))
+        parts = _parts(load_images(data.path))
         study = _Study(profile, parts, seed, report)
         written = _written_by(finished(supervised), parts["train"], profile, seed)
         study.aligned_with("text_supervised", _texts(written, parts["train"]))
@@ -77,48 +77,48 @@ def ablate_controls(profile: Profile, *, seed: int = 0, report: Callable[[str], 
     return ArtifactStore().make("ablations-controls", make, params=params, inputs=[data, supervised])
 
 
-def _parts(everything: list[Picture]) -> Parts:
+def _parts(everything: list[RatedImage]) -> Parts:
     photo = select(everything, domain="photo")
     return {"train": select(photo, split="train"), "val": select(photo, split="val"), "test": select(everything, split="test")}
 
 
-def _texts(written: pd.DataFrame, pictures: list[Picture]) -> list[list[str]]:
-    """Rationales of pictures, a list each.
+def _texts(written: pd.DataFrame, images: list[RatedImage]) -> list[list[str]]:
+    """Rationales of images, a list each.
 
-    Raises ValueError where a picture has none: a variant would then learn from fewer pictures than the others.
+    Raises ValueError where an image has none: a variant would then learn from fewer images than the others.
     """
-    from rali_lab.reasoner.rationales import told
+    from rali_lab.reasoner.rationales import valid_rationales
 
-    known = told(written)
-    if lost := [p.id for p in pictures if p.id not in known.index]:
-        raise ValueError(f"{len(lost)} pictures have no readable reasoning, {lost[0]} first; raise the profile's `rationale_samples`")
-    return [known[p.id] for p in pictures]
+    known = valid_rationales(written)
+    if lost := [p.id for p in images if p.id not in known.index]:
+        raise ValueError(f"{len(lost)} images have no readable reasoning, {lost[0]} first; raise the profile's `rationale_samples`")
+    return [known[p.id] for p in images]
 
 
-def _written_by(folder: Path, pictures: list[Picture], profile: Profile, seed: int) -> pd.DataFrame:
+def _written_by(folder: Path, images: list[RatedImage], profile: Profile, seed: int) -> pd.DataFrame:
     from rali_lab.models.vlm import load_policy
     from rali_lab.reasoner.rationales import write_rationales
 
     seed_all(seed)
-    return write_rationales(*load_policy(folder), pictures, samples=profile.rationale_samples)
+    return write_rationales(*load_policy(folder), images, samples=profile.rationale_samples)
 
 
 def _naturalness(data: Artifact) -> Artifact:
-    """BRISQUE's features of the training and test pictures: features.npz (train, test)."""
+    """BRISQUE's features of the training and test images: features.npz (train, test)."""
 
     def make(folder: Path) -> None:
         from rali_lab.rali.baselines import brisque_features
 
-        parts = _parts(load_pictures(data.path))
+        parts = _parts(load_images(data.path))
         np.savez(folder / "features.npz", **{k: brisque_features([p.pixels() for p in parts[k]]) for k in ("train", "test")})
 
     return ArtifactStore().make("naturalness", make, params={}, inputs=[data])
 
 
 class _Study:
-    """Scores on the test pictures, variant by variant, all fitted on the same training pictures.
+    """Scores on the test images, variant by variant, all fitted on the same training images.
 
-    Only heads are trained, so the trunk's statistics of all pictures are computed once.
+    Only heads are trained, so the trunk's statistics of all images are computed once.
     """
 
     def __init__(self, profile: Profile, parts: Parts, seed: int, report: Callable[[str], None]) -> None:
@@ -139,7 +139,7 @@ class _Study:
 
     def table(self) -> pd.DataFrame:
         test = self.parts["test"]
-        about = pd.DataFrame({"picture": [p.id for p in test], "domain": [p.domain for p in test], "source": [p.source for p in test],
+        about = pd.DataFrame({"image": [p.id for p in test], "domain": [p.domain for p in test], "source": [p.source for p in test],
                               "mos": self.mos["test"]})  # fmt: skip
         return pd.concat([about.assign(method=m, score=s) for m, s in self.scores.items()], ignore_index=True)
 
@@ -188,7 +188,7 @@ class _Study:
         return read_scores(readout, z["train"], self.mos["train"], self.sources, z["test"], seed=self.seed)
 
     def _dynamic(self, scorer, z: dict[str, np.ndarray]) -> None:
-        """Other weights on the fitted basis; each setting is the one with the smallest error on the validation pictures."""
+        """Other weights on the fitted basis; each setting is the one with the smallest error on the validation images."""
         from rali_lab.rali.dynamic import domain_weights, entropy_weights, nearest_weights
 
         x, tau = {k: scorer.compressor_.transform(v) for k, v in z.items()}, scorer.tau
@@ -209,7 +209,7 @@ class _Study:
             self.scores[method] = score
 
     def _embed(self, visual) -> dict[str, np.ndarray]:
-        """Embeddings of all pictures, (n, d) of length 1 each, by the head of an image side whose trunk is the frozen one."""
+        """Embeddings of all images, (n, d) of length 1 each, by the head of an image side whose trunk is the frozen one."""
         import torch
 
         trunk = visual.trunk
@@ -227,5 +227,5 @@ class _Study:
 
 
 def _filled(mos: np.ndarray, n_bins: int) -> int:
-    """Bins of equal score width that hold a picture."""
+    """Bins of equal score width that hold an image."""
     return int((np.histogram(mos, bins=n_bins)[0] > 0).sum())

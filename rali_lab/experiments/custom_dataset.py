@@ -1,6 +1,6 @@
-"""Your own rated pictures: how well is their score predicted, by RALI as it comes, by RALI trained on them, and by a plain regression?
+"""Your own rated images: how well is their score predicted, by RALI as it comes, by RALI trained on them, and by a plain regression?
 
-`study` measures that over several random splits by source, on the same pictures for every method, so that differences are paired; `fit`
+`study` measures that over several random splits by source, on the same images for every method, so that differences are paired; `fit`
 makes a scorer to use afterwards.
 """
 
@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from rali_lab.data.ratings import split_sources
-from rali_lab.data.records import Picture, mos_of
+from rali_lab.data.records import RatedImage, mos_of
 from rali_lab.evaluate.bootstrap import correlations
 from rali_lab.experiments.reports import drawn_counts
 from rali_lab.io import digest
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 TRUNK = "lite0_stats_s32"
 """The whole of lite0 (3.4 million numbers): people's scores hang on more than a small tower sees."""
 METHODS = {
-    "rali": "RALI as it comes, never trained on these pictures",
-    "rali_levels": "texts of five quality levels, learned by the whole trunk from generated pictures, never trained on these",
+    "rali": "RALI as it comes, never trained on these images",
+    "rali_levels": "texts of five quality levels, learned by the whole trunk from generated images, never trained on these",
     "rali_refitted": "its embeddings, with a basis fitted on these scores",
     "rali_trained": "the whole trunk's statistics mapped to texts of five quality levels, read by RALI's score (rali_lab.rali.quality_levels)",
     "rali_tuned": "the same, after the deep half of the trunk was trained through that score",
@@ -44,11 +44,11 @@ METHODS = {
     "ridge_small": "ridge on the statistics that RALI's small tower sees",
 }
 """What `study` measures."""
-MIN_PICTURES = 60
+MIN_IMAGES = 60
 
 
 def example(folder: str | Path, *, n: int = 120, seed: int = 7) -> Path:
-    """Write a small rated folder for those who have none: n pictures of the recipe `authentic` and the table `ratings.csv`, returned."""
+    """Write a small rated folder for those who have none: n images of the recipe `authentic` and the table `ratings.csv`, returned."""
     from PIL import Image
 
     from rali_lab.data.domains import DOMAINS, build_domain
@@ -74,7 +74,7 @@ def name_of(data: str | Path) -> str:
 
 
 def study(
-    pictures: Sequence[Picture],
+    images: Sequence[RatedImage],
     *,
     looks: dict[str, np.ndarray] | None = None,
     n_splits: int = 10,
@@ -84,34 +84,34 @@ def study(
     seed: int = 0,
     report: Callable[[str], None] = print,
 ) -> list[pd.DataFrame]:
-    """Scores of every method of `METHODS` on the held-out pictures of every split.
+    """Scores of every method of `METHODS` on the held-out images of every split.
 
     Every tuned trunk is kept as an artefact, so an interrupted study goes on where it was.
 
     Parameters
     ----------
-    pictures : rated pictures of at least 32 px, at least 60 of at least five sources; their own splits are not used.
-    looks : what `look` said of these pictures, if it was asked before; with scores by `zero_shot` under "rali_levels", these are
+    images : rated images of at least 32 px, at least 60 of at least five sources; their own splits are not used.
+    looks : what `look` said of these images, if it was asked before; with scores by `zero_shot` under "rali_levels", these are
         compared, too. n_splits, test_share : random divisions of the sources.
     rali : options of `RaliScorer`. tune : also train the trunk (`rali_tuned`, `ridge_tuned`).
 
     Returns
     -------
-    A table for each split: picture, source, mos and a column for each method. Cost: `look` once, and for each split some 5 s, and
-    with `tune` about 1 s for each training picture of 500 x 500 pixels on one core (600 pictures, ten splits: an hour and a half).
+    A table for each split: image, source, mos and a column for each method. Cost: `look` once, and for each split some 5 s, and
+    with `tune` about 1 s for each training image of 500 x 500 pixels on one core (600 images, ten splits: an hour and a half).
 
     Raises
     ------
     ValueError
-        On too few pictures or sources, or scores that do not differ.
+        On too few images or sources, or scores that do not differ.
     """
     from rali_lab.models.clip import embed_texts, load_base_clip
     from rali_lab.rali.baselines import ridge_scores
 
-    mos, sources = _enough(pictures)
-    seen = look(pictures, report=report) if looks is None else looks
+    mos, sources = _enough(images)
+    seen = look(images, report=report) if looks is None else looks
     texts = embed_texts(load_base_clip(), quality_levels.TEXTS)
-    tuned, tables = _Tuned(pictures) if tune else None, []
+    tuned, tables = _Tuned(images) if tune else None, []
     for split in range(n_splits):
         chosen = split_sources(sources, seed=seed + split, fractions=(1 - test_share, 0, test_share))
         held = np.array([chosen[s] == "test" for s in sources])
@@ -127,35 +127,35 @@ def study(
             scores["rali_tuned"] = reader.read(ridges["ridge_tuned"][new])
         scores |= {name: ridge_scores(x[fit], mos[fit], sources[fit], x[new]) for name, x in ridges.items()}
         methods = [m for m in METHODS if m in scores]
-        about = {"picture": [pictures[i].id for i in new], "source": sources[new], "mos": mos[new]}
+        about = {"image": [images[i].id for i in new], "source": sources[new], "mos": mos[new]}
         tables.append(pd.DataFrame({**about, **{m: scores[m] for m in methods}}))
         found = ", ".join(f"{m} {spearmanr(scores[m], mos[new])[0]:.2f}" for m in methods)
         report(f"split {split + 1} of {n_splits}: SRCC {found}" + (f" ({made!r})" if made else ""))
     return tables
 
 
-def _enough(pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
+def _enough(images: Sequence[RatedImage]) -> tuple[np.ndarray, np.ndarray]:
     """Scores and sources, if something can be learned from them; ValueError otherwise."""
-    mos, sources = mos_of(pictures), np.array([p.source for p in pictures])
-    if len(pictures) < MIN_PICTURES or len(set(sources)) < 5:
-        found = f"{len(pictures)} pictures of {len(set(sources))} sources"
-        raise ValueError(f"{found} are too few; give {MIN_PICTURES} pictures of five sources or more")
+    mos, sources = mos_of(images), np.array([p.source for p in images])
+    if len(images) < MIN_IMAGES or len(set(sources)) < 5:
+        found = f"{len(images)} images of {len(set(sources))} sources"
+        raise ValueError(f"{found} are too few; give {MIN_IMAGES} images of five sources or more")
     if np.ptp(mos) == 0:
         raise ValueError(f"all {len(mos)} scores are {mos[0]:g}; nothing can be predicted")
     return mos, sources
 
 
-def _check_direction(pictures: Sequence[Picture], report: Callable[[str], None]) -> None:
-    """Raise ValueError if the scores seem to run the other way, lower for a better picture.
+def _check_direction(images: Sequence[RatedImage], report: Callable[[str], None]) -> None:
+    """Raise ValueError if the scores seem to run the other way, lower for a better image.
 
-    The rule and the cost are those of `rali_lab.data.dataset_report.check_dataset`: at most 100 pictures
+    The rule and the cost are those of `rali_lab.data.dataset_report.check_dataset`: at most 100 images
     scored by the bundled scorer, and a Spearman correlation whose whole 95 % interval is below 0.
     """
     from rali_lab.data import dataset_report
     from rali_lab.evaluate.correlation import Correlation
     from rali_lab.rali.scorer import load_scorer
 
-    sign = dataset_report.agreement_with_scorer(pictures, load_scorer)
+    sign = dataset_report.agreement_with_scorer(images, load_scorer)
     if not isinstance(sign, Correlation):
         report(f"the direction of the scores was not checked: {sign}")
     elif sign.ci_high < 0:
@@ -167,7 +167,7 @@ def _check_direction(pictures: Sequence[Picture], report: Callable[[str], None])
 
 
 def fit(
-    pictures: Sequence[Picture],
+    images: Sequence[RatedImage],
     *,
     tune: bool = True,
     seed: int = 0,
@@ -175,19 +175,19 @@ def fit(
     trust_direction: bool = False,
     report: Callable[[str], None] = print,
 ) -> RaliScorer:
-    """A scorer trained on all of these pictures, as `rali_tuned` of `study` is on those of a split (without `tune`: `rali_trained`).
+    """A scorer trained on all of these images, as `rali_tuned` of `study` is on those of a split (without `tune`: `rali_trained`).
 
     Parameters
     ----------
-    pictures, tune : as for `study`, which says what to expect of it. seed : of the tuning.
-    looks : what `look` said of these pictures, if it was asked before.
-    trust_direction : do not look whether the scores run the right way (up to 100 pictures, about
+    images, tune : as for `study`, which says what to expect of it. seed : of the tuning.
+    looks : what `look` said of these images, if it was asked before.
+    trust_direction : do not look whether the scores run the right way (up to 100 images, about
         0.1 s each).
 
     Returns
     -------
-    A scorer like any other: to save, to export, to ask why; it refuses the ids of these pictures. Its words are the five levels: the
-    nearest is not the name of the score, as the levels lie close together and their scores are stretched to fit. For a picture worse or
+    A scorer like any other: to save, to export, to ask why; it refuses the ids of these images. Its words are the five levels: the
+    nearest is not the name of the score, as the levels lie close together and their scores are stretched to fit. For an image worse or
     better than all of these the score may lie a little outside 1..5. Cost: about 1 s and 0.6 MB for 500 x 500 pixels on a core; a tenth of
     a second, and no memory, without `tune`.
 
@@ -195,42 +195,42 @@ def fit(
     ------
     ValueError
         As `study` does; on scores that seem to run the other way, with their correlation; on a
-        picture below 32 px, naming it; when the memory does not suffice, saying how much is needed.
+        image below 32 px, naming it; when the memory does not suffice, saying how much is needed.
     """
     from rali_lab.models.clip import embed_texts, load_base_clip
     from rali_lab.rali.baselines import frozen_tower
     from rali_lab.reproduce.machine import hardware
 
-    mos, sources = _enough(pictures)
+    mos, sources = _enough(images)
     if not trust_direction:
-        _check_direction(pictures, report)
-    seen = _statistics_of(pictures, report) if looks is None else looks["trunk"]
+        _check_direction(images, report)
+    seen = _statistics_of(images, report) if looks is None else looks["trunk"]
     reader = quality_levels.fit_levels(seen, mos, sources, embed_texts(load_base_clip(), quality_levels.TEXTS))
     trunk = copy.deepcopy(frozen_tower(TRUNK))
     if tune:
-        needed, free = 2.5 * sum(p.pixels()[..., 0].size for p in pictures), hardware()["memory_available"]
+        needed, free = 2.5 * sum(p.pixels()[..., 0].size for p in images), hardware()["memory_available"]
         if free is not None and needed > free:
             gigabytes = f"{needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
-            raise ValueError(f"tuning on {len(pictures)} pictures takes {gigabytes}; give fewer or smaller ones, or leave out the tuning")
-        halves = quality_levels.Halves((p.pixels() for p in pictures), trunk)
-        quality_levels.tune(reader, trunk.blocks[quality_levels.FIXED :], halves, range(len(pictures)), mos, seed=seed, report=report)
-    return _scorer(reader, trunk, [p.id for p in pictures])
+            raise ValueError(f"tuning on {len(images)} images takes {gigabytes}; give fewer or smaller ones, or leave out the tuning")
+        halves = quality_levels.Halves((p.pixels() for p in images), trunk)
+        quality_levels.tune(reader, trunk.blocks[quality_levels.FIXED :], halves, range(len(images)), mos, seed=seed, report=report)
+    return _scorer(reader, trunk, [p.id for p in images])
 
 
-def _statistics_of(pictures: Sequence[Picture], report: Callable[[str], None]) -> np.ndarray:
-    """What the whole trunk says of pictures (n, d), one at a time; ValueError on one that is too small for it."""
+def _statistics_of(images: Sequence[RatedImage], report: Callable[[str], None]) -> np.ndarray:
+    """What the whole trunk says of images (n, d), one at a time; ValueError on one that is too small for it."""
     from rali_lab.models.image_encoder import MIN_SIDE
     from rali_lab.rali.baselines import visual_features
 
     seen = []
-    for p in pictures:
+    for p in images:
         shown = p.pixels()
         height, width = shown.shape[:2]
         if min(height, width) < MIN_SIDE:
-            raise ValueError(f"picture {p.id!r} is {width} x {height} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed; leave it out")
+            raise ValueError(f"image {p.id!r} is {width} x {height} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed; leave it out")
         seen.append(visual_features([shown], tower=TRUNK))
-        if len(seen) % 100 == 0 or len(seen) == len(pictures):
-            report(f"looked at {len(seen)} of {len(pictures)} pictures")
+        if len(seen) % 100 == 0 or len(seen) == len(images):
+            report(f"looked at {len(seen)} of {len(images)} images")
     return np.concatenate(seen)
 
 
@@ -250,47 +250,47 @@ def _scorer(reader: quality_levels.LevelReader, trunk: StatTower, ids: Sequence[
 
 
 class _Tuned:
-    """What trunks say of the pictures after they were tuned on some of them; every tuning is kept as an artefact."""
+    """What trunks say of the images after they were tuned on some of them; every tuning is kept as an artefact."""
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
-        self.pictures, self.mos = pictures, mos_of(pictures)
-        self.known = [[p.id, p.mos, _content(p)] for p in pictures]
+    def __init__(self, images: Sequence[RatedImage]) -> None:
+        self.images, self.mos = images, mos_of(images)
+        self.known = [[p.id, p.mos, _content(p)] for p in images]
 
     @functools.cached_property
     def halves(self) -> quality_levels.Halves:
         from rali_lab.rali.baselines import frozen_tower
 
-        return quality_levels.Halves((p.pixels() for p in self.pictures), frozen_tower(TRUNK))
+        return quality_levels.Halves((p.pixels() for p in self.images), frozen_tower(TRUNK))
 
     def statistics(self, reader: quality_levels.LevelReader, fit: np.ndarray, seed: int) -> tuple[Artifact, np.ndarray]:
-        """(n, d) of all pictures, by a trunk that was tuned on the rows `fit`, and the artefact that holds them."""
+        """(n, d) of all images, by a trunk that was tuned on the rows `fit`, and the artefact that holds them."""
         from rali_lab.rali.baselines import frozen_tower
 
         def make(folder: Path) -> None:
             deep = copy.deepcopy(frozen_tower(TRUNK).blocks[quality_levels.FIXED :])
             quality_levels.tune(reader, deep, self.halves, fit, self.mos[fit], seed=seed, report=lambda line: None)
-            np.save(folder / "statistics.npy", self.halves.all_statistics(deep, range(len(self.pictures))).astype(np.float32))
+            np.save(folder / "statistics.npy", self.halves.all_statistics(deep, range(len(self.images))).astype(np.float32))
 
-        params = {"pictures": digest(self.known), "fit": fit.tolist(), "seed": seed}
+        params = {"images": digest(self.known), "fit": fit.tolist(), "seed": seed}
         made = ArtifactStore().make("tuned", make, params=params)
         return made, np.load(made.path / "statistics.npy", allow_pickle=False).astype(np.float64)
 
 
 def look(
-    pictures: Sequence[Picture], *, report: Callable[[str], None] = print
+    images: Sequence[RatedImage], *, report: Callable[[str], None] = print
 ) -> dict[str, np.ndarray]:
-    """Every picture once: `rali` (n,) scores as RALI comes, `embedding` (n, 384) behind them,
+    """Every image once: `rali` (n,) scores as RALI comes, `embedding` (n, 384) behind them,
     `small` and `trunk`, the statistics (n, d) of RALI's tower and of the whole trunk.
 
     RALI's tower is the beginning of the trunk, so one look gives all four. What the trunk says
-    is kept as an artefact: the same pictures are not looked at again. Cost: about 0.1 s for
+    is kept as an artefact: the same images are not looked at again. Cost: about 0.1 s for
     500 x 500 pixels on one core.
     """
     import torch
 
     from rali_lab.rali.scorer import load_scorer
 
-    scorer, trunk = load_scorer(), _statistics(pictures, report)
+    scorer, trunk = load_scorer(), _statistics(images, report)
     tower = scorer.visual_
     small = trunk[:, : tower.trunk.num_features]
     with torch.inference_mode():
@@ -299,28 +299,28 @@ def look(
     return {"rali": scorer.predict_embeddings(z), "embedding": z, "small": small, "trunk": trunk}
 
 
-def _statistics(pictures: Sequence[Picture], report: Callable[[str], None]) -> np.ndarray:
-    """What the whole trunk says of the pictures, (n, d), kept as an artefact."""
+def _statistics(images: Sequence[RatedImage], report: Callable[[str], None]) -> np.ndarray:
+    """What the whole trunk says of the images, (n, d), kept as an artefact."""
     from rali_lab.rali.baselines import visual_features
 
     def make(folder: Path) -> None:
         seen = []
-        for p in pictures:  # one at a time: several do not fit into the cache and are slower
+        for p in images:  # one at a time: several do not fit into the cache and are slower
             seen.append(visual_features([p.pixels()], tower=TRUNK))
-            if len(seen) % 100 == 0 or len(seen) == len(pictures):
-                report(f"looked at {len(seen)} of {len(pictures)} pictures")
+            if len(seen) % 100 == 0 or len(seen) == len(images):
+                report(f"looked at {len(seen)} of {len(images)} images")
         np.save(folder / "statistics.npy", np.concatenate(seen))
 
-    params = {"pictures": digest([_content(p) for p in pictures])}
+    params = {"images": digest([_content(p) for p in images])}
     made = ArtifactStore().make("looks", make, params=params)
     return np.load(made.path / "statistics.npy", allow_pickle=False)
 
 
-def _content(picture: Picture) -> str:
-    """sha256 of a picture's file, or of its pixels where it has none."""
-    if picture.array is None:
-        return hashlib.sha256(Path(str(picture.path)).read_bytes()).hexdigest()
-    return hashlib.sha256(repr(picture.array.shape).encode() + picture.array.tobytes()).hexdigest()
+def _content(image: RatedImage) -> str:
+    """sha256 of an image's file, or of its pixels where it has none."""
+    if image.array is None:
+        return hashlib.sha256(Path(str(image.path)).read_bytes()).hexdigest()
+    return hashlib.sha256(repr(image.array.shape).encode() + image.array.tobytes()).hexdigest()
 
 
 def zero_shot(profile: Profile) -> KernelLevels:
@@ -338,12 +338,12 @@ def zero_shot(profile: Profile) -> KernelLevels:
 
 
 def _sizes(n: int) -> dict[str, object]:
-    """Bins and vectors for n pictures: about a dozen pictures a bin, eight a vector."""
+    """Bins and vectors for n images: about a dozen images a bin, eight a vector."""
     return {"n_components": 16, "n_bins": max(4, n // 24), "n_basis": max(6, n // 16), "tau": 0.25}
 
 
 def read_basis(z: np.ndarray, mos: np.ndarray, fit: np.ndarray, new: np.ndarray, **options: object) -> np.ndarray:
-    """Scores of the rows `new` of embeddings (n, d) by a RALI basis fitted on the rows `fit`, sized for as many pictures."""
+    """Scores of the rows `new` of embeddings (n, d) by a RALI basis fitted on the rows `fit`, sized for as many images."""
     from rali_lab.rali.scorer import RaliScorer
 
     return RaliScorer(**{**_sizes(len(fit)), **options}).fit(z[fit], mos[fit]).predict_embeddings(z[new])
@@ -411,7 +411,7 @@ def with_recorded(
     `python -m rali_lab.experiments.run_custom`: tuning takes an hour.
 
     Nothing is added, and `report` says so, unless every split is recorded with the same
-    pictures and the same scores of people.
+    images and the same scores of people.
 
     Parameters
     ----------
@@ -420,14 +420,14 @@ def with_recorded(
     if not (folder / "scores.parquet").exists():
         report(f"no scores are recorded in {folder.name}")
         return list(tables)
-    kinds = {"picture": str, "method": str, "score": float, "mos": float}
+    kinds = {"image": str, "method": str, "score": float, "mos": float}
     known, out, moved = pd.read_parquet(folder / "scores.parquet").astype(kinds), [], 0.0
     for split, table in enumerate(tables):
-        part, ids = known[known["seed"] == seed + split], table["picture"].astype(str).tolist()
-        wide = part.pivot(index="picture", columns="method", values="score")
-        mos = part.groupby("picture")["mos"].first()
+        part, ids = known[known["seed"] == seed + split], table["image"].astype(str).tolist()
+        wide = part.pivot(index="image", columns="method", values="score")
+        mos = part.groupby("image")["mos"].first()
         if set(wide.index) != set(ids) or not np.allclose(mos[ids], table["mos"], atol=1e-3):
-            found = f"{folder.name} records other pictures or scores for split {split + 1}"
+            found = f"{folder.name} records other images or scores for split {split + 1}"
             report(f"{found}; nothing is taken from it")
             return list(tables)
         wide = wide.loc[ids].reset_index(drop=True)
@@ -444,7 +444,7 @@ def with_recorded(
 
 def page(name: str, check: str, summary: pd.DataFrame, n: int, n_splits: int) -> str:
     """A page of results in Markdown: what was found on disk, what was measured, and what the methods are."""
-    lines = [f"# {name}: {n} rated pictures", "", "## What was found", "", "```", check, "```", "",
+    lines = [f"# {name}: {n} rated images", "", "## What was found", "", "```", check, "```", "",
              "## How well their scores are predicted", "",
              f"Mean over {n_splits} random splits by source, 80 % for training, [95 % interval over sources and splits].", "",
              "| method | PLCC | SRCC | SRCC minus ridge_visual, paired |", "|:---|---:|---:|---:|"]  # fmt: skip

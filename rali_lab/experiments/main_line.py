@@ -1,4 +1,4 @@
-"""The line from a profile's pictures to everybody's scores, step by step.
+"""The line from a profile's images to everybody's scores, step by step.
 
 Nothing here teaches; the notebooks and the modules do.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rali_lab.data.records import Picture, load_pictures, mos_of, save_pictures, select
+from rali_lab.data.records import RatedImage, load_images, mos_of, save_images, select
 from rali_lab.profiles import Counts, Profile
 from rali_lab.reproduce.project import under_home
 from rali_lab.reproduce.store import Artifact, ArtifactStore
@@ -20,42 +20,42 @@ UNREASONED = "<think></think><answer>"
 NO_REASONING = UNREASONED + '{"rating": '
 
 
-def make_pictures(profile: Profile) -> Artifact:
+def make_images(profile: Profile) -> Artifact:
     """All generated domains of a profile, made and rated; the same for every training seed."""
-    return _make_pictures(profile.pictures, profile.data_seed)
+    return _make_images(profile.images, profile.data_seed)
 
 
-def _make_pictures(counts: Counts, seed: int) -> Artifact:
+def _make_images(counts: Counts, seed: int) -> Artifact:
     from rali_lab.data.content import PHOTOGRAPHS
     from rali_lab.data.domains import build
 
     def make(folder: Path) -> None:
-        save_pictures(build(counts, seed=seed), folder)
+        save_images(build(counts, seed=seed), folder)
 
-    return ArtifactStore().make("pictures", make, params={"pictures": counts, "seed": seed}, files=[PHOTOGRAPHS])
+    return ArtifactStore().make("images", make, params={"images": counts, "seed": seed}, files=[PHOTOGRAPHS])
 
 
 def learned_from(profile: Profile, domain: str) -> Artifact:
-    """Training and validation pictures of a domain; those of a domain that is not learned from otherwise are made apart."""
+    """Training and validation images of a domain; those of a domain that is not learned from otherwise are made apart."""
     from rali_lab.data.content import PHOTOGRAPHS
     from rali_lab.data.mixture import SNAPSHOTS, build_set
 
-    if "train" in profile.pictures.get(domain, {}):
-        return make_pictures(profile)
-    counts, seed = {s: profile.pictures["photo"][s] for s in ("train", "val")}, profile.data_seed + 1
+    if "train" in profile.images.get(domain, {}):
+        return make_images(profile)
+    counts, seed = {s: profile.images["photo"][s] for s in ("train", "val")}, profile.data_seed + 1
     if domain != SNAPSHOTS.name:
-        return _make_pictures({domain: counts}, seed)
+        return _make_images({domain: counts}, seed)
 
     def make(folder: Path) -> None:
-        save_pictures(build_set(domain, counts, seed=seed), folder)
+        save_images(build_set(domain, counts, seed=seed), folder)
 
-    params = {"pictures": {domain: counts}, "seed": seed}
-    return ArtifactStore().make("pictures", make, params=params, files=[PHOTOGRAPHS])
+    params = {"images": {domain: counts}, "seed": seed}
+    return ArtifactStore().make("images", make, params=params, files=[PHOTOGRAPHS])
 
 
-def pictures(profile: Profile) -> list[Picture]:
-    """The pictures of all generated domains of a profile; see `rali_lab.data.domains`."""
-    return load_pictures(make_pictures(profile).path)
+def images(profile: Profile) -> list[RatedImage]:
+    """The images of all generated domains of a profile; see `rali_lab.data.domains`."""
+    return load_images(make_images(profile).path)
 
 
 def base_path(profile: Profile) -> Path:
@@ -82,14 +82,14 @@ def train_teacher(
 
     A run that was stopped keeps its curves: the artefact then holds `stopped.txt`.
     """
-    from rali_lab.reasoner.grpo import RunStopped, train_reasoner
+    from rali_lab.reasoner.grpo import RunStopped, train_grpo
 
     data, settings, base = learned_from(profile, domain), grpo_settings(profile, seed=seed, **changes), base_path(profile)
 
     def make(folder: Path) -> None:
-        rated = select(load_pictures(data.path), domain=domain)
+        rated = select(load_images(data.path), domain=domain)
         try:
-            train_reasoner(base, select(rated, split="train"), select(rated, split="val"), settings, folder, report=report)
+            train_grpo(base, select(rated, split="train"), select(rated, split="val"), settings, folder, report=report)
         except RunStopped as stopped:
             (folder / "stopped.txt").write_text(str(stopped))
 
@@ -104,19 +104,19 @@ def fine_tune_teacher(profile: Profile, *, seed: int = 0, report=print) -> Artif
     from rali_lab.models.vlm import load_policy
     from rali_lab.reasoner.grpo import RunStopped
     from rali_lab.reasoner.rationales import write_rationales
-    from rali_lab.reasoner.sft import SftSettings, fine_tune_reasoner, rated_answers
+    from rali_lab.reasoner.sft import SftSettings, rated_answers, train_sft
 
-    data, base, grpo = make_pictures(profile), base_path(profile), grpo_settings(profile, seed=seed)
-    budget = {"steps": grpo.steps, "answers_per_step": grpo.pictures_per_step * grpo.generations}
+    data, base, grpo = make_images(profile), base_path(profile), grpo_settings(profile, seed=seed)
+    budget = {"steps": grpo.steps, "answers_per_step": grpo.images_per_step * grpo.generations}
     settings = SftSettings(**{**budget, **profile.sft, "seed": seed})
 
     def make(folder: Path) -> None:
-        photo = select(load_pictures(data.path), domain="photo")
+        photo = select(load_images(data.path), domain="photo")
         train = select(photo, split="train")
         seed_all(seed)
         written = write_rationales(*load_policy(base), train, samples=profile.rationale_samples)
         try:
-            fine_tune_reasoner(base, train, rated_answers(written, train), select(photo, split="val"), settings, folder, report=report)
+            train_sft(base, train, rated_answers(written, train), select(photo, split="val"), settings, folder, report=report)
         except RunStopped as stopped:
             (folder / "stopped.txt").write_text(str(stopped))
 
@@ -133,14 +133,14 @@ def finished(made: Artifact) -> Path:
 
 
 def write_reasoning(profile: Profile, *, seed: int = 0) -> Artifact:
-    """The teacher's rationales for the RL domain's training and validation pictures: rationales.parquet, resumable."""
+    """The teacher's rationales for the RL domain's training and validation images: rationales.parquet, resumable."""
     from rali_lab.models.vlm import load_policy
     from rali_lab.reasoner.rationales import write_rationales
 
-    data, teacher = make_pictures(profile), train_teacher(profile, seed=seed)
+    data, teacher = make_images(profile), train_teacher(profile, seed=seed)
 
     def make(folder: Path) -> None:
-        rated = select(load_pictures(data.path), domain="photo", split=("train", "val"))
+        rated = select(load_images(data.path), domain="photo", split=("train", "val"))
         seed_all(seed)
         write_rationales(*load_policy(teacher.path), rated, samples=profile.rationale_samples,
                          path=folder / "rationales.parquet", progress=True)  # fmt: skip
@@ -155,13 +155,13 @@ def fit_rali(profile: Profile, *, seed: int = 0) -> Artifact:
     from rali_lab.rali.align import align
     from rali_lab.rali.scorer import RaliScorer
 
-    data, reasoning = make_pictures(profile), write_reasoning(profile, seed=seed)
+    data, reasoning = make_images(profile), write_reasoning(profile, seed=seed)
 
     def make(folder: Path) -> None:
-        photo = select(load_pictures(data.path), domain="photo")
+        photo = select(load_images(data.path), domain="photo")
         train, val = (select(photo, split=s) for s in ("train", "val"))
         table = pd.read_parquet(reasoning.path / "rationales.parquet")
-        texts = table[table["status"] == "ok"].groupby("picture")["reasoning"].agg(list)
+        texts = table[table["status"] == "ok"].groupby("image")["reasoning"].agg(list)
         written = [p for p in train if p.id in texts.index]
         model = load_base_clip()
         held = [p for p in val if p.id in texts.index]
@@ -174,7 +174,7 @@ def fit_rali(profile: Profile, *, seed: int = 0) -> Artifact:
         scorer.fit([p.pixels() for p in train], mos_of(train), model=model, ids=[p.id for p in train],
                    validation=([p.pixels() for p in val], mos_of(val)))  # fmt: skip
         said = [t for own in (texts[p.id] for p in written) for t in own]
-        scorer.remember(said, embed_texts(model, said))
+        scorer.store_texts(said, embed_texts(model, said))
         scorer.save(folder / "model")
         scorer.history_.to_csv(folder / "basis.csv", index=False)
 
@@ -183,15 +183,15 @@ def fit_rali(profile: Profile, *, seed: int = 0) -> Artifact:
 
 
 def export_rali(profile: Profile, *, seed: int = 0) -> Artifact:
-    """RALI of a profile for onnxruntime: rali.onnx, and rali-int8.onnx with 8-bit convolutions calibrated on training pictures."""
+    """RALI of a profile for onnxruntime: rali.onnx, and rali-int8.onnx with 8-bit convolutions calibrated on training images."""
     from rali_lab.rali.scorer import RaliScorer
 
-    data, rali = make_pictures(profile), fit_rali(profile, seed=seed)
+    data, rali = make_images(profile), fit_rali(profile, seed=seed)
 
     def make(folder: Path) -> None:
         from rali_lab.rali.onnx_export import export_onnx, quantise
 
-        train = select(load_pictures(data.path), domain="photo", split="train")
+        train = select(load_images(data.path), domain="photo", split="train")
         whole = export_onnx(RaliScorer.load(rali.path / "model"), folder / "rali.onnx")
         quantise(whole, folder / "rali-int8.onnx", [p.pixels() for p in train[:: max(1, len(train) // 60)]])
 
@@ -199,33 +199,33 @@ def export_rali(profile: Profile, *, seed: int = 0) -> Artifact:
 
 
 def ask_base(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
-    """What the base model answers about every test picture: answers.parquet. Needs no training, so it need not wait for one."""
-    data, base = make_pictures(profile), base_path(profile)
+    """What the base model answers about every test image: answers.parquet. Needs no training, so it need not wait for one."""
+    data, base = make_images(profile), base_path(profile)
 
     def make(folder: Path) -> None:
-        _ask(profile, "base", base, load_pictures(data.path), seed, report).to_parquet(folder / "answers.parquet", index=False)
+        _ask(profile, "base", base, load_images(data.path), seed, report).to_parquet(folder / "answers.parquet", index=False)
 
     params = {"samples": profile.score_samples, "seed": seed}
     return ArtifactStore().make("answers-base", make, params=params, inputs=[data], files=[base])
 
 
 def score_everything(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
-    """Scores of every method on every test picture: scores.parquet (method, picture, domain, source, mos, score), answers.parquet."""
+    """Scores of every method on every test image: scores.parquet (method, image, domain, source, mos, score), answers.parquet."""
     from rali_lab.reasoner.rationales import ratings
 
-    data, base = make_pictures(profile), ask_base(profile, seed=seed, report=report)
+    data, base = make_images(profile), ask_base(profile, seed=seed, report=report)
     teacher, rali = train_teacher(profile, seed=seed), fit_rali(profile, seed=seed)
 
     def make(folder: Path) -> None:
-        everything = load_pictures(data.path)
+        everything = load_images(data.path)
         test, train = select(everything, split="test"), select(everything, domain="photo", split="train")
         answers = {"base": pd.read_parquet(base.path / "answers.parquet")}
-        for method, prefix in {"teacher": "", "teacher_no_reasoning": NO_REASONING}.items():
-            answers[method] = _ask(profile, method, teacher.path, everything, seed, report, prefix=prefix)
+        for method, prefill in {"teacher": "", "teacher_no_reasoning": NO_REASONING}.items():
+            answers[method] = _ask(profile, method, teacher.path, everything, seed, report, prefill=prefill)
         pd.concat(answers.values(), ignore_index=True).to_parquet(folder / "answers.parquet", index=False)
         scores = {method: ratings(table, [p.id for p in test]) for method, table in answers.items()}
         scores |= _score_without_language(train, test, rali.path / "model")
-        about = pd.DataFrame({"picture": [p.id for p in test], "domain": [p.domain for p in test],
+        about = pd.DataFrame({"image": [p.id for p in test], "domain": [p.domain for p in test],
                               "source": [p.source for p in test], "mos": mos_of(test)})  # fmt: skip
         table = pd.concat([about.assign(method=m, score=s) for m, s in scores.items()], ignore_index=True)
         table.to_parquet(folder / "scores.parquet", index=False)
@@ -234,18 +234,18 @@ def score_everything(profile: Profile, *, seed: int = 0, report=print) -> Artifa
     return ArtifactStore().make("scores", make, params=params, inputs=[data, base, teacher, rali])
 
 
-def _ask(profile: Profile, method: str, folder: Path, everything: list[Picture], seed: int, report, *, prefix: str = "") -> pd.DataFrame:
-    """Answers of one model about the test pictures, with the method's name."""
+def _ask(profile: Profile, method: str, folder: Path, everything: list[RatedImage], seed: int, report, *, prefill: str = "") -> pd.DataFrame:
+    """Answers of one model about the test images, with the method's name."""
     from rali_lab.models.vlm import load_policy
     from rali_lab.reasoner.rationales import write_rationales
 
     test = select(everything, split="test")
-    report(f"{method}: rating {len(test)} pictures, {profile.score_samples} answers each")
+    report(f"{method}: rating {len(test)} images, {profile.score_samples} answers each")
     seed_all(seed)
-    return write_rationales(*load_policy(folder), test, samples=profile.score_samples, prefix=prefix).assign(method=method)
+    return write_rationales(*load_policy(folder), test, samples=profile.score_samples, prefill=prefill).assign(method=method)
 
 
-def _score_without_language(train: list[Picture], test: list[Picture], model: Path) -> dict:
+def _score_without_language(train: list[RatedImage], test: list[RatedImage], model: Path) -> dict:
     from rali_lab.rali.baselines import ridge_scores, visual_features
     from rali_lab.rali.scorer import RaliScorer
 

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from rali_lab.data.mixture import SETS
-from rali_lab.data.records import Picture, load_pictures, mos_of, select
+from rali_lab.data.records import RatedImage, load_images, mos_of, select
 from rali_lab.experiments.main_line import (
     base_path,
     finished,
     grpo_settings,
     learned_from,
-    make_pictures,
+    make_images,
     seed_all,
     train_teacher,
     write_reasoning,
@@ -40,12 +40,12 @@ LABELS = {
 """Third stages: RACT; with the language module trained, too; with each set's scores behind the words; with the words of one set alone."""
 
 
-def training_sets(profile: Profile) -> dict[str, list[Picture]]:
-    """Training and validation pictures of every set in `SETS`, with the scores of its own panel."""
-    return {name: select(load_pictures(learned_from(profile, name).path), domain=name, split=("train", "val")) for name in SETS}
+def training_sets(profile: Profile) -> dict[str, list[RatedImage]]:
+    """Training and validation images of every set in `SETS`, with the scores of its own panel."""
+    return {name: select(load_images(learned_from(profile, name).path), domain=name, split=("train", "val")) for name in SETS}
 
 
-def mixed_scores(sets: dict[str, list[Picture]], how: str) -> dict[str, list[Picture]]:
+def mixed_scores(sets: dict[str, list[RatedImage]], how: str) -> dict[str, list[RatedImage]]:
     """The sets with the scores that a mixing of `MIXINGS` trains on; ValueError on another."""
     from rali_lab.reasoner.ract import rescale
 
@@ -55,16 +55,16 @@ def mixed_scores(sets: dict[str, list[Picture]], how: str) -> dict[str, list[Pic
 
 
 def train_mixed(profile: Profile, how: str, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
-    """One reasoner for all sets, trained with GRPO on their pictures together; steps and all else as for the teacher of one set."""
-    from rali_lab.reasoner.grpo import RunStopped, train_reasoner
+    """One reasoner for all sets, trained with GRPO on their images together; steps and all else as for the teacher of one set."""
+    from rali_lab.reasoner.grpo import RunStopped, train_grpo
 
     data, settings, base = [learned_from(profile, name) for name in SETS], grpo_settings(profile, seed=seed), base_path(profile)
 
     def make(folder: Path) -> None:
         sets = mixed_scores(training_sets(profile), how)
-        train = [p for pictures in sets.values() for p in select(pictures, split="train")]
+        train = [p for images in sets.values() for p in select(images, split="train")]
         try:
-            train_reasoner(base, train, select(sets[REFERENCE], split="val"), settings, folder, report=report)
+            train_grpo(base, train, select(sets[REFERENCE], split="val"), settings, folder, report=report)
         except RunStopped as stopped:
             (folder / "stopped.txt").write_text(str(stopped))
 
@@ -73,7 +73,7 @@ def train_mixed(profile: Profile, how: str, *, seed: int = 0, report: Callable[[
 
 
 def write_labels(profile: Profile, name: str, *, seed: int = 0) -> Artifact:
-    """Stage 2 for one set: what its own reasoner writes about its training pictures (rationales.parquet)."""
+    """Stage 2 for one set: what its own reasoner writes about its training images (rationales.parquet)."""
     from rali_lab.models.vlm import load_policy
     from rali_lab.reasoner.rationales import write_rationales
 
@@ -83,7 +83,7 @@ def write_labels(profile: Profile, name: str, *, seed: int = 0) -> Artifact:
 
     def make(folder: Path) -> None:
         seed_all(seed)
-        train = select(load_pictures(data.path), domain=name, split="train")
+        train = select(load_images(data.path), domain=name, split="train")
         write_rationales(*load_policy(finished(teacher)), train, samples=profile.rationale_samples, path=folder / "rationales.parquet")
 
     params = {"samples": profile.rationale_samples, "seed": seed, "set": name}
@@ -113,7 +113,7 @@ def _third_stage(
 ) -> Artifact:
     from rali_lab.reasoner.grpo import RunStopped
     from rali_lab.reasoner.ract import text_labels
-    from rali_lab.reasoner.sft import SftSettings, fine_tune_reasoner, rated_answers
+    from rali_lab.reasoner.sft import SftSettings, rated_answers, train_sft
 
     start = train_teacher(profile, seed=seed)
     settings = SftSettings(**{"steps": grpo_settings(profile).steps, **profile.ract, **LABELS[labels], "seed": seed})
@@ -122,10 +122,10 @@ def _third_stage(
         sets = training_sets(profile)
         train = [p for name in names for p in select(sets[name], split="train")]
         said = answers()
-        said = said[said["picture"].isin([p.id for p in train])]
+        said = said[said["image"].isin([p.id for p in train])]
         texts = text_labels(said) if settings.reasoning_only else rated_answers(said, train)
         try:
-            fine_tune_reasoner(finished(start), train, texts, select(sets[REFERENCE], split="val"), settings, folder, report=report)
+            train_sft(finished(start), train, texts, select(sets[REFERENCE], split="val"), settings, folder, report=report)
         except RunStopped as stopped:
             (folder / "stopped.txt").write_text(str(stopped))
 
@@ -134,19 +134,19 @@ def _third_stage(
 
 
 def mix(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
-    """scores.parquet: what every reasoner says of every test picture (method, picture, domain, source, mos, reference, score, named).
+    """scores.parquet: what every reasoner says of every test image (method, image, domain, source, mos, reference, score, named).
 
     Methods: `teacher` (trained on `REFERENCE` alone), `naive_mixing`, `scaled_mixing`, and the keys of `LABELS`.
-    `reference` is the quality before any panel; `named` the share of answers that name exactly what was done to the picture. Some seven
+    `reference` is the quality before any panel; `named` the share of answers that name exactly what was done to the image. Some seven
     trainings, so this is run by a command of its own (`make bench-seeds`).
     """
-    data = make_pictures(profile)
+    data = make_images(profile)
     models = {"teacher": train_teacher(profile, seed=seed, report=report)}
     models |= {f"{how}_mixing": train_mixed(profile, how, seed=seed, report=report) for how in MIXINGS}
     models |= {labels: train_ract(profile, labels, seed=seed, report=report) for labels in LABELS}
 
     def make(folder: Path) -> None:
-        test = select(load_pictures(data.path), split="test")
+        test = select(load_images(data.path), split="test")
         parts = [_scored(method, finished(made), test, profile, seed, report) for method, made in models.items()]
         pd.concat(parts, ignore_index=True).to_parquet(folder / "scores.parquet", index=False)
 
@@ -155,13 +155,13 @@ def mix(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = prin
 
 
 def mixing_words(profile: Profile, *, seed: int = 0) -> Artifact:
-    """words.parquet: what each set's own reasoner wrote about its training pictures (picture, sample, reasoning, status)."""
+    """words.parquet: what each set's own reasoner wrote about its training images (image, sample, reasoning, status)."""
     written = [write_labels(profile, name, seed=seed) for name in SETS]
 
     def make(folder: Path) -> None:
-        train = {p.id for pictures in training_sets(profile).values() for p in select(pictures, split="train")}
+        train = {p.id for images in training_sets(profile).values() for p in select(images, split="train")}
         said = pd.concat([pd.read_parquet(w.path / "rationales.parquet") for w in written], ignore_index=True)
-        said = said[said["picture"].isin(train)][["picture", "sample", "reasoning", "status"]]
+        said = said[said["image"].isin(train)][["image", "sample", "reasoning", "status"]]
         said.to_parquet(folder / "words.parquet", index=False)
 
     inputs = [learned_from(profile, name) for name in SETS] + written
@@ -174,11 +174,11 @@ def mix_live(profile: Profile, *, seed: int = 0, report: Callable[[str], None] =
     The words of the other sets' reasoners are those that `make bench-seeds` checked in, where there are any: their trainings would take
     longer than most notebooks together. Otherwise all three stages run.
     """
-    data, (words, inputs, params) = make_pictures(profile), _words(profile, seed)
+    data, (words, inputs, params) = make_images(profile), _words(profile, seed)
     model = _third_stage(profile, "ract", SETS, words, inputs, seed, report, **params)
 
     def make(folder: Path) -> None:
-        test = select(load_pictures(data.path), split="test")
+        test = select(load_images(data.path), split="test")
         _scored("ract", finished(model), test, profile, seed, report).to_parquet(folder / "scores.parquet", index=False)
 
     params = {"samples": profile.score_samples, "seed": seed}
@@ -188,19 +188,19 @@ def mix_live(profile: Profile, *, seed: int = 0, report: Callable[[str], None] =
 def fit_wide(profile: Profile, *, seed: int = 0) -> Artifact:
     """RALI for use: aligned with the words about all three sets and fitted to the quality before any panel (model/).
 
-    We made the pictures, so we know their quality on one scale; who has rated pictures of several origins has RACT's problem.
+    We made the images, so we know their quality on one scale; who has rated images of several origins has RACT's problem.
     """
     from rali_lab.models.clip import base_clip_folder, embed_texts, load_base_clip
     from rali_lab.rali.align import align
     from rali_lab.rali.scorer import RaliScorer
-    from rali_lab.reasoner.rationales import told
+    from rali_lab.reasoner.rationales import valid_rationales
 
     (words, inputs, known), data = _words(profile, seed), [learned_from(profile, name) for name in SETS]
 
     def make(folder: Path) -> None:
-        every = [p for pictures in training_sets(profile).values() for p in pictures]
+        every = [p for images in training_sets(profile).values() for p in images]
         train, val = (select(every, split=s) for s in ("train", "val"))
-        texts = told(words())
+        texts = valid_rationales(words())
         written = [p for p in train if p.id in texts.index]
         model = load_base_clip()
         align(model, [p.pixels() for p in written], [texts[p.id] for p in written], seed=seed, **profile.align).to_csv(
@@ -211,7 +211,7 @@ def fit_wide(profile: Profile, *, seed: int = 0) -> Artifact:
         scorer.fit([p.pixels() for p in train], quality["train"], model=model, ids=[p.id for p in train],
                    validation=([p.pixels() for p in val], quality["val"]))  # fmt: skip
         own = [t for p in written for t in texts[p.id]]
-        scorer.remember(own, embed_texts(model, own)).save(folder / "model")
+        scorer.store_texts(own, embed_texts(model, own)).save(folder / "model")
 
     params = {"align": profile.align, "rali": profile.rali, "seed": seed, **known}
     return ArtifactStore().make("rali-wide", make, params=params, inputs=[*data, *inputs], files=[base_clip_folder()])
@@ -228,16 +228,16 @@ def _words(profile: Profile, seed: int) -> tuple[Callable[[], pd.DataFrame], lis
     return lambda: pd.read_parquet(made.path / "words.parquet"), [made], {}
 
 
-def _scored(method: str, model: Path, test: Sequence[Picture], profile: Profile, seed: int, report) -> pd.DataFrame:
+def _scored(method: str, model: Path, test: Sequence[RatedImage], profile: Profile, seed: int, report) -> pd.DataFrame:
     from rali_lab.models.vlm import load_policy
     from rali_lab.reasoner.rationales import ratings, write_rationales
 
-    report(f"{method}: rating {len(test)} pictures, {profile.score_samples} answers each")
+    report(f"{method}: rating {len(test)} images, {profile.score_samples} answers each")
     seed_all(seed)
     table, ids = write_rationales(*load_policy(model), test, samples=profile.score_samples), [p.id for p in test]
     truth = {p.id: {f.word for f in findings(p.distortions)} for p in test}
-    right = table["reasoning"].map(lambda text: {f.word for f in named(text)}) == table["picture"].map(truth)
-    share = (right & (table["status"] == "ok")).groupby(table["picture"]).mean()
-    return pd.DataFrame({"method": method, "picture": ids, "domain": [p.domain for p in test], "source": [p.source for p in test],
+    right = table["reasoning"].map(lambda text: {f.word for f in named(text)}) == table["image"].map(truth)
+    share = (right & (table["status"] == "ok")).groupby(table["image"]).mean()
+    return pd.DataFrame({"method": method, "image": ids, "domain": [p.domain for p in test], "source": [p.source for p in test],
                          "mos": mos_of(test), "reference": [p.reference for p in test], "score": ratings(table, ids),
                          "named": share.reindex(ids).to_numpy()})  # fmt: skip

@@ -26,12 +26,12 @@ def score_of(tables: Tables, method: str, domain: str) -> tuple[np.ndarray, np.n
 
     Parameters
     ----------
-    tables : one table per seed with columns method, picture, domain, source, mos, score. All must rate the same pictures.
+    tables : one table per seed with columns method, image, domain, source, mos, score. All must rate the same images.
     """
     parts = [t[(t["method"] == method) & (t["domain"] == domain)] for t in tables]
     first = parts[0]
-    if any(list(p["picture"]) != list(first["picture"]) or not np.allclose(p["mos"], first["mos"]) for p in parts):
-        raise ValueError(f"{method} on {domain}: the seeds did not rate the same pictures; make the pictures with one seed")
+    if any(list(p["image"]) != list(first["image"]) or not np.allclose(p["mos"], first["mos"]) for p in parts):
+        raise ValueError(f"{method} on {domain}: the seeds did not rate the same images; make the images with one seed")
     return np.stack([p["score"].to_numpy() for p in parts]), first["mos"].to_numpy(), first["source"].to_numpy()
 
 
@@ -62,7 +62,7 @@ def accuracy_records(tables: Tables, *, profile: str, n_boot: int = 1000) -> lis
 
 
 def difference(tables: Tables, a: str, b: str, *, role: str | None = "out", kind: str = "plcc", n_boot: int = 1000) -> Correlation:
-    """Correlation of method `a` minus that of `b` on the same pictures, mean over the domains of a role, with an interval."""
+    """Correlation of method `a` minus that of `b` on the same images, mean over the domains of a role, with an interval."""
     pairs: dict[str, tuple] = {}
     for domain in domains_of(tables, role):
         (score_a, mos, groups), (score_b, _, _) = (score_of(tables, m, domain) for m in (a, b))
@@ -190,7 +190,7 @@ def text_weights(conflict: pd.DataFrame, counts: np.ndarray) -> np.ndarray:
     `pooled` with ``counted``.
 
     counts : (n_draws, rows), how often each row of the table was drawn; NaN where neither
-    picture nor text has a positive weight.
+    image nor text has a positive weight.
 
     >>> own, donor = np.random.default_rng(0).normal(size=(2, 50))
     >>> table = pd.DataFrame({"own": own, "donor": donor, "rating": 0.2 * own + 0.6 * donor})

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rali_lab.data.records import Picture, load_pictures, mos_of, select
+from rali_lab.data.records import RatedImage, load_images, mos_of, select
 from rali_lab.experiments.main_line import (
     UNREASONED,
     base_path,
     fine_tune_teacher,
     finished,
     fit_rali,
-    make_pictures,
+    make_images,
     score_everything,
     seed_all,
     train_teacher,
@@ -26,37 +26,37 @@ from rali_lab.reproduce.store import Artifact, ArtifactStore
 
 
 def represent(profile: Profile, *, seed: int = 0) -> Artifact:
-    """What every stage makes of the test pictures: representations.npz, tokens.npz, pictures.parquet (rows in one order).
+    """What every stage makes of the test images: representations.npz, tokens.npz, images.parquet (rows in one order).
 
-    representations: `visual` (statistics of the frozen tower, standardised, mean over cells); for `base` and `teacher`: `_picture`
+    representations: `visual` (statistics of the frozen tower, standardised, mean over cells); for `base` and `teacher`: `_image`
     (projector output, mean over image tokens), `_reasoning` and `_score` (last-layer states over the reasoning and before the rating),
     `_text` (MiniLM embedding of the reasoning), each the mean over `profile.state_samples` answers; `clip` and `rali` (image
-    embeddings before and after alignment). Rows of NaN where no answer could be read. tokens: all visual tokens of some pictures,
-    before merging (`map`), merged (`cells`), projected (`projected`), (pictures, tokens, channels).
+    embeddings before and after alignment). Rows of NaN where no answer could be read. tokens: all visual tokens of some images,
+    before merging (`map`), merged (`cells`), projected (`projected`), (images, tokens, channels).
     """
-    data, scored = make_pictures(profile), score_everything(profile, seed=seed)
+    data, scored = make_images(profile), score_everything(profile, seed=seed)
     folders = {"base": base_path(profile), "teacher": train_teacher(profile, seed=seed).path}
     rali = fit_rali(profile, seed=seed)
 
     def make(folder: Path) -> None:
-        test = select(load_pictures(data.path), split="test")
+        test = select(load_images(data.path), split="test")
         answers = pd.read_parquet(scored.path / "answers.parquet")
         few = answers[answers["sample"] < profile.state_samples]
         found = _stages(test, folders, {who: few[few["method"] == who] for who in folders}, rali.path / "model")
         np.savez(folder / "representations.npz", **found)
         np.savez(folder / "tokens.npz", **_visual_tokens(select(test, domain="photo")[:TOKENS_OF], folders["base"]))
-        about = {"picture": [p.id for p in test], "domain": [p.domain for p in test], "source": [p.source for p in test]}
-        pd.DataFrame({**about, "mos": mos_of(test)}).to_parquet(folder / "pictures.parquet", index=False)
+        about = {"image": [p.id for p in test], "domain": [p.domain for p in test], "source": [p.source for p in test]}
+        pd.DataFrame({**about, "mos": mos_of(test)}).to_parquet(folder / "images.parquet", index=False)
 
     return ArtifactStore().make("representations", make, params={"samples": profile.state_samples}, inputs=[data, scored, rali])
 
 
 TOKENS_OF = 60
-"""Test pictures of the RL domain whose single visual tokens `represent` keeps."""
+"""Test images of the RL domain whose single visual tokens `represent` keeps."""
 
 
-def read_pictures(profile: Profile, made: list[Picture], *, seed: int = 0) -> dict[str, np.ndarray]:
-    """The stages of `represent` for other pictures, (n, d) each; base and teacher are asked now. Nothing is stored."""
+def read_images(profile: Profile, made: list[RatedImage], *, seed: int = 0) -> dict[str, np.ndarray]:
+    """The stages of `represent` for other images, (n, d) each; base and teacher are asked now. Nothing is stored."""
     from rali_lab.models.vlm import load_policy
     from rali_lab.reasoner.rationales import write_rationales
 
@@ -66,11 +66,11 @@ def read_pictures(profile: Profile, made: list[Picture], *, seed: int = 0) -> di
     return _stages(made, folders, answers, fit_rali(profile, seed=seed).path / "model")
 
 
-def _stages(made: list[Picture], folders: dict[str, Path], answers: dict[str, pd.DataFrame], rali: Path) -> dict[str, np.ndarray]:
+def _stages(made: list[RatedImage], folders: dict[str, Path], answers: dict[str, pd.DataFrame], rali: Path) -> dict[str, np.ndarray]:
     import torch
 
     from rali_lab.models.clip import load_base_clip
-    from rali_lab.models.image_encoder import embed_pictures
+    from rali_lab.models.image_encoder import embed_images
     from rali_lab.models.towers import to_pixels
     from rali_lab.models.vlm import load_policy
     from rali_lab.rali.scorer import RaliScorer
@@ -82,10 +82,10 @@ def _stages(made: list[Picture], folders: dict[str, Path], answers: dict[str, pd
     found = {"visual": torch.cat(seen).mean((2, 3)).numpy()}
     for who, where in folders.items():
         found |= {f"{who}_{place}": x for place, x in _read_states(where, made, answers[who], clip).items()}
-    return found | {"clip": embed_pictures(clip, pixels), "rali": embed_pictures(RaliScorer.load(rali).visual_, pixels)}
+    return found | {"clip": embed_images(clip, pixels), "rali": embed_images(RaliScorer.load(rali).visual_, pixels)}
 
 
-def _visual_tokens(shown: list[Picture], base: Path) -> dict[str, np.ndarray]:
+def _visual_tokens(shown: list[RatedImage], base: Path) -> dict[str, np.ndarray]:
     import torch
 
     from rali_lab.models.towers import to_pixels
@@ -99,15 +99,15 @@ def _visual_tokens(shown: list[Picture], base: Path) -> dict[str, np.ndarray]:
     return {k: v.numpy() for k, v in tokens.items()}
 
 
-def _read_states(folder: Path, made: list[Picture], answers: pd.DataFrame, clip) -> dict:
-    """States and text embeddings of one model's answers, (n, d) each, averaged over the answers of a picture."""
+def _read_states(folder: Path, made: list[RatedImage], answers: pd.DataFrame, clip) -> dict:
+    """States and text embeddings of one model's answers, (n, d) each, averaged over the answers of an image."""
     from rali_lab.interpret.hidden_states import hidden_states
     from rali_lab.models.clip import embed_texts
     from rali_lab.models.vlm import load_policy
 
     row = {p.id: i for i, p in enumerate(made)}
-    at = answers["picture"].map(row).to_numpy()
-    layers = {"picture": 0, "reasoning": -1, "score": -1}
+    at = answers["image"].map(row).to_numpy()
+    layers = {"image": 0, "reasoning": -1, "score": -1}
     states = hidden_states(*load_policy(folder), [made[i].pixels() for i in at], answers["text"].tolist(), layer=layers)
     text = embed_texts(clip, answers["reasoning"].tolist())
     states["text"] = np.where((answers["reasoning"] == "").to_numpy()[:, None], np.nan, text)
@@ -121,54 +121,54 @@ PROBE_TABLES = ("ratings", "conflict", "attention")
 def explain(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
     """Where base and teacher take their scores from (`rali_lab.interpret.probe`): ratings, conflict, attention.parquet, unread.json.
 
-    Of every domain the first `profile.probe_pictures` test pictures are asked about, all scenes among them.
+    Of every domain the first `profile.probe_images` test images are asked about, all scenes among them.
     """
-    data, base = make_pictures(profile), _explain_base(profile, seed, report)  # before the teacher: it need not wait for the training
+    data, base = make_images(profile), _explain_base(profile, seed, report)  # before the teacher: it need not wait for the training
     teacher = train_teacher(profile, seed=seed)
 
     def make(folder: Path) -> None:
-        _write_probes(folder, _probed(load_pictures(data.path), profile), {"teacher": teacher.path}, profile, seed, report)
+        _write_probes(folder, _probed(load_images(data.path), profile), {"teacher": teacher.path}, profile, seed, report)
         _add_probes(folder, base.path)
 
-    params = {"pictures": profile.probe_pictures, "samples": profile.score_samples, "seed": seed}
+    params = {"images": profile.probe_images, "samples": profile.score_samples, "seed": seed}
     return ArtifactStore().make("mechanism", make, params=params, inputs=[data, teacher, base])
 
 
 def _explain_base(profile: Profile, seed: int, report) -> Artifact:
-    data, base = make_pictures(profile), base_path(profile)
+    data, base = make_images(profile), base_path(profile)
 
     def make(folder: Path) -> None:
-        _write_probes(folder, _probed(load_pictures(data.path), profile), {"base": base}, profile, seed, report)
+        _write_probes(folder, _probed(load_images(data.path), profile), {"base": base}, profile, seed, report)
 
-    params = {"pictures": profile.probe_pictures, "samples": profile.score_samples, "seed": seed}
+    params = {"images": profile.probe_images, "samples": profile.score_samples, "seed": seed}
     return ArtifactStore().make("mechanism-base", make, params=params, inputs=[data], files=[base])
 
 
 def explain_controls(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
-    """What the controls say: the tables of `explain` for a supervised model, and scores.parquet (method, picture, ...) of these:
+    """What the controls say: the tables of `explain` for a supervised model, and scores.parquet (method, image, ...) of these:
 
     `unreasoned`, trained and asked without reasoning; `supervised`; `VISION|LANGUAGE` for modules trained on `photo`, on `procedural` or
     not at all (`base`). Three trainings beside the teacher's, so this is run by a command of its own (`make bench-seeds`).
     """
-    data, teacher = make_pictures(profile), train_teacher(profile, seed=seed, report=report)
+    data, teacher = make_images(profile), train_teacher(profile, seed=seed, report=report)
     supervised = fine_tune_teacher(profile, seed=seed, report=report)
-    unreasoned = train_teacher(profile, seed=seed, name="unreasoned", prefix=UNREASONED, report=report)
+    unreasoned = train_teacher(profile, seed=seed, name="unreasoned", prefill=UNREASONED, report=report)
     elsewhere = train_teacher(profile, seed=seed, domain="procedural", report=report)
 
     def make(folder: Path) -> None:
         from rali_lab.models.vlm import load_policy
 
-        shown = _probed(load_pictures(data.path), profile)
+        shown = _probed(load_images(data.path), profile)
         _write_probes(folder, shown, {"supervised": finished(supervised)}, profile, seed, report)
         modules = {"photo": finished(teacher), "procedural": finished(elsewhere), "base": base_path(profile)}
-        parts = [_scored("unreasoned", load_policy(finished(unreasoned)), shown, profile, seed, prefix=UNREASONED),
+        parts = [_scored("unreasoned", load_policy(finished(unreasoned)), shown, profile, seed, prefill=UNREASONED),
                  _scored("supervised", load_policy(supervised.path), shown, profile, seed)]  # fmt: skip
         for vision, language in SWAPS:
             report(f"modules: {vision} with the language of {language}")
             parts.append(_scored(f"{vision}|{language}", _combined(modules[vision], modules[language]), shown, profile, seed))
         pd.concat(parts, ignore_index=True).to_parquet(folder / "scores.parquet", index=False)
 
-    params = {"pictures": profile.probe_pictures, "samples": profile.score_samples, "seed": seed}
+    params = {"images": profile.probe_images, "samples": profile.score_samples, "seed": seed}
     inputs = [data, teacher, supervised, unreasoned, elsewhere]
     return ArtifactStore().make("mechanism-controls", make, params=params, inputs=inputs)
 
@@ -178,12 +178,12 @@ SWAPS = (("photo", "photo"), ("photo", "procedural"), ("procedural", "procedural
 """Where the vision side and the language module of a combined model come from; the last three are controls."""
 
 
-def _probed(everything: list[Picture], profile: Profile) -> list[Picture]:
+def _probed(everything: list[RatedImage], profile: Profile) -> list[RatedImage]:
     test = select(everything, split="test")
-    return [p for domain in profile.pictures for p in select(test, domain=domain)[: profile.probe_pictures]]
+    return [p for domain in profile.images for p in select(test, domain=domain)[: profile.probe_images]]
 
 
-def _write_probes(folder: Path, shown: list[Picture], models: dict[str, Path], profile: Profile, seed: int, report) -> None:
+def _write_probes(folder: Path, shown: list[RatedImage], models: dict[str, Path], profile: Profile, seed: int, report) -> None:
     from rali_lab.interpret.probe import probe
     from rali_lab.models.vlm import load_policy
     from rali_lab.reasoner.rationales import write_rationales
@@ -225,10 +225,10 @@ def _combined(vision: Path, language: Path):
     return model, processor
 
 
-def _scored(method: str, policy, shown: list[Picture], profile: Profile, seed: int, *, prefix: str = "") -> pd.DataFrame:
+def _scored(method: str, policy, shown: list[RatedImage], profile: Profile, seed: int, *, prefill: str = "") -> pd.DataFrame:
     from rali_lab.reasoner.rationales import ratings, write_rationales
 
     seed_all(seed)
-    table, ids = write_rationales(*policy, shown, samples=profile.score_samples, prefix=prefix), [p.id for p in shown]
-    return pd.DataFrame({"method": method, "picture": ids, "domain": [p.domain for p in shown], "source": [p.source for p in shown],
+    table, ids = write_rationales(*policy, shown, samples=profile.score_samples, prefill=prefill), [p.id for p in shown]
+    return pd.DataFrame({"method": method, "image": ids, "domain": [p.domain for p in shown], "source": [p.source for p in shown],
                          "mos": mos_of(shown), "score": ratings(table, ids)})  # fmt: skip

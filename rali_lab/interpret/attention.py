@@ -46,13 +46,13 @@ class AttentionShare:
         return {g: float(np.nanmean(ratio[:, i])) if np.isfinite(ratio[:, i]).any() else np.nan for i, g in enumerate(GROUPS)}
 
     def text_share(self) -> np.ndarray:
-        """Per answer (n,): attention on the reasoning over attention on reasoning and picture, mean over layers and heads.
+        """Per answer (n,): attention on the reasoning over attention on reasoning and image, mean over layers and heads.
 
         The paper's "95 % on the reasoning, 5 % on the visual tokens" (Fig. 3) in our reading: of what is looked at among these two.
         """
         mean = np.nanmean(self.share, axis=(1, 2)) if len(self.share) else np.zeros((0, len(GROUPS)))
-        text, picture = (mean[:, GROUPS.index(g)] for g in ("reasoning", "picture"))
-        return text / (text + picture)
+        text, image = (mean[:, GROUPS.index(g)] for g in ("reasoning", "image"))
+        return text / (text + image)
 
 
 @dataclass(frozen=True)
@@ -70,19 +70,19 @@ class ScoreRow:
 
 @torch.inference_mode()
 def attention_share(
-    model, processor, pictures: Sequence[np.ndarray], completions: Sequence[str], *, batch: int = 16, **asked: object
+    model, processor, images: Sequence[np.ndarray], completions: Sequence[str], *, batch: int = 16, **asked: object
 ) -> AttentionShare:
     """Attention of the score tokens over the kinds of token.
 
     Parameters
     ----------
-    pictures, completions : n (H, W, 3) uint8 arrays and the whole answer to each.
+    images, completions : n (H, W, 3) uint8 arrays and the whole answer to each.
     asked : `question` and `system` as they were asked (`rali_lab.interpret.token_groups.lay_out`).
 
     Cost: one forward pass with eager attention; of its maps only the score tokens' rows are kept, one layer at a time.
     """
     shares, tokens = [], []
-    for shown, answers in batches(pictures, completions, batch):
+    for shown, answers in batches(images, completions, batch):
         layout, rows = _rows(model, processor, shown, answers, asked)
         kind = torch.stack([layout.of(g) for g in GROUPS], 1).float()  # (batch, group, key)
         shares.append(torch.einsum("blhk,bgk->blhg", rows, kind).cpu())
@@ -91,9 +91,9 @@ def attention_share(
 
 
 @torch.inference_mode()
-def score_rows(model, processor, pictures: Sequence[np.ndarray], completions: Sequence[str], **asked: object) -> list[ScoreRow]:
+def score_rows(model, processor, images: Sequence[np.ndarray], completions: Sequence[str], **asked: object) -> list[ScoreRow]:
     """Attention of the score tokens to every single token, for a few answers (figures)."""
-    layout, rows = _rows(model, processor, pictures, completions, asked)
+    layout, rows = _rows(model, processor, images, completions, asked)
     out = []
     for ids, groups, weights in zip(layout.inputs["input_ids"].tolist(), layout.groups.tolist(), rows.cpu().numpy(), strict=True):
         real = [k for k, g in enumerate(groups) if g >= 0]
@@ -102,9 +102,9 @@ def score_rows(model, processor, pictures: Sequence[np.ndarray], completions: Se
     return out
 
 
-def _rows(model, processor, pictures, completions, asked):
+def _rows(model, processor, images, completions, asked):
     """Layout, and the mean attention row of the tokens that decide the rating: (batch, layers, heads, keys), NaN without a rating."""
-    layout = lay_out(model, processor, pictures, completions, **asked)
+    layout = lay_out(model, processor, images, completions, **asked)
     kept: list[torch.Tensor] = [torch.empty(0)] * len(attention_modules(model))
     writes = layout.writes_score.float()
     weight = writes / writes.sum(1, keepdim=True)  # NaN where nothing decides a rating

@@ -36,7 +36,7 @@ def paraphrase(reasoning: str, rng: np.random.Generator) -> str:
 
 
 def donors(n: int, rng: np.random.Generator, groups: Sequence | None = None) -> np.ndarray:
-    """For every item the index of another one, each used once; with `groups` never one of the same group (the same picture, say).
+    """For every item the index of another one, each used once; with `groups` never one of the same group (the same image, say).
 
     >>> d = donors(6, np.random.default_rng(0), groups=[0, 0, 1, 1, 2, 2])
     >>> sorted(d.tolist()), bool((d // 2 == np.arange(6) // 2).any())

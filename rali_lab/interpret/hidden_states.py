@@ -1,4 +1,4 @@
-"""What a model holds inside while it reads its own answer: hidden states over the picture, the reasoning and the score."""
+"""What a model holds inside while it reads its own answer: hidden states over the image, the reasoning and the score."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 
 from rali_lab.interpret.token_groups import batches, lay_out
 
-PLACES = ("picture", "reasoning", "score")
-"""Where states are read: the mean over picture tokens, the mean over reasoning tokens, the token before the rating."""
+PLACES = ("image", "reasoning", "score")
+"""Where states are read: the mean over image tokens, the mean over reasoning tokens, the token before the rating."""
 
 
 @torch.inference_mode()
 def hidden_states(
     model,
     processor,
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     completions: Sequence[str],
     *,
     layer: int | Mapping[str, int] = -1,
@@ -29,29 +29,29 @@ def hidden_states(
 
     Parameters
     ----------
-    pictures, completions : n (H, W, 3) uint8 arrays and the answer to each.
-    layer : which states: 0 what enters the decoder (for picture tokens: the projector's output), -1 what leaves it; one for all places
-        or one for each, such as ``{"picture": 0, "reasoning": -1, "score": -1}``.
+    images, completions : n (H, W, 3) uint8 arrays and the answer to each.
+    layer : which states: 0 what enters the decoder (for image tokens: the projector's output), -1 what leaves it; one for all places
+        or one for each, such as ``{"image": 0, "reasoning": -1, "score": -1}``.
     asked : `question` and `system` as they were asked.
 
     Returns
     -------
-    {"picture", "reasoning", "score"}: (n, hidden) float32 each; the last two hold rows of NaN where a completion has no reasoning or
+    {"image", "reasoning", "score"}: (n, hidden) float32 each; the last two hold rows of NaN where a completion has no reasoning or
     no rating (count them: ``np.isnan(x).any(1).sum()``). Cost: one forward pass over prompt and answer.
 
     Raises
     ------
     ValueError
-        When the prompt holds no picture token or lists differ in length.
+        When the prompt holds no image token or lists differ in length.
     """
     layers = layer if isinstance(layer, Mapping) else dict.fromkeys(PLACES, layer)
     parts: dict[str, list[Tensor]] = {place: [] for place in PLACES}
-    for shown, answers in batches(pictures, completions, batch):
+    for shown, answers in batches(images, completions, batch):
         layout = lay_out(model, processor, shown, answers, **asked)
         hidden = model(**layout.inputs, output_hidden_states=True, use_cache=False).hidden_states
         first = layout.writes_score & (layout.writes_score.cumsum(1) == 1)
         both = (layout.of("reasoning").any(1) & first.any(1))[:, None]
-        where = {"picture": layout.of("picture"), "reasoning": layout.of("reasoning") & both, "score": first & both}
+        where = {"image": layout.of("image"), "reasoning": layout.of("reasoning") & both, "score": first & both}
         for place in PLACES:
             states = hidden[layers[place]].float()
             weight = where[place].to(states.dtype)

@@ -1,4 +1,4 @@
-"""Rate again from given reasoning: without the picture, with another picture's words, or with the sight of something taken away.
+"""Rate again from given reasoning: without the image, with another image's words, or with the sight of something taken away.
 
 This is the causal side of the paper's sentence that the score is read from the text. The reasoning is put into the model's mouth
 and only the digits of the rating are sampled, so whatever changes in the rating comes from what was changed.
@@ -21,14 +21,14 @@ Block = tuple[tuple[str, ...], str]
 
 ALL = ("prompt", "reasoning", "format", "score")
 KNOCKOUTS: dict[str, Block] = {
-    "score to picture": (("score",), "picture"),
-    "reasoning to picture": (("reasoning",), "picture"),
-    "all to picture": (ALL, "picture"),
+    "score to image": (("score",), "image"),
+    "reasoning to image": (("reasoning",), "image"),
+    "all to image": (ALL, "image"),
     "score to reasoning": (("score",), "reasoning"),
     "answer to reasoning": (("format", "score"), "reasoning"),
     "score to prompt": (("score",), "prompt"),
 }
-"""Named interventions. "score" stands for the tokens that decide the digits. A token that may look at one that has looked at the picture
+"""Named interventions. "score" stands for the tokens that decide the digits. A token that may look at one that has looked at the image
 still hears of it, so the wide ones ("all ...", "answer ...") close these detours; "score to prompt" is a control: what does blocking
 something that should not matter cost?"""
 
@@ -37,7 +37,7 @@ something that should not matter cost?"""
 def rate(
     model,
     processor,
-    pictures: Sequence[np.ndarray] | None,
+    images: Sequence[np.ndarray] | None,
     reasonings: Sequence[str],
     *,
     block: Block | None = None,
@@ -53,9 +53,9 @@ def rate(
 
     Parameters
     ----------
-    pictures : n (H, W, 3) uint8 arrays, or None: the model reads the reasoning alone.
-    reasonings : what stands between <think> and </think>, one for each picture.
-    block : attention to take away, such as ``KNOCKOUTS["score to picture"]``; layers : in these alone (0 is the first), all if None.
+    images : n (H, W, 3) uint8 arrays, or None: the model reads the reasoning alone.
+    reasonings : what stands between <think> and </think>, one for each image.
+    block : attention to take away, such as ``KNOCKOUTS["score to image"]``; layers : in these alone (0 is the first), all if None.
     samples : ratings sampled for each. temperature, top_k, top_p : as in `rali_lab.models.vlm.ask`; 0 for greedy decoding.
     asked : `question` and `system` as they were asked.
 
@@ -77,7 +77,7 @@ def rate(
     sampling = {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature else {"do_sample": False}
     openings = [f'<think>{r}</think><answer>{{"rating": ' for r in reasonings]
     out: list[list[float]] = []
-    for shown, part in batches(pictures, openings, batch):
+    for shown, part in batches(images, openings, batch):
         layout = lay_out(model, processor, shown, part, **asked)
         with masking(model, blocker(layout, block, samples), layers=layers) if block else nullcontext():
             ids = model.generate(**layout.inputs, max_new_tokens=12, num_return_sequences=samples, repetition_penalty=1.0, **sampling)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rali_lab.data.records import Picture, mos_of
+from rali_lab.data.records import RatedImage, mos_of
 from rali_lab.interpret.attention import attention_share
 from rali_lab.interpret.controls import donors, paraphrase, without_severity
 from rali_lab.interpret.interventions import KNOCKOUTS, rate
@@ -23,7 +23,7 @@ from rali_lab.models.vlm import freeze_tower
 INTACT = "as written"
 WITHOUT = "reasoning left out"
 TEXT_ONLY = "text alone"
-CONFLICT = "another picture's text"
+CONFLICT = "another image's text"
 CONTROLS = ("text alone, shuffled", "text alone, no severities", "text alone, paraphrased")
 
 
@@ -33,11 +33,11 @@ class Probe:
 
     Attributes
     ----------
-    ratings : one row per picture and condition: condition, picture, domain, source, mos, score (mean rating, NaN if none was readable),
+    ratings : one row per image and condition: condition, image, domain, source, mos, score (mean rating, NaN if none was readable),
         unread (share of its sampled ratings that could not be read).
-    conflict : one row per answer: picture, source, donor_source, rating (this picture, the donor's text), own and donor (the rating each
-        picture gets after its own text).
-    attention : one row per picture: picture, domain, source and, for each kind of token, its share (``share_*``) and tokens (``tokens_*``).
+    conflict : one row per answer: image, source, donor_source, rating (this image, the donor's text), own and donor (the rating each
+        image gets after its own text).
+    attention : one row per image: image, domain, source and, for each kind of token, its share (``share_*``) and tokens (``tokens_*``).
     unread : answers without reasoning or rating, which no condition can be applied to.
     """
 
@@ -50,7 +50,7 @@ class Probe:
 def probe(
     model,
     processor,
-    pictures: Sequence[Picture],
+    images: Sequence[RatedImage],
     answers: pd.DataFrame,
     *,
     samples: int = 4,
@@ -62,18 +62,18 @@ def probe(
 
     Parameters
     ----------
-    pictures : rated. answers : what this model wrote about them (`rali_lab.reasoner.rationales.write_rationales`).
+    images : rated. answers : what this model wrote about them (`rali_lab.reasoner.rationales.write_rationales`).
     samples : ratings sampled after each reasoning. seed : of the samples, the donors and the paraphrases.
     asked : `question` and `system` as they were asked.
 
     Cost: about one pass over prompt and answer per condition and answer (there are 13).
     """
     told = answers[(answers["status"] == "ok") & (answers["reasoning"] != "") & answers["rating"].notna()].reset_index(drop=True)
-    by_id = {p.id: p for p in pictures}
-    about = [by_id[i] for i in told["picture"]]
+    by_id = {p.id: p for p in images}
+    about = [by_id[i] for i in told["image"]]
     shown, texts, rng = [p.pixels() for p in about], told["reasoning"].tolist(), np.random.default_rng(seed)
-    swap = donors(len(texts), rng, told["picture"].tolist())
-    freeze_tower(model)  # a picture is encoded once for all conditions
+    swap = donors(len(texts), rng, told["image"].tolist())
+    freeze_tower(model)  # an image is encoded once for all conditions
 
     def ratings(name: str, seen, words: Sequence[str], block=None) -> np.ndarray:
         report(name)
@@ -90,12 +90,12 @@ def probe(
     found[CONFLICT] = ratings(CONFLICT, shown, other)
     own = _mean(found[INTACT])
     conflict = pd.DataFrame({
-        "picture": told["picture"], "source": [p.source for p in about], "donor_source": [about[i].source for i in swap],
+        "image": told["image"], "source": [p.source for p in about], "donor_source": [about[i].source for i in swap],
         "rating": _mean(found[CONFLICT]), "own": own, "donor": own[swap],
     })  # fmt: skip
     report("attention")
     share = attention_share(model, processor, shown, told["text"].tolist(), **asked)
-    return Probe(_per_picture(found, pictures, told["picture"]), conflict, _attention(share, about), len(answers) - len(told))
+    return Probe(_per_image(found, images, told["image"]), conflict, _attention(share, about), len(answers) - len(told))
 
 
 def _mean(ratings: np.ndarray) -> np.ndarray:
@@ -104,10 +104,10 @@ def _mean(ratings: np.ndarray) -> np.ndarray:
     return np.where(read.any(1), np.where(read, ratings, 0).sum(1) / np.maximum(read.sum(1), 1), np.nan)
 
 
-def _per_picture(found: dict[str, np.ndarray], pictures: Sequence[Picture], of: pd.Series) -> pd.DataFrame:
-    ids = [p.id for p in pictures]
-    about = pd.DataFrame({"picture": ids, "domain": [p.domain for p in pictures], "source": [p.source for p in pictures],
-                          "mos": mos_of(pictures)})  # fmt: skip
+def _per_image(found: dict[str, np.ndarray], images: Sequence[RatedImage], of: pd.Series) -> pd.DataFrame:
+    ids = [p.id for p in images]
+    about = pd.DataFrame({"image": ids, "domain": [p.domain for p in images], "source": [p.source for p in images],
+                          "mos": mos_of(images)})  # fmt: skip
     parts = []
     for condition, values in found.items():
         score = pd.Series(_mean(values)).groupby(of.to_numpy()).mean().reindex(ids).to_numpy()
@@ -116,17 +116,17 @@ def _per_picture(found: dict[str, np.ndarray], pictures: Sequence[Picture], of: 
     return pd.concat(parts, ignore_index=True)
 
 
-def _attention(share, about: Sequence[Picture]) -> pd.DataFrame:
+def _attention(share, about: Sequence[RatedImage]) -> pd.DataFrame:
     table = {f"share_{g}": np.nanmean(share.share[..., i], axis=(1, 2)) for i, g in enumerate(GROUPS)}
     table |= {f"tokens_{g}": share.tokens[:, i] for i, g in enumerate(GROUPS)}
-    table |= {"picture": [p.id for p in about], "domain": [p.domain for p in about], "source": [p.source for p in about]}
-    return pd.DataFrame(table).groupby(["picture", "domain", "source"], sort=False).mean().reset_index()
+    table |= {"image": [p.id for p in about], "domain": [p.domain for p in about], "source": [p.source for p in about]}
+    return pd.DataFrame(table).groupby(["image", "domain", "source"], sort=False).mean().reset_index()
 
 
 def text_weight(conflict: pd.DataFrame) -> float:
-    """Which wins when picture and text disagree: 1 if the rating follows the text alone, 0 if it follows the picture alone.
+    """Which wins when image and text disagree: 1 if the rating follows the text alone, 0 if it follows the image alone.
 
-    The rating of a picture with another one's text is regressed on the ratings that each of the two gets with its own text; the result is
+    The rating of an image with another one's text is regressed on the ratings that each of the two gets with its own text; the result is
     the text's coefficient over the sum of both (negative ones count as 0). Rows without a rating are left out.
 
     >>> own, donor = np.random.default_rng(0).normal(size=(2, 50))
@@ -135,6 +135,6 @@ def text_weight(conflict: pd.DataFrame) -> float:
     """
     rows = conflict[["own", "donor", "rating"]].dropna()
     design = np.column_stack([rows["own"], rows["donor"], np.ones(len(rows))])
-    picture, text, _ = np.linalg.lstsq(design, rows["rating"].to_numpy(), rcond=None)[0]
-    picture, text = max(picture, 0.0), max(text, 0.0)
-    return float(text / (picture + text)) if picture + text > 0 else float("nan")
+    image, text, _ = np.linalg.lstsq(design, rows["rating"].to_numpy(), rcond=None)[0]
+    image, text = max(image, 0.0), max(text, 0.0)
+    return float(text / (image + text)) if image + text > 0 else float("nan")

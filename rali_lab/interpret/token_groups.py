@@ -1,6 +1,6 @@
 """Which token is what: an answer is laid out token by token, so that attention, knock-outs and states can be read by place.
 
-The answer is given, not generated (teacher forcing). Works with any image-text-to-text model of transformers that marks picture tokens
+The answer is given, not generated (teacher forcing). Works with any image-text-to-text model of transformers that marks image tokens
 with one id, and with fast tokenizers.
 """
 
@@ -19,8 +19,8 @@ from torch import Tensor
 from rali_lab.models.vlm import conversation
 from rali_lab.reasoner.prompts import SCORE_QUESTION
 
-GROUPS = ("sink", "picture", "prompt", "reasoning", "format", "score")
-"""Kinds of token: the first one of the sequence, which attracts attention whatever it says (Xiao et al., arXiv 2309.17453); the picture's;
+GROUPS = ("sink", "image", "prompt", "reasoning", "format", "score")
+"""Kinds of token: the first one of the sequence, which attracts attention whatever it says (Xiao et al., arXiv 2309.17453); the image's;
 the rest of the prompt; what stands between <think> and </think>; tags and JSON of the answer; the digits of the rating."""
 PADDING = -1
 
@@ -76,72 +76,72 @@ class Layout:
 def lay_out(
     model,
     processor,
-    pictures: Sequence[np.ndarray] | None,
+    images: Sequence[np.ndarray] | None,
     answers: Sequence[str],
     *,
     question: str = SCORE_QUESTION,
     system: str | None = None,
 ) -> Layout:
-    """Prompt and answer of every picture as one batch of inputs, with the kind of every token.
+    """Prompt and answer of every image as one batch of inputs, with the kind of every token.
 
     Parameters
     ----------
-    pictures : n (H, W, 3) uint8 arrays, or None: the question is then asked without a picture.
+    images : n (H, W, 3) uint8 arrays, or None: the question is then asked without an image.
     answers : n answers or beginnings of answers.
     question, system : as they were asked.
 
     Raises
     ------
     ValueError
-        When lists differ in length, the model marks no picture tokens, or the prompt holds none although there are pictures.
+        When lists differ in length, the model marks no image tokens, or the prompt holds none although there are images.
     """
-    require_same_length(pictures, answers)
+    require_same_length(images, answers)
     turns = conversation(question, system=system)
-    if pictures is None:
+    if images is None:
         turns[-1]["content"] = [c for c in turns[-1]["content"] if c["type"] != "image"]
     prompt = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    shown = {} if pictures is None else {"images": [Image.fromarray(np.asarray(x)) for x in pictures]}
+    shown = {} if images is None else {"images": [Image.fromarray(np.asarray(x)) for x in images]}
     inputs = dict(processor(text=[prompt] * len(answers), padding=True, return_tensors="pt", **shown))
     asked, real = inputs.pop("input_ids"), inputs.pop("attention_mask").bool()
     prompts = [ids[mask] for ids, mask in zip(asked, real, strict=True)]
     written = processor.tokenizer(list(answers), add_special_tokens=False, return_offsets_mapping=True)
-    rows = [_row(p, ids, offsets, answer, _image_token(model), pictures is not None)
+    rows = [_row(p, ids, offsets, answer, _image_token(model), images is not None)
             for p, ids, offsets, answer in zip(prompts, written["input_ids"], written["offset_mapping"], answers, strict=True)]  # fmt: skip
     ids, groups, writes = zip(*rows, strict=True)
-    if (kinds := inputs.get("mm_token_type_ids")) is not None:  # Qwen2.5-VL places its picture tokens by them; answers are text, 0
+    if (kinds := inputs.get("mm_token_type_ids")) is not None:  # Qwen2.5-VL places its image tokens by them; answers are text, 0
         known = [k[mask] for k, mask in zip(kinds, real, strict=True)]
         inputs["mm_token_type_ids"] = _pad([torch.cat([k, k.new_zeros(len(i) - len(k))]) for k, i in zip(known, ids, strict=True)], 0)
     inputs |= {"input_ids": _pad(ids, processor.tokenizer.pad_token_id), "attention_mask": _pad([torch.ones_like(i) for i in ids], 0)}
     return Layout(inputs, _pad(groups, PADDING), _pad(writes, False)).to(model.device)
 
 
-def batches(pictures: Sequence | None, answers: Sequence[str], size: int) -> Iterator[tuple[Sequence | None, Sequence[str]]]:
-    """Pictures (or None) and answers, `size` at a time; ValueError when there is not one of each."""
-    require_same_length(pictures, answers)
+def batches(images: Sequence | None, answers: Sequence[str], size: int) -> Iterator[tuple[Sequence | None, Sequence[str]]]:
+    """Images (or None) and answers, `size` at a time; ValueError when there is not one of each."""
+    require_same_length(images, answers)
     for i in range(0, len(answers), size):
-        yield None if pictures is None else pictures[i : i + size], answers[i : i + size]
+        yield None if images is None else images[i : i + size], answers[i : i + size]
 
 
-def require_same_length(pictures: Sequence | None, answers: Sequence[str]) -> None:
-    if pictures is not None and len(pictures) != len(answers):
-        raise ValueError(f"{len(pictures)} pictures but {len(answers)} answers; give one answer for every picture")
+def require_same_length(images: Sequence | None, answers: Sequence[str]) -> None:
+    if images is not None and len(images) != len(answers):
+        raise ValueError(f"{len(images)} images but {len(answers)} answers; give one answer for every image")
 
 
 def _image_token(model) -> int:
     for name in ("image_token_id", "image_token_index"):
         if (found := getattr(model.config, name, None)) is not None:
             return found
-    raise ValueError(f"{type(model).__name__} marks no picture tokens (its config has neither image_token_id nor image_token_index); "
-                     "it mixes pictures in elsewhere, and these measures do not apply to it")  # fmt: skip
+    raise ValueError(f"{type(model).__name__} marks no image tokens (its config has neither image_token_id nor image_token_index); "
+                     "it mixes images in elsewhere, and these measures do not apply to it")  # fmt: skip
 
 
-def _row(prompt: Tensor, ids: list[int], offsets, answer: str, image_token: int, with_picture: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _row(prompt: Tensor, ids: list[int], offsets, answer: str, image_token: int, with_image: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Token ids, their groups and whether each decides a digit, for one prompt and its answer."""
-    picture = prompt == image_token
-    if with_picture and not picture.any():
-        raise ValueError("the prompt holds no picture token; give the processor that belongs to the model")
-    asked = torch.where(picture, GROUPS.index("picture"), GROUPS.index("prompt")).to(torch.int8)
-    asked[0] = GROUPS.index("picture" if picture[0] else "sink")
+    image = prompt == image_token
+    if with_image and not image.any():
+        raise ValueError("the prompt holds no image token; give the processor that belongs to the model")
+    asked = torch.where(image, GROUPS.index("image"), GROUPS.index("prompt")).to(torch.int8)
+    asked[0] = GROUPS.index("image" if image[0] else "sink")
     start, end = torch.tensor(offsets, dtype=torch.long).reshape(-1, 2).T
     told, found = torch.full((len(ids),), GROUPS.index("format"), dtype=torch.int8), spans(answer)
     for group, span in found._asdict().items():

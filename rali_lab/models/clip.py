@@ -86,7 +86,7 @@ def build_clip(
     >>> model, tokenizer = build_clip()
     >>> type(model).__name__, sum(p.numel() for p in model.visual.parameters())
     ('CustomTextCLIP', 146768)
-    >>> tokenizer(["a blurred picture"]).shape
+    >>> tokenizer(["a blurred image"]).shape
     torch.Size([1, 128])
     """
     folder = str(text_tower_folder())

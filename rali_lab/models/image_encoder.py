@@ -1,4 +1,4 @@
-"""RALI's image side: a timm trunk and a small head, from pictures of any size to one embedding.
+"""RALI's image side: a timm trunk and a small head, from images of any size to one embedding.
 
 Nothing of the text side is needed here, so a trained scorer loads without open_clip or a language model. The two parts are
 called `trunk` and `head`, as in open_clip's `TimmModel`, and exchange weights with it.
@@ -32,7 +32,7 @@ MIN_SIDE = 32
 class Head(nn.Sequential):
     """Maps trunk features to the shared space: two hidden layers, features first squashed to within +-4 deviations.
 
-    A picture unlike any in training (a procedural one, say) can lie tens of standard deviations out; the smooth limit
+    An image unlike any in training (a procedural one, say) can lie tens of standard deviations out; the smooth limit
     keeps it from ruling the embedding. With ``curved=False`` the map is linear, through `hidden` numbers (`rali_lab.experiments.custom_dataset.fit`).
     """
 
@@ -60,29 +60,29 @@ def image_tower(name: str = "lite0_stats_s8", *, hidden: int = HIDDEN, embed_dim
     return tower
 
 
-def encode(visual: nn.Module, pictures: Sequence[np.ndarray]) -> Tensor:
-    """Output of `visual` for pictures of possibly different sizes, (n, d), in their order; gradients pass.
+def encode(visual: nn.Module, images: Sequence[np.ndarray]) -> Tensor:
+    """Output of `visual` for images of possibly different sizes, (n, d), in their order; gradients pass.
 
     >>> encode(image_tower().eval(), [np.zeros((40, 48, 3), np.uint8)] * 2).shape
     torch.Size([2, 384])
     """
     device = next(visual.parameters()).device
     order, parts = [], []
-    for rows in _same_size(pictures):
+    for rows in _same_size(images):
         order += rows
-        parts.append(visual(to_pixels([pictures[i] for i in rows]).to(device)))
+        parts.append(visual(to_pixels([images[i] for i in rows]).to(device)))
     return torch.cat(parts)[torch.tensor(order, device=device).argsort()]
 
 
 @torch.inference_mode()
-def embed_pictures(model: nn.Module, pictures: Sequence[np.ndarray], *, batch: int = 2) -> np.ndarray:
-    """Embeddings of pictures at their native resolution, of length 1.
+def embed_images(model: nn.Module, images: Sequence[np.ndarray], *, batch: int = 2) -> np.ndarray:
+    """Embeddings of images at their native resolution, of length 1.
 
     Parameters
     ----------
     model : an open_clip model, its `.visual`, or an `image_tower`. Its training mode is put back afterwards.
-    pictures : n arrays (H, W, 3) uint8, of any sizes from 32 px on.
-    batch : pictures in memory at a time. Small on purpose: it bounds the peak memory and costs no speed on a CPU.
+    images : n arrays (H, W, 3) uint8, of any sizes from 32 px on.
+    batch : images in memory at a time. Small on purpose: it bounds the peak memory and costs no speed on a CPU.
 
     Returns
     -------
@@ -91,23 +91,23 @@ def embed_pictures(model: nn.Module, pictures: Sequence[np.ndarray], *, batch: i
     Raises
     ------
     ValueError
-        On a picture of another shape, type or size, naming its place in the list.
+        On an image of another shape, type or size, naming its place in the list.
 
-    >>> embed_pictures(image_tower(), []).shape
+    >>> embed_images(image_tower(), []).shape
     (0, 384)
     """
-    check_pictures(pictures)
+    check_images(images)
     visual = getattr(model, "visual", model)
-    if not len(pictures):
+    if not len(images):
         return np.zeros((0, visual.head[-1].out_features), np.float32)
     training = visual.training
     visual.eval()
-    out: list[np.ndarray | None] = [None] * len(pictures)
-    for rows in _same_size(pictures):
+    out: list[np.ndarray | None] = [None] * len(images)
+    for rows in _same_size(images):
         for start in range(0, len(rows), batch):
             chunk = rows[start : start + batch]
-            with _threads_for(pictures[chunk[0]]):
-                z = F.normalize(encode(visual, [pictures[i] for i in chunk]).float(), dim=-1)
+            with _threads_for(images[chunk[0]]):
+                z = F.normalize(encode(visual, [images[i] for i in chunk]).float(), dim=-1)
             for i, row in zip(chunk, z.cpu().numpy(), strict=True):
                 out[i] = row
     visual.train(training)
@@ -115,36 +115,36 @@ def embed_pictures(model: nn.Module, pictures: Sequence[np.ndarray], *, batch: i
 
 
 SMALL = 200 * 200
-"""Pixels up to which one thread is faster than two: such pictures give a second thread less to do than its waking costs."""
+"""Pixels up to which one thread is faster than two: such images give a second thread less to do than its waking costs."""
 
 
 @contextmanager
-def _threads_for(picture: np.ndarray) -> Iterator[None]:
-    """One thread for a small picture; torch's own number before and after."""
+def _threads_for(image: np.ndarray) -> Iterator[None]:
+    """One thread for a small image; torch's own number before and after."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if picture.shape[0] * picture.shape[1] <= SMALL else before)
+    torch.set_num_threads(1 if image.shape[0] * image.shape[1] <= SMALL else before)
     try:
         yield
     finally:
         torch.set_num_threads(before)
 
 
-def check_pictures(pictures: Sequence[np.ndarray]) -> None:
-    """Raise ValueError unless every picture is (H, W, 3) uint8 with both sides of at least 32 px.
+def check_images(images: Sequence[np.ndarray]) -> None:
+    """Raise ValueError unless every image is (H, W, 3) uint8 with both sides of at least 32 px.
 
-    >>> check_pictures([np.zeros((8, 64, 3), np.uint8)])
+    >>> check_images([np.zeros((8, 64, 3), np.uint8)])
     Traceback (most recent call last):
-    ValueError: picture 0 is 64 x 8 pixels, at least 32 x 32 are needed; leave it out or give the original size
+    ValueError: image 0 is 64 x 8 pixels, at least 32 x 32 are needed; leave it out or give the original size
     """
-    if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
-        raise ValueError(f"expected a list of pictures, got one array of shape {pictures.shape}; write [picture]")
-    for i, p in enumerate(pictures):
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        raise ValueError(f"expected a list of images, got one array of shape {images.shape}; write [image]")
+    for i, p in enumerate(images):
         if not isinstance(p, np.ndarray) or p.dtype != np.uint8 or p.ndim != 3 or p.shape[2] != 3:
             found = f"{p.shape} {p.dtype}" if isinstance(p, np.ndarray) else type(p).__name__
-            raise ValueError(f"picture {i}: expected a (H, W, 3) uint8 array, got {found}; read files with read_picture")
+            raise ValueError(f"image {i}: expected a (H, W, 3) uint8 array, got {found}; read files with read_image")
         if min(p.shape[:2]) < MIN_SIDE:
             raise ValueError(
-                f"picture {i} is {p.shape[1]} x {p.shape[0]} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed; "
+                f"image {i} is {p.shape[1]} x {p.shape[0]} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed; "
                 "leave it out or give the original size"
             )
 
@@ -172,8 +172,8 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     return module
 
 
-def _same_size(pictures: Sequence[np.ndarray]) -> Iterator[list[int]]:
+def _same_size(images: Sequence[np.ndarray]) -> Iterator[list[int]]:
     groups: dict[tuple[int, ...], list[int]] = {}
-    for i, p in enumerate(pictures):
+    for i, p in enumerate(images):
         groups.setdefault(p.shape, []).append(i)
     yield from groups.values()

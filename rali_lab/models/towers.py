@@ -44,7 +44,7 @@ def cell_statistics(x: Tensor, grid: int) -> Tensor:
 
 
 def squash(x: Tensor) -> Tensor:
-    """``4 tanh(x / 4)``, the identity near 0 and never beyond 4: unseen kinds of pictures lie tens of deviations out."""
+    """``4 tanh(x / 4)``, the identity near 0 and never beyond 4: unseen kinds of images lie tens of deviations out."""
     return 4 * torch.tanh(x / 4)
 
 
@@ -77,7 +77,7 @@ class StatTower(nn.Module):
     Parameters
     ----------
     stride : 8, 16 or 32, where the trunk is cut.
-    grid : cells per side. 1 pools the whole picture, so any picture size of at least 32 px is accepted.
+    grid : cells per side. 1 pools the whole image, so any image size of at least 32 px is accepted.
     width : channels after the neck; 0 for no neck (the statistics themselves).
     hidden : width of the neck's hidden layer.
     num_classes, global_pool : timm's usual arguments; a head is added when num_classes > 0.
@@ -105,7 +105,7 @@ class StatTower(nn.Module):
         self.head = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
 
     def train(self, mode: bool = True) -> StatTower:
-        """Batch-norm statistics of the trunk stay frozen: batches of distorted pictures would shift them."""
+        """Batch-norm statistics of the trunk stay frozen: batches of distorted images would shift them."""
         super().train(mode)
         for part in (self.bn1, self.blocks):
             part.eval()
@@ -124,8 +124,8 @@ class StatTower(nn.Module):
         """Output of the trunk before any pooling: (B, C, H / stride, W / stride)."""
         return self.blocks(self.bn1(self.conv_stem(pixels)))
 
-    def look_once(self) -> None:
-        """Keep what the trunk says of a picture, keyed by its pixels: exact while the trunk is frozen. For this object, not for copies."""
+    def cache_features(self) -> None:
+        """Keep what the trunk says of an image, keyed by its pixels: exact while the trunk is frozen. For this object, not for copies."""
         known: dict[bytes, Tensor] = {}
         compute = self.statistics
 
@@ -162,12 +162,12 @@ class StatTower(nn.Module):
 
 
 def pixel_keys(pixels: Tensor) -> list[bytes]:
-    """A digest of every picture of a batch."""
+    """A digest of every image of a batch."""
     return [hashlib.blake2b(x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes(), digest_size=16).digest() for x in pixels]
 
 
 class Neck(nn.Module):
-    """Statistics of a cell plus those of the whole picture, mapped to `width` channels per cell."""
+    """Statistics of a cell plus those of the whole image, mapped to `width` channels per cell."""
 
     def __init__(self, n_stats: int, hidden: int, width: int) -> None:
         super().__init__()
@@ -190,13 +190,13 @@ def _build(options: dict, **defaults) -> StatTower:
 
 @register_model
 def lite0_stats_s8(**kwargs) -> StatTower:
-    """RALI's tower: stride 8, statistics of the whole picture, no neck."""
+    """RALI's tower: stride 8, statistics of the whole image, no neck."""
     return _build(kwargs, stride=8, grid=1)
 
 
 @register_model
 def lite0_stats_s32(**kwargs) -> StatTower:
-    """The whole trunk: stride 32, statistics of the whole picture, no neck; for photographs that people rated (notebook 10)."""
+    """The whole trunk: stride 32, statistics of the whole image, no neck; for photographs that people rated (notebook 10)."""
     return _build(kwargs, stride=32, grid=1)
 
 
@@ -226,9 +226,9 @@ def load_lite0(tower: StatTower) -> StatTower:
     return tower
 
 
-def to_pixels(pictures: list) -> Tensor:
+def to_pixels(images: list) -> Tensor:
     """(H, W, 3) uint8 arrays of one size as a normalised (n, 3, H, W) float32 tensor in channels-last memory."""
     import numpy as np
 
-    x = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+    x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
     return (x / 127.5 - 1).contiguous(memory_format=torch.channels_last)

@@ -39,7 +39,7 @@ from rali_lab.reasoner import prompts
 HERE = {"trust_remote_code": False, "local_files_only": True}
 """For every `from_pretrained`: no code that a folder brings along, and no question about it;
 nothing from the net."""
-PICTURE_SIZE, PATCH = 128, 32
+IMAGE_SIZE, PATCH = 128, 32
 SPECIAL = {"pad_token": "<|pad|>", "bos_token": "<|user|>", "eos_token": "<|end|>"}
 IMAGE, ASSISTANT = "<image>", "<|assistant|>"
 CHAT_TEMPLATE = (
@@ -80,16 +80,16 @@ def tiny_config(vocab_size: int, image_token_id: int, *, hidden: int = 192, laye
             num_attention_heads=hidden // 48, num_key_value_heads=hidden // 48, max_position_embeddings=512,
             tie_word_embeddings=True, bos_token_id=None, eos_token_id=None,
         ),
-        image_token_index=image_token_id, image_seq_length=(PICTURE_SIZE // PATCH) ** 2, tie_word_embeddings=True,
+        image_token_index=image_token_id, image_seq_length=(IMAGE_SIZE // PATCH) ** 2, tie_word_embeddings=True,
     )  # fmt: skip
 
 
 def tiny_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """Pictures of 128 x 128 (others are resized), normalised as lite0 was, 16 image tokens each."""
+    """Images of 128 x 128 (others are resized), normalised as lite0 was, 16 image tokens each."""
     from transformers import CLIPImageProcessor
 
     image = CLIPImageProcessor(
-        size={"height": PICTURE_SIZE, "width": PICTURE_SIZE}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
     return LlavaProcessor(
         image_processor=image, tokenizer=tokenizer, patch_size=PATCH, vision_feature_select_strategy="full",
@@ -247,7 +247,7 @@ def base_folder() -> Path:
 
 
 def freeze_tower(model: PreTrainedModel, *, memoise: bool = True) -> None:
-    """Freeze the vision tower; with `memoise` a picture seen before is not encoded again (exact, keyed by its bytes)."""
+    """Freeze the vision tower; with `memoise` an image seen before is not encoded again (exact, keyed by its bytes)."""
     parts = dict(model.named_modules())
     tower = next((m for n, m in parts.items() if n.split(".")[-1] in ("vision_tower", "visual")), None)
     if tower is None:
@@ -258,27 +258,27 @@ def freeze_tower(model: PreTrainedModel, *, memoise: bool = True) -> None:
 
 
 def conversation(question: str, *, system: str | None = None) -> list[dict]:
-    """One user turn with a picture, in the form of transformers' chat templates."""
+    """One user turn with an image, in the form of transformers' chat templates."""
     turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
     return ([{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []) + [turn]
 
 
-def opening_with(processor: ProcessorMixin, prefix: str) -> ProcessorMixin:
-    """A copy of a processor whose generation prompt ends with `prefix`, as if the model had begun its answer so."""
+def with_prefill(processor: ProcessorMixin, prefill: str) -> ProcessorMixin:
+    """A copy of a processor whose generation prompt ends with `prefill`, as if the model had begun its answer so."""
     opened = copy.copy(processor)
-    opened.chat_template = processor.chat_template + "{% if add_generation_prompt %}{{ " + json.dumps(prefix) + " }}{% endif %}"
-    return opened if prefix else processor
+    opened.chat_template = processor.chat_template + "{% if add_generation_prompt %}{{ " + json.dumps(prefill) + " }}{% endif %}"
+    return opened if prefill else processor
 
 
 @torch.inference_mode()
 def ask(
     model: PreTrainedModel,
     processor: LlavaProcessor,
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     *,
     question: str = prompts.SCORE_QUESTION,
     system: str | None = None,
-    prefix: str = "",
+    prefill: str = "",
     samples: int = 1,
     temperature: float = 1.0,
     top_k: int = 50,
@@ -286,19 +286,19 @@ def ask(
     max_new_tokens: int = 64,
     batch: int = 128,
 ) -> list[list[str]]:
-    """Question the model about pictures.
+    """Question the model about images.
 
     Parameters
     ----------
-    pictures : (H, W, 3) uint8 arrays; the processor resizes them.
-    prefix : beginning of the answer put into the model's mouth; it is part of the returned completions.
-    samples : completions per picture. temperature : 0 for greedy decoding (then `samples` must be 1).
+    images : (H, W, 3) uint8 arrays; the processor resizes them.
+    prefill : beginning of the answer put into the model's mouth; it is part of the returned completions.
+    samples : completions per image. temperature : 0 for greedy decoding (then `samples` must be 1).
     top_k, top_p : sample among the likeliest tokens only; the defaults, with temperature 1, are those of Q-Insight's inference.
     batch : completions generated together.
 
     Returns
     -------
-    For every picture a list of `samples` completions. Sampling follows torch's global seed.
+    For every image a list of `samples` completions. Sampling follows torch's global seed.
     """
     if temperature == 0 and samples != 1:
         raise ValueError(f"greedy decoding gives one completion, got samples={samples}; set temperature above 0")
@@ -306,10 +306,10 @@ def ask(
     sampling = {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature else {"do_sample": False}
     out: list[list[str]] = []
     step = max(1, batch // samples)
-    for i in range(0, len(pictures), step):
-        chunk = [Image.fromarray(np.asarray(x)) for x in pictures[i : i + step]]
-        inputs = processor(images=chunk, text=[text + prefix] * len(chunk), padding=True, return_tensors="pt").to(model.device)
+    for i in range(0, len(images), step):
+        chunk = [Image.fromarray(np.asarray(x)) for x in images[i : i + step]]
+        inputs = processor(images=chunk, text=[text + prefill] * len(chunk), padding=True, return_tensors="pt").to(model.device)
         ids = model.generate(**inputs, max_new_tokens=max_new_tokens, num_return_sequences=samples, repetition_penalty=1.0, **sampling)
         texts = processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        out += [[prefix + t for t in texts[j * samples : (j + 1) * samples]] for j in range(len(chunk))]
+        out += [[prefill + t for t in texts[j * samples : (j + 1) * samples]] for j in range(len(chunk))]
     return out

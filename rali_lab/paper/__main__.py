@@ -4,7 +4,7 @@
 
     accelerate launch --config_file rali_lab/paper/accelerate/zero3.yaml -m rali_lab.paper teacher ...
 
-Exit codes: 0 done; 1 some pictures have no score; 2 wrong usage or bad input.
+Exit codes: 0 done; 1 some images have no score; 2 wrong usage or bad input.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from rali_lab.data.records import Picture
+from rali_lab.data.records import RatedImage
 from rali_lab.paper.sets import SETS, load_sets, parse_data
 
 
@@ -40,20 +40,20 @@ def _parser() -> argparse.ArgumentParser:
         sub = steps.add_parser(name, help=what)
         sub.add_argument("--data", nargs="+", required=True, metavar="NAME=FOLDER", help=f"rated sets; names: {', '.join(SETS)}")
         sub.add_argument("--out", type=Path, required=True, metavar="DIR")
-        sub.add_argument("--max-samples", type=int, metavar="N", help="only the first N pictures of each set and split")
+        sub.add_argument("--max-samples", type=int, metavar="N", help="only the first N images of each set and split")
         sub.set_defaults(step=run)
         return sub
 
     teacher = step("teacher", _teacher, "train the reasoning scorer with GRPO (resumes by itself)")
     teacher.add_argument("--base", required=True, metavar="DIR", help="folder of Qwen2.5-VL-7B-Instruct, or another model of transformers")
-    teacher.add_argument("--epochs", type=float, default=10, help="passes over the training pictures (default: the paper's 10)")
+    teacher.add_argument("--epochs", type=float, default=10, help="passes over the training images (default: the paper's 10)")
     teacher.add_argument("--lora", action="store_true", help="train rank-64 adapters of the language module instead of all weights")
     teacher.add_argument("--vllm", action="store_true", help="let vLLM write the completions, on the GPUs that train (colocate)")
     teacher.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="change a field of GrpoSettings, or trl_options.KEY")
 
-    write = step("write", _write, "let the teacher write about the training pictures (resumable)")
+    write = step("write", _write, "let the teacher write about the training images (resumable)")
     write.add_argument("--model", required=True, metavar="DIR")
-    write.add_argument("--samples", type=int, default=1, help="rationales a picture (default: %(default)s)")
+    write.add_argument("--samples", type=int, default=1, help="rationales an image (default: %(default)s)")
     write.add_argument("--batch", type=int, default=16, help="completions written together (default: %(default)s)")
 
     student = step("student", _student, "align CLIP with the words and fit the basis")
@@ -62,29 +62,29 @@ def _parser() -> argparse.ArgumentParser:
     student.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --out")
     student.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="change a field of StudentSettings")
 
-    evaluate = step("evaluate", _evaluate, "score test pictures and print the table next to the paper's (resumable)")
+    evaluate = step("evaluate", _evaluate, "score test images and print the table next to the paper's (resumable)")
     kind = evaluate.add_mutually_exclusive_group(required=True)
     kind.add_argument("--reasoner", metavar="DIR", help="a reasoning model")
     kind.add_argument("--rali", metavar="DIR", help="a RALI, released layout or ours")
     evaluate.add_argument("--trained-on", nargs="*", default=["koniq"], metavar="NAME",
                           help="sets it was trained on: only their test part is scored (default: koniq)")  # fmt: skip
-    evaluate.add_argument("--samples", type=int, default=1, help="answers a picture, averaged (default: %(default)s)")
+    evaluate.add_argument("--samples", type=int, default=1, help="answers an image, averaged (default: %(default)s)")
     evaluate.add_argument("--batch", type=int, default=16, help="completions written together (default: %(default)s)")
     evaluate.add_argument("--resume", action="store_true", help="go on with the predictions in --out")
     return parser
 
 
 def _teacher(args: argparse.Namespace) -> int:
-    from rali_lab.reasoner.grpo import paper_settings, train_reasoner
+    from rali_lab.reasoner.grpo import paper_settings, train_grpo
 
     sets = load_sets(parse_data(args.data), split=("train", "val"), limit=args.max_samples)
-    train, val = ([p for pictures in sets.values() for p in pictures if p.split == s] for s in ("train", "val"))
-    # No set of the paper says which degradation a picture has, so the score is the only task; validation is left to `evaluate`.
+    train, val = ([p for images in sets.values() for p in images if p.split == s] for s in ("train", "val"))
+    # No set of the paper says which degradation an image has, so the score is the only task; validation is left to `evaluate`.
     settings = changed(paper_settings(0, degradation_share=0.0, eval_every=0, lora=LORA if args.lora else None), args.set)
     options = {"vllm_mode": "colocate", "use_vllm": True, "vllm_gpu_memory_utilization": 0.3} if args.vllm else {}
-    steps = settings.steps or math.ceil(args.epochs * len(train) / settings.pictures_per_step)
+    steps = settings.steps or math.ceil(args.epochs * len(train) / settings.images_per_step)
     settings = replace(settings, steps=steps, trl_options={**TRL, **options, **settings.trl_options})
-    train_reasoner(args.base, train, val, settings, args.out)
+    train_grpo(args.base, train, val, settings, args.out)
     return 0
 
 
@@ -97,15 +97,15 @@ def _write(args: argparse.Namespace) -> int:
     from transformers import set_seed
 
     from rali_lab.models.vlm import load_policy
-    from rali_lab.reasoner.rationales import told, write_rationales
+    from rali_lab.reasoner.rationales import valid_rationales, write_rationales
 
     sets = load_sets(parse_data(args.data), split="train", limit=args.max_samples)
     args.out.mkdir(parents=True, exist_ok=True)
     set_seed(0)
-    table = write_rationales(*load_policy(args.model), [p for pictures in sets.values() for p in pictures], samples=args.samples,
+    table = write_rationales(*load_policy(args.model), [p for images in sets.values() for p in images], samples=args.samples,
                              path=args.out / "rationales.parquet", progress=True, batch=args.batch, **_question(args.model))  # fmt: skip
-    readable, asked = len(told(table)), table["picture"].nunique()
-    print(f"{readable} of {asked} pictures have a readable reasoning")
+    readable, asked = len(valid_rationales(table)), table["image"].nunique()
+    print(f"{readable} of {asked} images have a readable reasoning")
     return 0 if readable == asked else 1
 
 
@@ -116,7 +116,7 @@ def _student(args: argparse.Namespace) -> int:
 
     sets = load_sets(parse_data(args.data), split="train", limit=args.max_samples)
     rationales = pd.read_parquet(args.rationales)
-    train = [p for pictures in sets.values() for p in pictures]
+    train = [p for images in sets.values() for p in images]
     train_student(args.clip, train, rationales, changed(StudentSettings(), args.set), args.out, resume=args.resume)
     return 0
 
@@ -139,17 +139,17 @@ def _evaluate(args: argparse.Namespace) -> int:
     print(made.to_string(index=False))
     silent = found[found["status"] != "ok"]
     for status, part in silent.groupby("status"):
-        print(f"{len(part)} pictures: {status} ({part['picture'].iloc[0]} first)", file=sys.stderr)
+        print(f"{len(part)} images: {status} ({part['image'].iloc[0]} first)", file=sys.stderr)
     return 1 if len(silent) else 0
 
 
-def test_part(sets: dict[str, list[Picture]], trained_on: Sequence[str], limit: int | None) -> dict[str, list[Picture]]:
+def test_part(sets: dict[str, list[RatedImage]], trained_on: Sequence[str], limit: int | None) -> dict[str, list[RatedImage]]:
     """Of sets that were trained on their test split, of the others everything, as in the paper's tables."""
     if strangers := set(trained_on) - set(SETS):
         raise ValueError(f"--trained-on {sorted(strangers)}: expected names among {', '.join(SETS)}")
-    parts = {name: [p for p in pictures if p.split == "test" or name not in trained_on] for name, pictures in sets.items()}
+    parts = {name: [p for p in images if p.split == "test" or name not in trained_on] for name, images in sets.items()}
     if empty := [name for name, part in parts.items() if not part]:
-        raise ValueError(f"set {empty[0]!r} has no test pictures; give the whole set")
+        raise ValueError(f"set {empty[0]!r} has no test images; give the whole set")
     return {name: part[:limit] for name, part in parts.items()}
 
 

@@ -10,23 +10,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rali_lab.data.images import PictureError
-from rali_lab.data.records import Picture, mos_of
+from rali_lab.data.images import ImageError
+from rali_lab.data.records import RatedImage, mos_of
 from rali_lab.evaluate.correlation import correlate
 from rali_lab.evaluate.samples import CollapsedScores
 from rali_lab.io import write_json
 from rali_lab.paper.sets import published
 from rali_lab.reproduce.provenance import stamp
 
-Scorer = Callable[[Sequence[Picture]], "pd.DataFrame"]
-"""From pictures to a table: picture, score (NaN where none could be read) and anything worth keeping about them."""
+Scorer = Callable[[Sequence[RatedImage]], "pd.DataFrame"]
+"""From images to a table: image, score (NaN where none could be read) and anything worth keeping about them."""
 CHUNK = 64
 MANIFEST = "run.json"
 
 
 def predict(
     scorer: Scorer,
-    sets: Mapping[str, Sequence[Picture]],
+    sets: Mapping[str, Sequence[RatedImage]],
     folder: str | Path,
     *,
     about: Mapping[str, object],
@@ -34,18 +34,18 @@ def predict(
     chunk: int = CHUNK,
     report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Score sets of pictures and keep everything said about them.
+    """Score sets of images and keep everything said about them.
 
     Parameters
     ----------
-    scorer : asked for `chunk` pictures at a time. A picture that cannot be read gets no score and the reason as its status.
+    scorer : asked for `chunk` images at a time. An image that cannot be read gets no score and the reason as its status.
     folder : gets `predictions.parquet`, written after every chunk, and `run.json` (what was run, on what, with which versions).
     about : what identifies the scorer (model, weights' hash, settings); a resumed run must have the same.
     resume : go on with what `folder` holds; without it a folder that holds predictions is refused.
 
     Returns
     -------
-    One row per picture: set, picture, path, source, mos, score, status ("ok" or what is wrong), and the scorer's own columns.
+    One row per image: set, image, path, source, mos, score, status ("ok" or what is wrong), and the scorer's own columns.
 
     Raises
     ------
@@ -55,18 +55,18 @@ def predict(
     folder = Path(folder)
     table = _held(folder, about, resume)
     write_json(folder / MANIFEST, {"about": dict(about), "sets": {k: len(v) for k, v in sets.items()}, "provenance": stamp()})
-    for name, pictures in sets.items():
-        known = set() if table is None else set(table.loc[table["set"] == name, "picture"])
-        todo = [p for p in pictures if p.id not in known]
+    for name, images in sets.items():
+        known = set() if table is None else set(table.loc[table["set"] == name, "image"])
+        todo = [p for p in images if p.id not in known]
         if known:
-            report(f"{name}: {len(pictures) - len(todo)} of {len(pictures)} pictures were scored before")
+            report(f"{name}: {len(images) - len(todo)} of {len(images)} images were scored before")
         for start in range(0, len(todo), chunk):
             new = _scored(scorer, name, todo[start : start + chunk])
             table = new if table is None else pd.concat([table, new], ignore_index=True)
             _write(table, folder / "predictions.parquet")
             report(f"{name}: {start + len(new)} of {len(todo)}")
-    wanted = {(name, p.id) for name, pictures in sets.items() for p in pictures}
-    return table[[key in wanted for key in zip(table["set"], table["picture"], strict=True)]].reset_index(drop=True)
+    wanted = {(name, p.id) for name, images in sets.items() for p in images}
+    return table[[key in wanted for key in zip(table["set"], table["image"], strict=True)]].reset_index(drop=True)
 
 
 def _held(folder: Path, about: Mapping[str, object], resume: bool) -> pd.DataFrame | None:
@@ -82,17 +82,17 @@ def _held(folder: Path, about: Mapping[str, object], resume: bool) -> pd.DataFra
     return pd.read_parquet(file)
 
 
-def _scored(scorer: Scorer, name: str, pictures: Sequence[Picture]) -> pd.DataFrame:
+def _scored(scorer: Scorer, name: str, images: Sequence[RatedImage]) -> pd.DataFrame:
     broken, readable = {}, []
-    for p in pictures:
+    for p in images:
         try:
             readable.append(replace(p, path=None, array=p.pixels()))  # decoded once
-        except PictureError as error:
+        except ImageError as error:
             broken[p.id] = str(error)
-    said = scorer(readable).set_index("picture") if readable else pd.DataFrame(columns=["score"])
-    ids = [p.id for p in pictures]
-    rows = pd.DataFrame({"set": name, "picture": ids, "path": [p.path for p in pictures], "source": [p.source for p in pictures],
-                         "mos": mos_of(pictures)})  # fmt: skip
+    said = scorer(readable).set_index("image") if readable else pd.DataFrame(columns=["score"])
+    ids = [p.id for p in images]
+    rows = pd.DataFrame({"set": name, "image": ids, "path": [p.path for p in images], "source": [p.source for p in images],
+                         "mos": mos_of(images)})  # fmt: skip
     rows = pd.concat([rows, said.reindex(ids).reset_index(drop=True)], axis=1)
     rows["score"] = rows["score"].astype(float)
     silent = np.where(rows["score"].isna(), "no readable score", "ok")
@@ -106,7 +106,7 @@ def _write(table: pd.DataFrame, file: Path) -> None:
 
 
 def reasoner_scorer(folder: str | Path, *, samples: int = 1, seed: int = 0, **options: object) -> Scorer:
-    """A reasoner's ratings: mean over `samples` answers a picture, with its first reasoning; `options` as for `policy.ask`."""
+    """A reasoner's ratings: mean over `samples` answers an image, with its first reasoning; `options` as for `policy.ask`."""
     import torch
     from transformers import set_seed
 
@@ -117,11 +117,11 @@ def reasoner_scorer(folder: str | Path, *, samples: int = 1, seed: int = 0, **op
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     set_seed(seed)
 
-    def score(pictures: Sequence[Picture]) -> pd.DataFrame:
-        answers, ids = write_rationales(model, processor, pictures, samples=samples, **options), [p.id for p in pictures]
-        first = answers[answers["sample"] == 0].set_index("picture")["text"].reindex(ids).to_numpy()
-        read = answers.groupby("picture")["rating"].count().reindex(ids).to_numpy()
-        return pd.DataFrame({"picture": ids, "score": ratings(answers, ids), "answers_read": read, "text": first})
+    def score(images: Sequence[RatedImage]) -> pd.DataFrame:
+        answers, ids = write_rationales(model, processor, images, samples=samples, **options), [p.id for p in images]
+        first = answers[answers["sample"] == 0].set_index("image")["text"].reindex(ids).to_numpy()
+        read = answers.groupby("image")["rating"].count().reindex(ids).to_numpy()
+        return pd.DataFrame({"image": ids, "score": ratings(answers, ids), "answers_read": read, "text": first})
 
     return score
 
@@ -133,8 +133,8 @@ def rali_scorer(folder: str | Path) -> Scorer:
 
     scorer = read_official(folder) if (Path(folder) / BASIS).exists() else RaliScorer.load(folder)
 
-    def score(pictures: Sequence[Picture]) -> pd.DataFrame:
-        return pd.DataFrame({"picture": [p.id for p in pictures], "score": scorer.predict([p.pixels() for p in pictures])})
+    def score(images: Sequence[RatedImage]) -> pd.DataFrame:
+        return pd.DataFrame({"image": [p.id for p in images], "score": scorer.predict([p.pixels() for p in images])})
 
     return score
 
@@ -143,7 +143,7 @@ def table(predictions: pd.DataFrame, *, method: str, beside: Sequence[str] = ("Q
     """PLCC and SRCC of every set with intervals clustered by source, next to the paper's numbers under the paper's own names.
 
     Columns: set, n, unscored, `<method> PLCC [95 %]`, `<method> SRCC [95 %]`, and `paper: <name>` for each in `beside` (trained on
-    KonIQ). "-" where the paper has none, or fewer than three pictures of a set have a score.
+    KonIQ). "-" where the paper has none, or fewer than three images of a set have a score.
     """
     printed = published()
     printed = printed[printed["trained_on"] == "koniq"].set_index(["method", "set"])

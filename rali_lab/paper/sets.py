@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from rali_lab.data.datasets import read_dataset
-from rali_lab.data.records import Picture
+from rali_lab.data.records import RatedImage
 
 SETS = {
     "koniq": "KonIQ-10k", "spaq": "SPAQ", "kadid": "KADID-10k", "pipal": "PIPAL", "livec": "LIVE Challenge", "agiqa": "AGIQA-3K",
@@ -48,20 +48,20 @@ def parse_data(arguments: Sequence[str]) -> dict[str, Path]:
 
 def load_sets(
     folders: Mapping[str, Path], *, split: str | Sequence[str] | None = None, limit: int | None = None
-) -> dict[str, list[Picture]]:
-    """Rated pictures of every set, in the order of its label file; `limit` keeps the first of each set and split.
+) -> dict[str, list[RatedImage]]:
+    """Rated images of every set, in the order of its label file; `limit` keeps the first of each set and split.
 
-    A set without pictures of a wanted split is an error: it would drop out of a table in silence.
+    A set without images of a wanted split is an error: it would drop out of a table in silence.
     """
     wanted = (split,) if isinstance(split, str) else split
     out = {}
     for name, folder in folders.items():
-        pictures = [p for p in read_dataset(folder) if wanted is None or p.split in wanted]
-        if not pictures:
-            raise ValueError(f"{folder}: set {name!r} has no pictures of split {', '.join(wanted or ())}")
-        out[name] = pictures if limit is None else [p for s in dict.fromkeys(p.split for p in pictures) for p in _first(pictures, s, limit)]
+        images = [p for p in read_dataset(folder) if wanted is None or p.split in wanted]
+        if not images:
+            raise ValueError(f"{folder}: set {name!r} has no images of split {', '.join(wanted or ())}")
+        out[name] = images if limit is None else [p for s in dict.fromkeys(p.split for p in images) for p in _first(images, s, limit)]
     return out
 
 
-def _first(pictures: Sequence[Picture], split: str, limit: int) -> list[Picture]:
-    return [p for p in pictures if p.split == split][:limit]
+def _first(images: Sequence[RatedImage], split: str, limit: int) -> list[RatedImage]:
+    return [p for p in images if p.split == split][:limit]

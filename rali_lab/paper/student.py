@@ -16,13 +16,13 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from rali_lab.data.records import Picture, mos_of
+from rali_lab.data.records import RatedImage, mos_of
 from rali_lab.models.vlm import HERE, refuse_code
 from rali_lab.rali.basis import TAU
 from rali_lab.rali.released import OfficialScorer, write_official
 from rali_lab.rali.scorer import RaliScorer
 from rali_lab.reasoner.checkpoints import whole_checkpoint
-from rali_lab.reasoner.rationales import told
+from rali_lab.reasoner.rationales import valid_rationales
 
 
 @dataclass(frozen=True)
@@ -51,32 +51,32 @@ class StudentSettings:
 
 
 class RationalePairs(torch.utils.data.Dataset):
-    """Pictures with one of their rationales each, drawn anew whenever a picture is asked for ("seed augmentation")."""
+    """Images with one of their rationales each, drawn anew whenever an image is asked for ("seed augmentation")."""
 
-    def __init__(self, pictures: Sequence[Picture], rationales: pd.DataFrame, seed: int = 0) -> None:
-        known = told(rationales)
-        if lost := [p.id for p in pictures if p.id not in known.index]:
-            raise ValueError(f"{len(lost)} of {len(pictures)} pictures have no readable reasoning, {lost[0]} first; let the teacher write "
+    def __init__(self, images: Sequence[RatedImage], rationales: pd.DataFrame, seed: int = 0) -> None:
+        known = valid_rationales(rationales)
+        if lost := [p.id for p in images if p.id not in known.index]:
+            raise ValueError(f"{len(lost)} of {len(images)} images have no readable reasoning, {lost[0]} first; let the teacher write "
                              "more samples, or leave them out by name")  # fmt: skip
-        self.pictures, self.texts = list(pictures), [known[p.id] for p in pictures]
+        self.images, self.texts = list(images), [known[p.id] for p in images]
         self.rng = np.random.default_rng(seed)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, i: int) -> dict:
         own = self.texts[i]
-        return {"picture": self.pictures[i], "text": own[self.rng.integers(len(own))]}
+        return {"image": self.images[i], "text": own[self.rng.integers(len(own))]}
 
 
 class Collate:
-    """Pictures and texts as CLIP takes them; texts beyond its context are cut (77 tokens for OpenAI's)."""
+    """Images and texts as CLIP takes them; texts beyond its context are cut (77 tokens for OpenAI's)."""
 
     def __init__(self, processor, context: int) -> None:
         self.processor, self.context = processor, context
 
     def __call__(self, rows: list[dict]) -> dict:
-        shown = [Image.fromarray(np.asarray(r["picture"].pixels())) for r in rows]
+        shown = [Image.fromarray(np.asarray(r["image"].pixels())) for r in rows]
         batch = self.processor(text=[r["text"] for r in rows], images=shown, return_tensors="pt", padding=True, truncation=True,
                                max_length=self.context)  # fmt: skip
         return {**batch, "return_loss": True}
@@ -84,7 +84,7 @@ class Collate:
 
 def train_student(
     clip: str | Path,
-    pictures: Sequence[Picture],
+    images: Sequence[RatedImage],
     rationales: pd.DataFrame,
     settings: StudentSettings,
     folder: str | Path,
@@ -96,7 +96,7 @@ def train_student(
     Parameters
     ----------
     clip : folder of a Hugging Face CLIP (safetensors; ViT-L/14-336 in the paper). Its text side stays frozen.
-    pictures : rated training pictures. rationales : the table of `write_rationales` for them.
+    images : rated training images. rationales : the table of `write_rationales` for them.
     resume : go on from the last checkpoint in `folder`.
 
     Returns
@@ -119,7 +119,7 @@ def train_student(
     }  # fmt: skip
     trainer = Trainer(
         model=model, args=TrainingArguments(**{**options, **settings.trainer_options}),
-        train_dataset=RationalePairs(pictures, rationales, settings.seed),
+        train_dataset=RationalePairs(images, rationales, settings.seed),
         data_collator=Collate(processor, model.config.text_config.max_position_embeddings),
     )  # fmt: skip
     checkpoint = whole_checkpoint(folder) if resume else None
@@ -128,18 +128,18 @@ def train_student(
         return None
     pd.DataFrame(trainer.state.log_history).to_csv(folder / "alignment.csv", index=False)
     (folder / "settings.json").write_text(json.dumps(asdict(settings), indent=2))
-    scorer = fit_basis(trainer.accelerator.unwrap_model(trainer.model).eval(), processor.image_processor, pictures, settings)
+    scorer = fit_basis(trainer.accelerator.unwrap_model(trainer.model).eval(), processor.image_processor, images, settings)
     write_official(scorer, folder)
     return scorer
 
 
-def fit_basis(clip, image_processor, pictures: Sequence[Picture], settings: StudentSettings) -> OfficialScorer:
+def fit_basis(clip, image_processor, images: Sequence[RatedImage], settings: StudentSettings) -> OfficialScorer:
     """PCA, basis vectors and fine-tuned basis scores on top of an aligned CLIP."""
     bare = OfficialScorer(clip, image_processor, None, np.zeros((0, 0)), np.zeros(0), settings.tau)
-    chunks = (pictures[i : i + 64] for i in range(0, len(pictures), 64))
+    chunks = (images[i : i + 64] for i in range(0, len(images), 64))
     z = np.concatenate([bare.embed([p.pixels() for p in chunk]) for chunk in chunks])
     fitted = RaliScorer(
         n_components=settings.n_components, n_bins=settings.n_bins, n_basis=settings.n_basis, tau=settings.tau,
         fine_tune_epochs=settings.fine_tune_epochs, random_state=settings.seed,
-    ).fit(z, mos_of(pictures))  # fmt: skip
+    ).fit(z, mos_of(images))  # fmt: skip
     return OfficialScorer(clip, image_processor, fitted.compressor_, fitted.vectors_, fitted.scores_, settings.tau)

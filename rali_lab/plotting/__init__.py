@@ -3,7 +3,7 @@
 Figures are made without pyplot: none stays open, and a notebook shows one when a cell ends with it.
 """
 
-from .attention_maps import plot_picture_attention, plot_score_attention, plot_token_shares
+from .attention_maps import plot_image_attention, plot_score_attention, plot_token_shares
 from .charts import (
     plot_dot_interval,
     plot_efficiency,
@@ -12,7 +12,7 @@ from .charts import (
     plot_training_curves,
 )
 from .diagrams import plot_basis, plot_pipeline
-from .image_grids import plot_distortion_sheet, plot_pictures_grid
+from .image_grids import plot_distortion_sheet, plot_images_grid
 from .intervals import plot_effects, plot_sweeps
 from .style import DOMAINS, METHODS, Look, look, save_figure, use_style
 
@@ -27,8 +27,8 @@ __all__ = [
     "plot_efficiency",
     "plot_effects",
     "plot_mos_histograms",
-    "plot_picture_attention",
-    "plot_pictures_grid",
+    "plot_image_attention",
+    "plot_images_grid",
     "plot_pipeline",
     "plot_score_attention",
     "plot_score_scatter",

@@ -1,4 +1,4 @@
-"""Where a score comes from, drawn: attention over words and over pictures, and what happens when something is taken away."""
+"""Where a score comes from, drawn: attention over words and over images, and what happens when something is taken away."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from .style import INK, METHODS, caption, look, panels, styled
 
-GROUPS = {"sink": "#9ca3af", "picture": "#44aa99", "prompt": "#ddcc77", "reasoning": "#332288", "format": "#cc6677", "score": "#aa4499"}
+GROUPS = {"sink": "#9ca3af", "image": "#44aa99", "prompt": "#ddcc77", "reasoning": "#332288", "format": "#cc6677", "score": "#aa4499"}
 """Colour of every kind of token (`rali_lab.interpret.GROUPS`), one meaning in all figures."""
 
 
@@ -23,10 +23,10 @@ def plot_score_attention(
 
     Parameters
     ----------
-    tokens, groups, weights : of a `rali_lab.interpret.ScoreRow`; weights (layers, heads, tokens). Neighbouring picture tokens are drawn
+    tokens, groups, weights : of a `rali_lab.interpret.ScoreRow`; weights (layers, heads, tokens). Neighbouring image tokens are drawn
         as one column that holds their sum, so that hundreds of them still fit.
     """
-    tokens, groups, weights = _picture_as_one(tokens, groups, weights)
+    tokens, groups, weights = _image_as_one(tokens, groups, weights)
     if len(tokens) > widest:
         raise ValueError(f"{len(tokens)} tokens are too many to read, at most {widest}; take a shorter answer or raise `widest`")
     layers, heads, n = weights.shape
@@ -51,36 +51,36 @@ def plot_score_attention(
     return fig
 
 
-def _picture_as_one(tokens, groups, weights):
-    at = [i for i, g in enumerate(groups) if g == "picture"]
+def _image_as_one(tokens, groups, weights):
+    at = [i for i, g in enumerate(groups) if g == "image"]
     if not at:
         return list(tokens), list(groups), weights
-    kept = [i for i, g in enumerate(groups) if g != "picture" or i == at[0]]
+    kept = [i for i, g in enumerate(groups) if g != "image" or i == at[0]]
     merged = weights.copy()
     merged[..., at[0]] = weights[..., at].sum(-1)
-    names = [f"picture ({len(at)})" if i == at[0] else repr(tokens[i])[1:-1] for i in kept]
+    names = [f"image ({len(at)})" if i == at[0] else repr(tokens[i])[1:-1] for i in kept]
     return names, [groups[i] for i in kept], merged[..., kept]
 
 
 @styled
-def plot_picture_attention(
-    pictures: Sequence[np.ndarray],
+def plot_image_attention(
+    images: Sequence[np.ndarray],
     weights: Sequence[np.ndarray],
     captions: Sequence[str] | None = None,
     *,
     columns: int = 4,
     note: str = "",
 ) -> Figure:
-    """Where on the picture the score tokens look: each picture with its (rows, columns) attention per token laid over it.
+    """Where on the image the score tokens look: each image with its (rows, columns) attention per token laid over it.
 
-    Darkened where attention is below the picture's own maximum; the caption should carry how much there is in all.
+    Darkened where attention is below the image's own maximum; the caption should carry how much there is in all.
     """
-    if len(pictures) != len(weights):
-        raise ValueError(f"{len(pictures)} pictures but {len(weights)} attention grids; give one each")
-    fig, axes = panels(len(pictures), columns=columns, size=(2.0, 2.25))
-    for i, (ax, picture, grid) in enumerate(zip(axes, pictures, weights, strict=True)):
-        h, w = picture.shape[:2]
-        ax.imshow(picture, interpolation="nearest", extent=(0, w, h, 0))
+    if len(images) != len(weights):
+        raise ValueError(f"{len(images)} images but {len(weights)} attention grids; give one each")
+    fig, axes = panels(len(images), columns=columns, size=(2.0, 2.25))
+    for i, (ax, image, grid) in enumerate(zip(axes, images, weights, strict=True)):
+        h, w = image.shape[:2]
+        ax.imshow(image, interpolation="nearest", extent=(0, w, h, 0))
         ax.imshow(
             np.zeros((*grid.shape, 3)),
             alpha=0.75 * (1 - grid / max(float(grid.max()), 1e-12)),

@@ -23,7 +23,7 @@ METRICS = {
 }
 COSTS = {  # metric: title, unit, factor
     "parameters": ("Parameters", "million", 1e-6),
-    "seconds_per_picture": ("Time", "ms per picture", 1e3),
+    "seconds_per_image": ("Time", "ms per image", 1e3),
     "peak_memory_bytes": ("Peak memory", "MB", 1e-6),
 }
 SIDE, BELOW = ("axes fraction", "data"), ("data", "axes fraction")
@@ -162,7 +162,7 @@ def plot_mos_histograms(data: pd.DataFrame, *, label: str = "pseudo-MOS", note: 
         ax.set(xlim=(1, 5), xticks=range(1, 6), ylim=(0, ax.get_ylim()[1] * 1.3))
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.tick_params(labelbottom=True)
-    fig.supylabel("pictures", fontsize=10)
+    fig.supylabel("images", fontsize=10)
     fig.supxlabel(f"{label} (1-5, higher is better), mean ± sd" + (f"; {note}" if note else ""), fontsize=10)
     return fig
 

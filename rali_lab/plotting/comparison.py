@@ -53,7 +53,7 @@ def plot_comparison(table: pd.DataFrame, cka: pd.DataFrame) -> Figure:
     fig.legend(handles=_legend(table), loc="outside upper center", ncols=5)
     n = sorted(table["n"].unique())
     marks = "bars: 95 % intervals over sources; rings: null (shuffled); |: floor (two halves of one domain)"
-    caption(fig, f"n = {n[-1]} pictures; {marks}")
+    caption(fig, f"n = {n[-1]} images; {marks}")
     return fig
 
 

@@ -1,4 +1,4 @@
-"""The pipeline as a picture, and the basis vectors that RALI scores against."""
+"""The pipeline as an image, and the basis vectors that RALI scores against."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SMALL = {"fontsize": 9, "ha": "center", "va": "center"}
 
 @styled
 def plot_pipeline() -> Figure:
-    """From pictures to scores: the teacher learns to reason by RL, RALI learns from what it writes."""
+    """From images to scores: the teacher learns to reason by RL, RALI learns from what it writes."""
     fig = Figure(figsize=(11, 4.9))
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, 110), ylim=(0, 49))
     ax.axis("off")
     _lane(ax, 17, 31, "TRAINING", "once; the teacher's text is needed here only")
     _lane(ax, 1, 14, "SCORING", "no language model, no text")
-    _box(ax, 3, 21.5, 17, 14, "Pictures", "with opinion scores,\nof one domain", MUTED)
+    _box(ax, 3, 21.5, 17, 14, "Images", "with opinion scores,\nof one domain", MUTED)
     _box(
         ax, 28, 21.5, 21, 14, "1  Teacher", "vision-language model;\nGRPO rewards score\nand format", TEACHER
     )
@@ -49,11 +49,11 @@ def plot_pipeline() -> Figure:
     ax.plot([11.5, 11.5, 96.5], [35.8, 40.5, 40.5], color=MUTED, lw=1.8, solid_joinstyle="round")
     for x in (67.5, 96.5):
         _arrow(ax, (x, 40.7), (x, 35.5), MUTED)
-    ax.text(82, 41.7, "the same pictures, and their scores", **SMALL, color=MUTED)
+    ax.text(82, 41.7, "the same images, and their scores", **SMALL, color=MUTED)
     _arrow(ax, (20, 28.5), (28, 28.5), MUTED)
     _arrow(ax, (49, 28.5), (57, 28.5), TEACHER, "reasoning")
     _arrow(ax, (78, 28.5), (86, 28.5), STUDENT, "encoder")
-    _box(ax, 3, 2.5, 17, 8.5, "New picture", "any domain", MUTED)
+    _box(ax, 3, 2.5, 17, 8.5, "New image", "any domain", MUTED)
     _box(ax, 57, 2.5, 21, 8.5, "Image encoder", "and PCA", STUDENT)
     _box(
         ax,
@@ -77,7 +77,7 @@ def plot_basis(
     vectors: np.ndarray,
     scores: np.ndarray,
     *,
-    pictures: np.ndarray | None = None,
+    images: np.ndarray | None = None,
     label: str = "basis score",
     note: str = "",
 ) -> Figure:
@@ -87,7 +87,7 @@ def plot_basis(
     ----------
     vectors : (k, 2) array, any projection (say which in ``note``, with its quality)
     scores : (k,) array, 1-5
-    pictures : (n, 2) array of training embeddings in the same projection, drawn behind
+    images : (n, 2) array of training embeddings in the same projection, drawn behind
     """
     vectors, scores = np.asarray(vectors), np.asarray(scores)
     if vectors.shape != (len(scores), 2):
@@ -96,13 +96,13 @@ def plot_basis(
         )
     fig = Figure(figsize=(5.6, 4.3), layout="constrained")
     ax = fig.subplots()
-    if pictures is not None:
+    if images is not None:
         ax.scatter(
-            *np.asarray(pictures).T,
+            *np.asarray(images).T,
             s=7,
             color="#c9ced6",
             lw=0,
-            label=f"training pictures, n = {len(pictures)}",
+            label=f"training images, n = {len(images)}",
         )
     dots = ax.scatter(*vectors.T, c=scores, cmap="viridis", vmin=1, vmax=5, s=42, edgecolor="white", lw=0.7,
                       label=f"basis vectors, K = {len(scores)}")  # fmt: skip

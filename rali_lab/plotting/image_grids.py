@@ -1,4 +1,4 @@
-"""Sheets of pictures: what the data look like before any number is believed."""
+"""Sheets of images: what the data look like before any number is believed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ LEVELS = ("1 slight", "2 moderate", "3 obvious", "4 serious", "5 catastrophic")
 
 
 @styled
-def plot_pictures_grid(
-    pictures: Sequence[np.ndarray], captions: Sequence[str] | None = None, *, columns: int = 5, note: str = ""
+def plot_images_grid(
+    images: Sequence[np.ndarray], captions: Sequence[str] | None = None, *, columns: int = 5, note: str = ""
 ) -> Figure:
-    """Pictures in rows, each (H, W, 3) or (H, W) uint8, with a caption of one or two short lines above it."""
-    if captions is not None and len(captions) != len(pictures):
-        raise ValueError(f"got {len(captions)} captions for {len(pictures)} pictures; give one each, or none")
+    """Images in rows, each (H, W, 3) or (H, W) uint8, with a caption of one or two short lines above it."""
+    if captions is not None and len(captions) != len(images):
+        raise ValueError(f"got {len(captions)} captions for {len(images)} images; give one each, or none")
     lines = max((text.count("\n") + 1 for text in captions or []), default=0)
-    fig, axes = panels(len(pictures), columns=columns, size=(1.75, 1.75 + 0.17 * lines))
-    for i, (ax, picture) in enumerate(zip(axes, pictures, strict=True)):
-        _show(ax, picture)
+    fig, axes = panels(len(images), columns=columns, size=(1.75, 1.75 + 0.17 * lines))
+    for i, (ax, image) in enumerate(zip(axes, images, strict=True)):
+        _show(ax, image)
         if captions is not None:
             ax.set_title(captions[i], fontsize=8, fontweight="normal")
     if note:
@@ -34,7 +34,7 @@ def plot_pictures_grid(
 def plot_distortion_sheet(
     sheet: Mapping[str, Sequence[np.ndarray]], *, pristine: np.ndarray | None = None, note: str = ""
 ) -> Figure:
-    """Distortions down, severities across: ``{name: five pictures (H, W, 3) uint8, mildest first}``."""
+    """Distortions down, severities across: ``{name: five images (H, W, 3) uint8, mildest first}``."""
     if wrong := {name: len(row) for name, row in sheet.items() if len(row) != len(LEVELS)}:
         raise ValueError(f"expected {len(LEVELS)} severities for each distortion, got {wrong}")
     rows = [[pristine, *row] if pristine is not None else list(row) for row in sheet.values()]
@@ -43,8 +43,8 @@ def plot_distortion_sheet(
     fig.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     axes = fig.subplots(len(rows), len(heads), squeeze=False)
     for line, row, name in zip(axes, rows, sheet, strict=True):
-        for ax, picture in zip(line, row, strict=True):
-            _show(ax, picture)
+        for ax, image in zip(line, row, strict=True):
+            _show(ax, image)
         line[0].set_ylabel(name.replace("_", " "), rotation=0, ha="right", va="center", fontsize=9)
     for ax, head in zip(axes[0], heads, strict=True):
         ax.set_title(head, fontsize=9, fontweight="normal")
@@ -53,8 +53,8 @@ def plot_distortion_sheet(
     return fig
 
 
-def _show(ax, picture: np.ndarray) -> None:
-    ax.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+def _show(ax, image: np.ndarray) -> None:
+    ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     for side in ax.spines.values():
         side.set(visible=True, color=MUTED, linewidth=0.5)

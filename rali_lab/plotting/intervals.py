@@ -57,19 +57,19 @@ def plot_effects(
 
 @styled
 def plot_sweeps(data: pd.DataFrame, *, chosen: dict[str, float] | None = None, ylabel: str = "PLCC", note: str = "") -> Figure:
-    """One setting varied at a time, the others as they are: a panel for each setting, a line for each set of pictures.
+    """One setting varied at a time, the others as they are: a panel for each setting, a line for each set of images.
 
     Parameters
     ----------
-    data : columns setting, at (the setting's value), pictures, value
+    data : columns setting, at (the setting's value), images, value
     chosen : the value in use of each setting, drawn as a dashed line
     """
-    settings, sets = list(dict.fromkeys(data["setting"])), list(dict.fromkeys(data["pictures"]))
+    settings, sets = list(dict.fromkeys(data["setting"])), list(dict.fromkeys(data["images"]))
     fig, axes = panels(len(settings), columns=4, size=(3.0, 2.7), sharey=True)
     for ax, setting in zip(axes, settings, strict=True):
-        for color, pictures in zip((INK, "#d55e00", "#0173b2"), sets, strict=False):
-            rows = data[(data["setting"] == setting) & (data["pictures"] == pictures)].sort_values("at")
-            ax.plot(rows["at"], rows["value"], "o-", color=color, ms=4, lw=1.5, label=pictures)
+        for color, images in zip((INK, "#d55e00", "#0173b2"), sets, strict=False):
+            rows = data[(data["setting"] == setting) & (data["images"] == images)].sort_values("at")
+            ax.plot(rows["at"], rows["value"], "o-", color=color, ms=4, lw=1.5, label=images)
         at = data.loc[data["setting"] == setting, "at"]
         if at.min() > 0 and at.max() / at.min() > 8:
             ax.set_xscale("log")

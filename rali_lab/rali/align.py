@@ -14,7 +14,7 @@ from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
 from rali_lab.models.clip import build_clip, check_text_tower, embed_texts, text_tower_folder
-from rali_lab.models.image_encoder import check_pictures, embed_pictures, encode
+from rali_lab.models.image_encoder import check_images, embed_images, encode
 from rali_lab.models.towers import StatTower
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "align",
     "build_clip",
     "check_text_tower",
-    "embed_pictures",
+    "embed_images",
     "embed_texts",
     "text_tower_folder",
 ]
@@ -34,7 +34,7 @@ Texts = Sequence[str] | Sequence[Sequence[str]]
 
 
 class SharedTextClipLoss(ClipLoss):
-    """open_clip's `ClipLoss` for texts that repeat: pictures with one text share its target evenly.
+    """open_clip's `ClipLoss` for texts that repeat: images with one text share its target evenly.
 
     Rationales come from a small vocabulary, so a batch holds equal ones. Sharing the target says in the loss what is meant;
     with a frozen text tower, where equal texts have equal embeddings, value and gradient are those of `ClipLoss` (notebook
@@ -57,7 +57,7 @@ class SharedTextClipLoss(ClipLoss):
 
 def align(
     model: nn.Module,
-    pictures: Sequence[np.ndarray] | np.ndarray,
+    images: Sequence[np.ndarray] | np.ndarray,
     texts: Texts,
     *,
     epochs: int = 60,
@@ -71,50 +71,50 @@ def align(
     seed: int = 0,
     holdout: tuple[Sequence[np.ndarray], Texts] | None = None,
 ) -> pd.DataFrame:
-    """Train the image side so that a picture's embedding lies near the text the reasoner wrote about it.
+    """Train the image side so that an image's embedding lies near the text the reasoner wrote about it.
 
     AdamW with a cosine learning rate on `SharedTextClipLoss` against frozen text embeddings. Trunk features are computed
     once when only the head is trained. The trunk of a `StatTower` that was never standardised is standardised on these
-    pictures first. Batch norms keep their statistics.
+    images first. Batch norms keep their statistics.
 
     Parameters
     ----------
     model : from `build_clip`; changed in place, left in eval mode.
-    pictures : n arrays (H, W, 3) uint8 of at least 32 px, of any sizes; or, for train="head", what the trunk of a `StatTower` says of
+    images : n arrays (H, W, 3) uint8 of at least 32 px, of any sizes; or, for train="head", what the trunk of a `StatTower` says of
         them before standardisation, one (n, d) array (`rali_lab.rali.baselines.visual_features`).
-    texts : one string per picture, or a sequence of strings per picture, of which each epoch draws one ("seed
+    texts : one string per image, or a sequence of strings per image, of which each epoch draws one ("seed
         augmentation" in the paper).
-    epochs, lr, batch_size, weight_decay : of the training; 60 epochs of the head on 2000 pictures take 4 to 7 s on one core.
+    epochs, lr, batch_size, weight_decay : of the training; 60 epochs of the head on 2000 images take 4 to 7 s on one core.
     temperature : start of the learned temperature, ``exp(-logit_scale)``; None goes on from the model's (0.07 at first).
-    train : "head" or "all" (trunk too: slow on a CPU, pictures of one batch are held in memory).
+    train : "head" or "all" (trunk too: slow on a CPU, images of one batch are held in memory).
     anchor : weight of the squared distance of all trained weights to where they start. Above 0 keeps a pretrained trunk
         near its start.
     jitter : standard deviation of the noise added to standardised trunk features (train="head" only; ours, not the
         paper's). It keeps a small head from learning the training photographs by heart.
     seed : of the shuffling, drawing and noise. Multi-threaded sums may differ in the last digits between machines.
-    holdout : (pictures, texts) measured after every epoch, never trained on.
+    holdout : (images, texts) measured after every epoch, never trained on.
 
     Returns
     -------
-    One row per epoch: epoch, loss, temperature, lr, seconds, and with a holdout its loss and top1, the share of pictures
+    One row per epoch: epoch, loss, temperature, lr, seconds, and with a holdout its loss and top1, the share of images
     whose nearest text among the different holdout texts is one of their own.
 
     Raises
     ------
     ValueError
-        On lists of different lengths, a picture without text, or an unknown `train`.
+        On lists of different lengths, an image without text, or an unknown `train`.
 
     >>> model, _ = build_clip()
     >>> dark, light = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
-    >>> history = align(model, [dark, light], ["a dark picture", "a bright picture"], epochs=5)
+    >>> history = align(model, [dark, light], ["a dark image", "a bright image"], epochs=5)
     >>> bool(history.loss.iloc[-1] < history.loss.iloc[0])
     True
     """
-    if train != "head" and _is_statistics(pictures):
-        raise ValueError(f'statistics train the head alone, got train="{train}"; give pictures')
-    pairs = _Pairs(model, pictures, texts)
+    if train != "head" and _is_statistics(images):
+        raise ValueError(f'statistics train the head alone, got train="{train}"; give images')
+    pairs = _Pairs(model, images, texts)
     held = None if holdout is None else _Pairs(model, *holdout)
-    steps = math.ceil(len(pictures) / batch_size)
+    steps = math.ceil(len(images) / batch_size)
     descent = _Descent(model, train, lr=lr, steps=epochs * steps, weight_decay=weight_decay, anchor=anchor)
     if temperature is not None:
         model.logit_scale.data.fill_(-math.log(temperature))
@@ -123,12 +123,12 @@ def align(
     rows, contrast, began = [], SharedTextClipLoss(), time.perf_counter()
     for epoch in range(1, epochs + 1):
         total, drawn, rate = 0.0, pairs.draw(rng), descent.lr
-        for batch in np.array_split(rng.permutation(len(pictures)), steps):
+        for batch in np.array_split(rng.permutation(len(images)), steps):
             z = F.normalize(pairs.embed(model, batch, jitter, noise), dim=-1)
             loss = contrast(z, pairs.z[drawn[batch]], model.logit_scale.exp(), drawn[batch])
             descent.step(loss)
             total += loss.item() * len(batch)
-        row = {"epoch": epoch, "loss": total / len(pictures), "temperature": (-model.logit_scale).exp().item()}
+        row = {"epoch": epoch, "loss": total / len(images), "temperature": (-model.logit_scale).exp().item()}
         row |= {"lr": rate, "seconds": time.perf_counter() - began}
         rows.append(row | (held.measure(model) if held is not None else {}))
     return pd.DataFrame(rows)
@@ -165,19 +165,19 @@ class _Descent:
 
 
 class _Pairs:
-    """Pictures with their possible texts: embedded texts `z`, once each, and the texts' indices per picture."""
+    """Images with their possible texts: embedded texts `z`, once each, and the texts' indices per image."""
 
-    def __init__(self, model: nn.Module, pictures: Sequence[np.ndarray] | np.ndarray, texts: Texts) -> None:
-        if not _is_statistics(pictures):
-            check_pictures(pictures)
-        if len(pictures) != len(texts) or not len(pictures):
-            raise ValueError(f"expected one text (or list) per picture, got {len(texts)} for {len(pictures)} pictures")
+    def __init__(self, model: nn.Module, images: Sequence[np.ndarray] | np.ndarray, texts: Texts) -> None:
+        if not _is_statistics(images):
+            check_images(images)
+        if len(images) != len(texts) or not len(images):
+            raise ValueError(f"expected one text (or list) per image, got {len(texts)} for {len(images)} images")
         own = [[t] if isinstance(t, str) else list(t) for t in texts]
         if not all(own):
-            raise ValueError(f"picture {[bool(o) for o in own].index(False)} has no text; leave it out of the alignment")
+            raise ValueError(f"image {[bool(o) for o in own].index(False)} has no text; leave it out of the alignment")
         vocabulary = list(dict.fromkeys(t for o in own for t in o))
         place = {t: i for i, t in enumerate(vocabulary)}
-        self.pictures, self.features = pictures, None
+        self.images, self.features = images, None
         self.choices = [[place[t] for t in o] for o in own]
         self.z = torch.from_numpy(embed_texts(model, vocabulary)).to(model.logit_scale.device)
 
@@ -186,15 +186,15 @@ class _Pairs:
 
     def embed(self, model: nn.Module, rows: np.ndarray, jitter: float, noise: torch.Generator) -> Tensor:
         if self.features is None:
-            return encode(model.visual, [self.pictures[i] for i in rows])
+            return encode(model.visual, [self.images[i] for i in rows])
         x = self.features[torch.from_numpy(rows).to(self.z.device)]
         return model.visual.head(x + jitter * torch.randn(x.shape, generator=noise).to(x.device) if jitter else x)
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """Loss on every picture's first text, and the share of pictures whose nearest text is one of their own."""
+        """Loss on every image's first text, and the share of images whose nearest text is one of their own."""
         if self.features is None:
-            z = torch.from_numpy(embed_pictures(model, self.pictures)).to(self.z.device)
+            z = torch.from_numpy(embed_images(model, self.images)).to(self.z.device)
         else:
             z = F.normalize(model.visual.head(self.features), dim=-1)
         first = torch.tensor([c[0] for c in self.choices], device=z.device)
@@ -211,22 +211,22 @@ def _prepare(trunk: nn.Module, sets: list[_Pairs], *, keep: bool) -> None:
     """Standardise a fresh `StatTower` on the first set; with `keep`, leave the trunk's features with every set."""
     fresh = isinstance(trunk, StatTower) and bool((trunk.stat_std == 1).all())
     if fresh:
-        raw = _features(trunk, sets[0].pictures)
+        raw = _features(trunk, sets[0].images)
         trunk.stat_mean.copy_(raw.mean(dim=0))
         trunk.stat_std.copy_(raw.std(dim=0, correction=0).clamp_min(1e-3))
     for i, pairs in enumerate(sets if keep else ()):
         known = fresh and i == 0
-        pairs.features = (raw - trunk.stat_mean) / trunk.stat_std if known else _features(trunk, pairs.pictures)
+        pairs.features = (raw - trunk.stat_mean) / trunk.stat_std if known else _features(trunk, pairs.images)
 
 
-def _is_statistics(pictures: Sequence[np.ndarray] | np.ndarray) -> bool:
-    return isinstance(pictures, np.ndarray) and pictures.ndim == 2
+def _is_statistics(images: Sequence[np.ndarray] | np.ndarray) -> bool:
+    return isinstance(images, np.ndarray) and images.ndim == 2
 
 
-def _features(trunk: nn.Module, pictures: Sequence[np.ndarray] | np.ndarray) -> Tensor:
-    if _is_statistics(pictures):
-        x = torch.from_numpy(pictures).float().to(trunk.stat_mean.device)
+def _features(trunk: nn.Module, images: Sequence[np.ndarray] | np.ndarray) -> Tensor:
+    if _is_statistics(images):
+        x = torch.from_numpy(images).float().to(trunk.stat_mean.device)
         if x.shape[1] != trunk.num_features:
             raise ValueError(f"statistics have {x.shape[1]} columns, this trunk makes {trunk.num_features}; use the same tower for both")
         return (x - trunk.stat_mean) / trunk.stat_std
-    return torch.cat([encode(trunk, [p]) for p in pictures])
+    return torch.cat([encode(trunk, [p]) for p in images])

@@ -1,6 +1,6 @@
 """Baselines that the paper leaves out: plain regressions on the very features that RALI, or the teacher, starts from.
 
-Every regression is fitted on scored pictures, chooses its settings by cross-validation over sources, and predicts new ones.
+Every regression is fitted on scored images, chooses its settings by cross-validation over sources, and predicts new ones.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def frozen_tower(tower: str) -> torch.nn.Module:
 
 
 @torch.inference_mode()
-def visual_features(pictures: Sequence[np.ndarray], *, tower: str = "lite0_stats_s16", batch: int = 16) -> np.ndarray:
-    """What the frozen tower says about pictures before anything is learned: (n, d) float64.
+def visual_features(images: Sequence[np.ndarray], *, tower: str = "lite0_stats_s16", batch: int = 16) -> np.ndarray:
+    """What the frozen tower says about images before anything is learned: (n, d) float64.
 
     Parameters
     ----------
-    pictures : (H, W, 3) uint8 arrays of any sizes from 64 px on. tower : a tower of `rali_lab.models.towers`.
+    images : (H, W, 3) uint8 arrays of any sizes from 64 px on. tower : a tower of `rali_lab.models.towers`.
 
     Returns
     -------
@@ -39,9 +39,9 @@ def visual_features(pictures: Sequence[np.ndarray], *, tower: str = "lite0_stats
     from rali_lab.models.towers import to_pixels
 
     model = frozen_tower(tower)
-    same = len({np.shape(x) for x in pictures}) == 1
+    same = len({np.shape(x) for x in images}) == 1
     step = batch if same else 1
-    parts = [model.statistics(to_pixels(pictures[i : i + step])).mean(dim=(2, 3)) for i in range(0, len(pictures), step)]
+    parts = [model.statistics(to_pixels(images[i : i + step])).mean(dim=(2, 3)) for i in range(0, len(images), step)]
     return torch.cat(parts).double().numpy()
 
 
@@ -50,7 +50,7 @@ def ridge_scores(X: np.ndarray, mos: np.ndarray, groups: Sequence[str], X_new: n
 
     Parameters
     ----------
-    X, mos : (n, d) and (n,), for training. groups : source of each training picture; a source is never on both sides of a fold.
+    X, mos : (n, d) and (n,), for training. groups : source of each training image; a source is never on both sides of a fold.
     X_new : (m, d).
 
     Returns
@@ -150,7 +150,7 @@ def _isotonic(Z: np.ndarray, mos: np.ndarray, Z_new: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def brisque_features(pictures: Sequence[np.ndarray]) -> np.ndarray:
+def brisque_features(images: Sequence[np.ndarray]) -> np.ndarray:
     """Natural scene statistics of BRISQUE (Mittal et al., IEEE TIP 2012): (n, 36) float64, from `piq`.
 
     The published regressor was trained on LIVE and its weights would have to be fetched; retrain one with ``read_scores("svr", ...)``.
@@ -159,8 +159,8 @@ def brisque_features(pictures: Sequence[np.ndarray]) -> np.ndarray:
     from piq.functional import imresize, rgb2yiq
 
     rows = []
-    for picture in pictures:
-        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
+    for image in images:
+        x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
         x = torch.round(rgb2yiq(x)[:, :1])  # as in the original, which keeps 8 bits
         half = imresize(x, sizes=(x.shape[2] // 2, x.shape[3] // 2))
         rows.append(torch.cat([_natural_scene_statistics(scale, 7, 7 / 6) for scale in (x, half)], dim=-1)[0])

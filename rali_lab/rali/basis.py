@@ -1,7 +1,7 @@
 """Feature compression and the score as an expectation over basis vectors: steps 2 and 3 of RALI.
 
 An embedding is standardised and projected by PCA; k-means inside bins of equal score width gives K basis vectors, each
-with the mean score of its pictures; a picture's score is the softmax-weighted mean of the basis scores. This file needs
+with the mean score of its images; an image's score is the softmax-weighted mean of the basis scores. This file needs
 numpy and scikit-learn only, and the latter's heavy parts for fitting only.
 """
 
@@ -57,7 +57,7 @@ class Compressor(TransformerMixin, BaseEstimator):
         if not 1 <= self.n_components <= min(z.shape):
             raise ValueError(
                 f"n_components={self.n_components} must be 1..{min(z.shape)} for embeddings of shape {z.shape}; "
-                "lower n_components or give more pictures"
+                "lower n_components or give more images"
             )
         scaler = StandardScaler().fit(z)
         pca = PCA(self.n_components, svd_solver="full").fit(scaler.transform(z))
@@ -79,7 +79,7 @@ def binned_kmeans(
     """Basis vectors and basis scores: k-means inside bins of equal score width.
 
     The range of `mos` is cut into `n_bins` equal widths; empty bins are skipped. Every other bin gets one cluster, and the
-    clusters left over go to bins in proportion to their pictures. How the paper divides K = 250 over N = 240 bins is not
+    clusters left over go to bins in proportion to their images. How the paper divides K = 250 over N = 240 bins is not
     printed: this is our reading. With about one cluster a bin, the basis is almost the conditional mean E[z | score].
 
     Parameters
@@ -88,7 +88,7 @@ def binned_kmeans(
 
     Returns
     -------
-    vectors : (n_basis, d), mean of each cluster, ordered by bin. scores : (n_basis,), mean score of the same pictures.
+    vectors : (n_basis, d), mean of each cluster, ordered by bin. scores : (n_basis,), mean score of the same images.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def binned_kmeans(
 
     z, mos = _matrix(z), np.asarray(mos, dtype=np.float64)
     if mos.shape != (len(z),) or not np.isfinite(mos).all():
-        raise ValueError(f"expected {len(z)} finite scores, one per embedding, got shape {mos.shape}; drop unrated pictures")
+        raise ValueError(f"expected {len(z)} finite scores, one per embedding, got shape {mos.shape}; drop unrated images")
     edges = np.linspace(mos.min(), mos.max(), n_bins + 1)
     bins = np.clip(np.searchsorted(edges, mos, side="right") - 1, 0, n_bins - 1)
     members = [np.flatnonzero(bins == b) for b in np.unique(bins)]
@@ -120,9 +120,9 @@ def binned_kmeans(
 
 
 def _share_out(total: int, counts: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """Divide `total` clusters over bins: one each, then always to the bin with most pictures per cluster that has room."""
+    """Divide `total` clusters over bins: one each, then always to the bin with most images per cluster that has room."""
     if not len(counts) <= total <= room.sum():
-        way_out = "lower n_bins or raise n_basis" if total < len(counts) else "lower n_basis or give more pictures"
+        way_out = "lower n_bins or raise n_basis" if total < len(counts) else "lower n_basis or give more images"
         raise ValueError(
             f"n_basis={total} must be {len(counts)}..{room.sum()}: from the number of non-empty bins to the number of "
             f"different embeddings; {way_out}"
@@ -193,5 +193,5 @@ def _unit(x, xp):
 def _matrix(z: np.ndarray) -> np.ndarray:
     z = np.asarray(z, dtype=np.float64)
     if z.ndim != 2 or not len(z) or not np.isfinite(z).all():
-        raise ValueError(f"expected (n, d) finite embeddings with n >= 1, got shape {z.shape}; check the pictures embedded")
+        raise ValueError(f"expected (n, d) finite embeddings with n >= 1, got shape {z.shape}; check the images embedded")
     return z

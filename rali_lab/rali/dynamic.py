@@ -1,4 +1,4 @@
-"""Dynamic basis selection, a next step that the paper names: other ways to weigh the same basis vectors for one picture.
+"""Dynamic basis selection, a next step that the paper names: other ways to weigh the same basis vectors for one image.
 
 All keep the fitted basis and change the weights alone; `rali_lab.rali.basis.softmax_weights` is the fixed rule they are compared with.
 Shapes: z (n, d) compressed embeddings, vectors (k, d); results (n, k), rows summing to 1.
@@ -12,7 +12,7 @@ from rali_lab.rali.basis import TAU, softmax_weights
 
 
 def nearest_weights(z: np.ndarray, vectors: np.ndarray, *, tau: float = TAU, k: int = 5) -> np.ndarray:
-    """The softmax among the `k` nearest basis vectors of each picture alone (selection by distance).
+    """The softmax among the `k` nearest basis vectors of each image alone (selection by distance).
 
     >>> nearest_weights(np.array([[1.0, 0.1]]), np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), tau=1.0, k=1).tolist()
     [[1.0, 0.0, 0.0]]
@@ -26,7 +26,7 @@ def nearest_weights(z: np.ndarray, vectors: np.ndarray, *, tau: float = TAU, k: 
 
 
 def entropy_weights(z: np.ndarray, vectors: np.ndarray, *, entropy: float, low: float = 1e-3, high: float = 1e3) -> np.ndarray:
-    """A temperature of its own for every picture, so that the weights of all have the same entropy (selection by certainty).
+    """A temperature of its own for every image, so that the weights of all have the same entropy (selection by certainty).
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ def entropy_weights(z: np.ndarray, vectors: np.ndarray, *, entropy: float, low: 
 
 
 def domain_weights(z: np.ndarray, vectors: np.ndarray, *, tau: float = TAU, strength: float = 1.0) -> np.ndarray:
-    """Vectors that the pictures at hand use much count more, those they do not use less (selection by domain, without labels).
+    """Vectors that the images at hand use much count more, those they do not use less (selection by domain, without labels).
 
-    The mean weight of each vector over all of `z` is a prior; `strength` is its exponent, 0 for none. Transductive: the score of a picture
+    The mean weight of each vector over all of `z` is a prior; `strength` is its exponent, 0 for none. Transductive: the score of an image
     then depends on the others, so give one domain at a time.
 
     >>> z, v = np.array([[1.0, 0.1]] * 9 + [[0.1, 1.0]]), np.eye(2)

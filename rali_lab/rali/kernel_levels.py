@@ -1,7 +1,7 @@
-"""Levels of quality for pictures nobody rated: a map to the level texts that generalises from generated pictures.
+"""Levels of quality for images nobody rated: a map to the level texts that generalises from generated images.
 
 As `rali_lab.rali.quality_levels`, with one difference: the map from the trunk's statistics to shares of the level texts is kernel ridge regression,
-and its two constants are chosen by leaving whole sets of pictures out. On photographs that people rated, a curved map carries over better
+and its two constants are chosen by leaving whole sets of images out. On photographs that people rated, a curved map carries over better
 than a straight one (docs/LOG.md).
 """
 
@@ -43,7 +43,7 @@ class KernelLevels(BaseEstimator):
         self.texts, self.gamma, self.alpha = texts, gamma, alpha
 
     def fit(self, X: np.ndarray, quality: np.ndarray) -> KernelLevels:
-        """Learn from statistics (n, d) of pictures and their quality (n,) in 1..5; ValueError outside. Cost: n^2 d + n^3."""
+        """Learn from statistics (n, d) of images and their quality (n,) in 1..5; ValueError outside. Cost: n^2 d + n^3."""
         if not ((quality >= 1) & (quality <= 5)).all():
             raise ValueError(f"quality must lie in 1..5, got {np.nanmin(quality):g} to {np.nanmax(quality):g}")
         self.mean_, self.std_ = X.mean(axis=0), X.std(axis=0) + 1e-6
@@ -61,17 +61,17 @@ class KernelLevels(BaseEstimator):
 
 
 def fit_across_sets(X: np.ndarray, quality: np.ndarray, sets: Sequence[str], texts: np.ndarray) -> KernelLevels:
-    """`KernelLevels` whose constants rank the pictures of sets left out best (mean SRCC), refitted on all.
+    """`KernelLevels` whose constants rank the images of sets left out best (mean SRCC), refitted on all.
 
     Parameters
     ----------
-    X, quality : (n, d) and (n,) in 1..5. sets : which set each picture is of, at least two. texts : as for `KernelLevels`.
+    X, quality : (n, d) and (n,) in 1..5. sets : which set each image is of, at least two. texts : as for `KernelLevels`.
     """
     from scipy.stats import spearmanr
 
     sets = np.asarray(sets)
     if len(set(sets.tolist())) < 2:
-        raise ValueError(f"all pictures are of the set {str(sets[0])!r}; to leave one out takes two")
+        raise ValueError(f"all images are of the set {str(sets[0])!r}; to leave one out takes two")
 
     def across(gamma: float, alpha: float) -> float:
         found = []

@@ -1,6 +1,6 @@
 """A fitted scorer as one ONNX file, pixels in and scores out, in 32-bit floats or with 8-bit convolutions, for onnxruntime.
 
-The whole scorer is in the graph: tower, PCA, basis. Pictures of any size from 32 px on are taken, those of one call in one size.
+The whole scorer is in the graph: tower, PCA, basis. Images of any size from 32 px on are taken, those of one call in one size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rali_lab.models.image_encoder import check_pictures
+from rali_lab.models.image_encoder import check_images
 from rali_lab.models.towers import to_pixels
 from rali_lab.rali.scorer import RaliScorer
 
@@ -54,8 +54,8 @@ def export_onnx(scorer: RaliScorer, file: str | Path) -> Path:
     return file
 
 
-def quantise(file: str | Path, out: str | Path, pictures: Sequence[np.ndarray]) -> Path:
-    """An ONNX scorer with 8-bit convolutions, ranges calibrated on pictures (some dozens, from training).
+def quantise(file: str | Path, out: str | Path, images: Sequence[np.ndarray]) -> Path:
+    """An ONNX scorer with 8-bit convolutions, ranges calibrated on images (some dozens, from training).
 
     Convolutions alone: the statistics behind them take logarithms of small variances, which 8 bits do not hold. Measure what it costs
     before you use it (notebook 07 does).
@@ -67,15 +67,15 @@ def quantise(file: str | Path, out: str | Path, pictures: Sequence[np.ndarray]) 
         quantize_static,
     )
 
-    check_pictures(pictures)
+    check_images(images)
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.left = iter(pictures)
+            self.left = iter(images)
 
         def get_next(self) -> dict | None:
-            picture = next(self.left, None)
-            return None if picture is None else {INPUT: to_pixels([picture]).contiguous().numpy()}
+            image = next(self.left, None)
+            return None if image is None else {INPUT: to_pixels([image]).contiguous().numpy()}
 
     with _silent():
         quantize_static(str(file), str(out), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, op_types_to_quantize=["Conv"],
@@ -88,7 +88,7 @@ class OnnxScorer:
 
     Parameters
     ----------
-    file : from `export_onnx` or `quantise`. threads : of one call; 1 is fastest for small pictures, and kind to its neighbours.
+    file : from `export_onnx` or `quantise`. threads : of one call; 1 is fastest for small images, and kind to its neighbours.
 
     Raises
     ------
@@ -111,16 +111,16 @@ class OnnxScorer:
         if [i.name for i in self.session.get_inputs()] != [INPUT]:
             raise ValueError(f"{self.file}: is not a scorer, it takes {[i.name for i in self.session.get_inputs()]}")
 
-    def predict(self, pictures: Sequence[np.ndarray], *, batch: int = 1) -> np.ndarray:
-        """Scores (n,) float64, those of the exported scorer, of uint8 pictures (H, W, 3); `batch` neighbours of one size at once."""
-        check_pictures(pictures)
+    def predict(self, images: Sequence[np.ndarray], *, batch: int = 1) -> np.ndarray:
+        """Scores (n,) float64, those of the exported scorer, of uint8 images (H, W, 3); `batch` neighbours of one size at once."""
+        check_images(images)
         out: list[np.ndarray] = [np.zeros(0, np.float32)]
         start = 0
-        while start < len(pictures):
+        while start < len(images):
             stop = start + 1
-            while stop < len(pictures) and stop - start < batch and pictures[stop].shape == pictures[start].shape:
+            while stop < len(images) and stop - start < batch and images[stop].shape == images[start].shape:
                 stop += 1
-            pixels = to_pixels(list(pictures[start:stop])).contiguous().numpy()
+            pixels = to_pixels(list(images[start:stop])).contiguous().numpy()
             out.append(self.session.run([OUTPUT], {INPUT: pixels})[0])
             start = stop
         return np.concatenate(out).astype(np.float64)

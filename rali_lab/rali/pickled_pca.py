@@ -152,7 +152,7 @@ class _PcaReader:
         items = tuple(self.to_mark())
         self.stack.append(items)
 
-    def remember(self, arg: int | None) -> None:
+    def store_texts(self, arg: int | None) -> None:
         value = self.pop()
         self.stack.append(value)
         self.memo[len(self.memo) if arg is None else arg] = value

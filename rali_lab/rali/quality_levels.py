@@ -1,7 +1,7 @@
-"""RALI for pictures that people rated and nobody described: the texts are five levels of quality, and the trunk itself is trained.
+"""RALI for images that people rated and nobody described: the texts are five levels of quality, and the trunk itself is trained.
 
 A linear map from the trunk's statistics to the text space is fitted in closed form (ridge regression on how much of each level text a
-picture should be), and its score is RALI's: the softmax over its cosines with the texts, times a score for each. `tune` then trains the
+image should be), and its score is RALI's: the softmax over its cosines with the texts, times a score for each. `tune` then trains the
 deep half of the trunk through that score, texts and map held fast. A closed form loses less than contrastive alignment with a few
 hundred scores as text (docs/LOG.md).
 """
@@ -71,7 +71,7 @@ def fit_levels(statistics: np.ndarray, mos: np.ndarray, groups: Sequence[str], t
 
     Parameters
     ----------
-    statistics : (n, d) of training pictures, as the trunk gives them. mos : (n,) in 1..5. groups : source of each.
+    statistics : (n, d) of training images, as the trunk gives them. mos : (n,) in 1..5. groups : source of each.
     texts : (5, e) embeddings of `TEXTS`.
 
     Returns
@@ -92,20 +92,20 @@ def fit_levels(statistics: np.ndarray, mos: np.ndarray, groups: Sequence[str], t
 
 
 class Halves:
-    """Pictures as the fixed half of a trunk leaves them, plain and mirrored: what `tune` starts from, for all splits at once.
+    """Images as the fixed half of a trunk leaves them, plain and mirrored: what `tune` starts from, for all splits at once.
 
     Parameters
     ----------
-    pictures : (H, W, 3) uint8 arrays of any sizes. Memory: about 2.5 bytes for a pixel.
+    images : (H, W, 3) uint8 arrays of any sizes. Memory: about 2.5 bytes for a pixel.
     """
 
-    def __init__(self, pictures: Iterable[np.ndarray], trunk: StatTower) -> None:
-        made = [[_first_half(trunk, to_pixels([p])), _first_half(trunk, to_pixels([p[:, ::-1]]))] for p in pictures]
+    def __init__(self, images: Iterable[np.ndarray], trunk: StatTower) -> None:
+        made = [[_first_half(trunk, to_pixels([p])), _first_half(trunk, to_pixels([p[:, ::-1]]))] for p in images]
         self.maps = [[m for m, _ in both] for both in made]
         self.early = torch.stack([torch.cat([e for _, e in both]) for both in made])
 
     def statistics(self, deep: nn.Module, rows: Sequence[int], mirrored: Sequence[int]) -> Tensor:
-        """Statistics (n, d) of some pictures by the blocks `deep`; gradients pass. mirrored : 0 or 1 for each."""
+        """Statistics (n, d) of some images by the blocks `deep`; gradients pass. mirrored : 0 or 1 for each."""
         maps = [self.maps[i][m] for i, m in zip(rows, mirrored, strict=True)]
         early = torch.stack([self.early[i, m] for i, m in zip(rows, mirrored, strict=True)])
         if len({m.shape for m in maps}) == 1:
@@ -114,7 +114,7 @@ class Halves:
 
     @torch.inference_mode()
     def all_statistics(self, deep: nn.Module, rows: Sequence[int]) -> np.ndarray:
-        """The same, unmirrored, one picture at a time and without gradients: (n, d) float64."""
+        """The same, unmirrored, one image at a time and without gradients: (n, d) float64."""
         return torch.cat([self.statistics(deep, [i], [0]) for i in rows]).double().numpy()
 
 
@@ -148,18 +148,18 @@ def tune(
     seed: int = 0,
     report: Callable[[str], None] = print,
 ) -> nn.Module:
-    """Train the deep half of a trunk so that the reader's score meets the pictures' scores.
+    """Train the deep half of a trunk so that the reader's score meets the images' scores.
 
-    AdamW and a one-cycle rate on the smooth absolute error; every picture is mirrored at random. Batch norms keep their statistics.
+    AdamW and a one-cycle rate on the smooth absolute error; every image is mirrored at random. Batch norms keep their statistics.
 
     Parameters
     ----------
-    reader : from `fit_levels` on the training pictures. deep : `trunk.blocks[FIXED:]`; changed in place, returned.
-    halves : of all pictures. rows : the training pictures in it. mos : (len(rows),).
+    reader : from `fit_levels` on the training images. deep : `trunk.blocks[FIXED:]`; changed in place, returned.
+    halves : of all images. rows : the training images in it. mos : (len(rows),).
 
     Returns
     -------
-    `deep`. Cost: about 0.15 s for a picture of 500 x 500 pixels, an epoch and a core.
+    `deep`. Cost: about 0.15 s for an image of 500 x 500 pixels, an epoch and a core.
     """
     torch.manual_seed(seed)
     rng, rows = np.random.default_rng(seed), np.asarray(rows)

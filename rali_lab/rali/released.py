@@ -46,7 +46,7 @@ from rali_lab.rali.pickled_pca import (
 WEIGHTS, PROJECTION, BASIS, CLIP = "ckpt.pt", "pca.pkl", "basis.npz", "best"
 APART = "the parts do not belong together"
 RELEASED_SIDE = 336
-"""Pixels on a side of the released evaluation's pictures, where `best/` says nothing else."""
+"""Pixels on a side of the released evaluation's images, where `best/` says nothing else."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class OfficialScorer:
 
     Attributes
     ----------
-    clip, image_processor : transformers' CLIPModel and what prepares its pictures.
+    clip, image_processor : transformers' CLIPModel and what prepares its images.
     compressor : standardisation and projection. vectors, scores, tau : the basis (K, d), (K,) and the softmax's temperature.
     """
 
@@ -67,11 +67,11 @@ class OfficialScorer:
     tau: float = TAU
 
     @torch.inference_mode()
-    def embed(self, pictures: Sequence[np.ndarray], *, batch: int = 8) -> np.ndarray:
-        """CLIP image features (n, d) float32 of (H, W, 3) uint8 pictures, resized as the processor says."""
+    def embed(self, images: Sequence[np.ndarray], *, batch: int = 8) -> np.ndarray:
+        """CLIP image features (n, d) float32 of (H, W, 3) uint8 images, resized as the processor says."""
         parts = []
-        for i in range(0, len(pictures), batch):
-            shown = [Image.fromarray(np.asarray(p)) for p in pictures[i : i + batch]]
+        for i in range(0, len(images), batch):
+            shown = [Image.fromarray(np.asarray(p)) for p in images[i : i + batch]]
             x = self.image_processor(images=shown, return_tensors="pt")["pixel_values"].to(self.clip.device, self.clip.dtype)
             found = self.clip.get_image_features(pixel_values=x)
             parts.append(getattr(found, "pooler_output", found).float().cpu().numpy())  # an output object since transformers 5
@@ -81,9 +81,9 @@ class OfficialScorer:
         """Scores (n,) of image features (n, d)."""
         return softmax_score(self.compressor.transform(z), self.vectors, self.scores, tau=self.tau)
 
-    def predict(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        """Scores (n,) of pictures, on the scale of the basis scores."""
-        return self.predict_embeddings(self.embed(pictures)) if len(pictures) else np.zeros(0)
+    def predict(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Scores (n,) of images, on the scale of the basis scores."""
+        return self.predict_embeddings(self.embed(images)) if len(images) else np.zeros(0)
 
 
 def read_official(folder: str | Path, *, tau: float = TAU) -> OfficialScorer:

@@ -1,4 +1,4 @@
-"""The RALI scorer: fitted on scored pictures, asked for scores, saved and loaded without any language model."""
+"""The RALI scorer: fitted on scored images, asked for scores, saved and loaded without any language model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from rali_lab.io import ASSETS
-from rali_lab.models.image_encoder import embed_pictures, fold_batch_norm
+from rali_lab.models.image_encoder import embed_images, fold_batch_norm
 from rali_lab.rali.basis import (
     TAU,
     Compressor,
@@ -43,7 +43,7 @@ class Explanation(NamedTuple):
 
 
 class RaliScorer(BaseEstimator):
-    """Scores pictures from an aligned image tower, PCA and basis vectors, in the manner of scikit-learn.
+    """Scores images from an aligned image tower, PCA and basis vectors, in the manner of scikit-learn.
 
     Basis scores stay in 1..5 while they are fine-tuned and a prediction is a weighted mean of them, so predictions lie in
     1..5 without being cut. Those of a basis that was given (`of_basis`) lie between its lowest and its highest score.
@@ -60,8 +60,8 @@ class RaliScorer(BaseEstimator):
     compressor_ : fitted `Compressor`. vectors_ : (n_basis, n_components). scores_ : (n_basis,) in 1..5.
     visual_ : the image tower with batch norms folded, or None when fitted on embeddings alone.
     history_ : one row per fine-tuning epoch from 0: epoch, train_mse, validation_mse (NaN without validation).
-    trained_ids_ : sha256 of the ids of the training pictures, if they were given.
-    words_, word_vectors_ : remembered texts and their (m, n_components) compressed embeddings; see `remember`.
+    trained_ids_ : sha256 of the ids of the training images, if they were given.
+    texts_, text_vectors_ : remembered texts and their (m, n_components) compressed embeddings; see `store_texts`.
 
     >>> rng = np.random.default_rng(0)
     >>> z = rng.normal(size=(300, 8)); mos = 3 + np.tanh(z[:, 0])
@@ -97,15 +97,15 @@ class RaliScorer(BaseEstimator):
 
         Parameters
         ----------
-        X : pictures, n arrays (H, W, 3) uint8, or their embeddings, one (n, d) array. mos : (n,) scores in 1..5.
-        model : the aligned open_clip model (or its `.visual`), copied; needed for pictures, and to save or to predict.
-        ids : of the training pictures; `predict` then refuses them.
+        X : images, n arrays (H, W, 3) uint8, or their embeddings, one (n, d) array. mos : (n,) scores in 1..5.
+        model : the aligned open_clip model (or its `.visual`), copied; needed for images, and to save or to predict.
+        ids : of the training images; `predict` then refuses them.
         validation : (X, mos) held out of the fit; the epoch with the smallest squared error on it is kept (early stopping).
 
         Raises
         ------
         ValueError
-            On scores outside 1..5, lists of different lengths, pictures without a model, or a basis too large for the data.
+            On scores outside 1..5, lists of different lengths, images without a model, or a basis too large for the data.
         """
         mos = _scores(mos, len(X))
         self._see_with(model, ids)
@@ -141,37 +141,37 @@ class RaliScorer(BaseEstimator):
         scorer._see_with(model, ids)
         scorer.compressor_ = Compressor(None).fit(vectors)
         scorer.vectors_, scorer.scores_ = np.asarray(vectors, np.float64), np.asarray(scores, np.float64)
-        return scorer.remember(texts, vectors) if texts else scorer
+        return scorer.store_texts(texts, vectors) if texts else scorer
 
-    def predict(self, pictures: Sequence[np.ndarray], *, ids: Sequence[str] | None = None, batch: int = 2) -> np.ndarray:
+    def predict(self, images: Sequence[np.ndarray], *, ids: Sequence[str] | None = None, batch: int = 2) -> np.ndarray:
         """Scores in 1..5 (of a given basis: between its scores), higher is better.
 
         Parameters
         ----------
-        pictures : n arrays (H, W, 3) uint8 of at least 32 px, of any sizes. ids : theirs, to guard against leaks.
-        batch : pictures in memory at a time.
+        images : n arrays (H, W, 3) uint8 of at least 32 px, of any sizes. ids : theirs, to guard against leaks.
+        batch : images in memory at a time.
 
         Returns
         -------
-        (n,) float64. The score of a picture does not depend on the others.
+        (n,) float64. The score of an image does not depend on the others.
 
         Raises
         ------
         ValueError
-            On a picture that is too small or no RGB array, or an id the scorer was fitted on.
+            On an image that is too small or no RGB array, or an id the scorer was fitted on.
         """
         seen = [i for i in ids or () if _sha(i) in self.trained_ids_]
         if seen:
-            raise ValueError(f"{len(seen)} of these pictures were trained on, the first is {seen[0]!r}; score held-out ones")
-        return self.predict_embeddings(self._embed(pictures, batch))
+            raise ValueError(f"{len(seen)} of these images were trained on, the first is {seen[0]!r}; score held-out ones")
+        return self.predict_embeddings(self._embed(images, batch))
 
     def predict_embeddings(self, z: np.ndarray) -> np.ndarray:
-        """Scores (n,) float64, as `predict` gives them, of (n, d) embeddings as `embed_pictures` makes them."""
+        """Scores (n,) float64, as `predict` gives them, of (n, d) embeddings as `embed_images` makes them."""
         if len(z) == 0:
             return np.zeros(0)
         return softmax_score(self.compressor_.transform(z), self.vectors_, self.scores_, tau=self.tau)
 
-    def remember(self, texts: Sequence[str], embeddings: np.ndarray) -> RaliScorer:
+    def store_texts(self, texts: Sequence[str], embeddings: np.ndarray) -> RaliScorer:
         """Keep texts for `explain` to quote: the rationales that the image tower was aligned with.
 
         Parameters
@@ -181,42 +181,42 @@ class RaliScorer(BaseEstimator):
         if len(texts) != len(embeddings):
             raise ValueError(f"{len(texts)} texts but {len(embeddings)} embeddings; give one for each")
         first = {text: i for i, text in reversed(list(enumerate(texts)))}
-        self.words_ = sorted(first)
-        self.word_vectors_ = self.compressor_.transform(embeddings[[first[t] for t in self.words_]]).astype(np.float32)
+        self.texts_ = sorted(first)
+        self.text_vectors_ = self.compressor_.transform(embeddings[[first[t] for t in self.texts_]]).astype(np.float32)
         return self
 
-    def explain(self, picture: np.ndarray, *, k: int = 3) -> Explanation:
-        """What speaks for the score of one (H, W, 3) uint8 picture, without a language model.
+    def explain(self, image: np.ndarray, *, k: int = 3) -> Explanation:
+        """What speaks for the score of one (H, W, 3) uint8 image, without a language model.
 
         Returns
         -------
         Explanation
             Its score; the `k` basis vectors that weigh most; and, if texts were remembered, the `k` whose embeddings lie nearest to the
-            picture's, after PCA. They are quotations of what the teacher wrote about other pictures (notebook 06 measures how often
+            image's, after PCA. They are quotations of what the teacher wrote about other images (notebook 06 measures how often
             they name the right degradation).
         """
         import pandas as pd
 
-        z = self.compressor_.transform(self._embed([picture]))
+        z = self.compressor_.transform(self._embed([image]))
         weights = softmax_weights(z, self.vectors_, tau=self.tau)[0]
         order = np.argsort(-weights, kind="stable")[:k]
         basis = pd.DataFrame({"basis": order, "weight": weights[order], "score": self.scores_[order]})
         words = pd.DataFrame({"text": pd.Series(dtype=str), "similarity": pd.Series(dtype=float)})
-        if self.words_:
-            near = cosines(z, self.word_vectors_)[0]
+        if self.texts_:
+            near = cosines(z, self.text_vectors_)[0]
             best = np.argsort(-near, kind="stable")[:k]
-            words = pd.DataFrame({"text": [self.words_[i] for i in best], "similarity": near[best]})
+            words = pd.DataFrame({"text": [self.texts_[i] for i in best], "similarity": near[best]})
         return Explanation(float(weights @ self.scores_), basis, words)
 
-    def nearest_words(self, pictures: Sequence[np.ndarray]) -> list[str]:
-        """The remembered text nearest to each picture; ValueError if there are none."""
-        if not self.words_:
-            raise ValueError("this scorer remembers no texts; call `remember` after `fit`, or load one that was saved with them")
-        near = cosines(self.compressor_.transform(self._embed(pictures)), self.word_vectors_)
-        return [self.words_[i] for i in near.argmax(axis=1)]
+    def nearest_texts(self, images: Sequence[np.ndarray]) -> list[str]:
+        """The remembered text nearest to each image; ValueError if there are none."""
+        if not self.texts_:
+            raise ValueError("this scorer remembers no texts; call `store_texts` after `fit`, or load one that was saved with them")
+        near = cosines(self.compressor_.transform(self._embed(images)), self.text_vectors_)
+        return [self.texts_[i] for i in near.argmax(axis=1)]
 
     def parameters(self) -> int:
-        """Numbers needed to score a picture: image tower, PCA (mean, scale, components), basis vectors and scores.
+        """Numbers needed to score an image: image tower, PCA (mean, scale, components), basis vectors and scores.
 
         Remembered texts are not among them: no score needs them.
 
@@ -246,14 +246,14 @@ class RaliScorer(BaseEstimator):
         visual = getattr(model, "visual", model)
         self.visual_ = None if visual is None else fold_batch_norm(copy.deepcopy(visual).eval()).requires_grad_(False)
         self.trained_ids_ = frozenset(map(_sha, ids or ()))
-        self.words_, self.word_vectors_ = [], np.zeros((0, 0), np.float32)
+        self.texts_, self.text_vectors_ = [], np.zeros((0, 0), np.float32)
 
     def _embed(self, X: Sequence[np.ndarray] | np.ndarray, batch: int = 2) -> np.ndarray:
         if isinstance(X, np.ndarray) and X.ndim == 2:
             return X
         if self.visual_ is None:
-            raise ValueError("the scorer has no image tower; fit(..., model=...) to score pictures, or give embeddings")
-        return embed_pictures(self.visual_, X, batch=batch)
+            raise ValueError("the scorer has no image tower; fit(..., model=...) to score images, or give embeddings")
+        return embed_images(self.visual_, X, batch=batch)
 
     def _fine_tune(self, z: np.ndarray, mos: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None) -> pd.DataFrame:
         """Adam on basis vectors and scores, squared error, batches of 128; keeps the best epoch when something is held."""
@@ -287,18 +287,18 @@ class RaliScorer(BaseEstimator):
 def _scores(mos: np.ndarray, n: int) -> np.ndarray:
     mos = np.asarray(mos, dtype=np.float64)
     if mos.shape != (n,):
-        raise ValueError(f"expected {n} scores, one per picture, got shape {mos.shape}")
+        raise ValueError(f"expected {n} scores, one per image, got shape {mos.shape}")
     bad = ~((mos >= LOWEST) & (mos <= HIGHEST))
     if bad.any():
         i = int(bad.argmax())
         raise ValueError(
-            f"score {i} is {mos[i]}, expected {LOWEST:g}..{HIGHEST:g}; rescale the scores, drop unrated pictures"
+            f"score {i} is {mos[i]}, expected {LOWEST:g}..{HIGHEST:g}; rescale the scores, drop unrated images"
         )
     return mos
 
 
-def _sha(picture_id: str) -> str:
-    return hashlib.sha256(picture_id.encode()).hexdigest()[:16]
+def _sha(image_id: str) -> str:
+    return hashlib.sha256(image_id.encode()).hexdigest()[:16]
 
 
 def load_scorer(folder: str | Path | None = None) -> RaliScorer:

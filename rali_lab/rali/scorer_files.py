@@ -51,7 +51,7 @@ def save(scorer: RaliScorer, folder: str | Path) -> Path:
         "explained_share": scorer.compressor_.explained_share_,
         "parameters": scorer.parameters(),
         "trained_ids": sorted(scorer.trained_ids_),
-        "words": scorer.words_,
+        "words": scorer.texts_,
         "versions": {name: version(name) for name in ("torch", "timm", "safetensors", "numpy")},
     }
     _replace(folder / TENSORS, data)
@@ -78,7 +78,7 @@ def load(scorer: RaliScorer, folder: str | Path) -> RaliScorer:
         scorer.set_params(**config["hyper_parameters"])
         _check_tower(config["tower"], len(data))
         visual = fold_batch_norm(image_tower(**config["tower"]).eval()).requires_grad_(False)
-        scorer.words_ = list(config["words"])
+        scorer.texts_ = list(config["words"])
         expected = _expected_shapes(visual, scorer)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ValueError(f"{folder / CONFIG}: describes no scorer ({error}); {WAY_OUT}") from error
@@ -96,7 +96,7 @@ def load(scorer: RaliScorer, folder: str | Path) -> RaliScorer:
     compressor.explained_share_ = config["explained_share"]
     scorer.visual_, scorer.compressor_ = visual, compressor
     scorer.vectors_, scorer.scores_ = tensors["basis.vectors"].numpy(), tensors["basis.scores"].numpy()
-    scorer.word_vectors_ = tensors["words.vectors"].numpy()
+    scorer.text_vectors_ = tensors["words.vectors"].numpy()
     scorer.trained_ids_ = frozenset(config["trained_ids"])
     return scorer
 
@@ -124,7 +124,7 @@ def _tensors(scorer: RaliScorer) -> dict[str, Tensor]:
 
 
 def _word_vectors(scorer: RaliScorer) -> np.ndarray:
-    return scorer.word_vectors_ if scorer.words_ else np.zeros((0, scorer.vectors_.shape[1]), np.float32)
+    return scorer.text_vectors_ if scorer.texts_ else np.zeros((0, scorer.vectors_.shape[1]), np.float32)
 
 
 def _architecture(visual: nn.Module) -> dict[str, str | int | bool]:
@@ -144,7 +144,7 @@ def _expected_shapes(visual: nn.Module, scorer: RaliScorer) -> dict[str, tuple[i
         "pca.components": (k, d),
         "basis.vectors": (n, k),
         "basis.scores": (n,),
-        "words.vectors": (len(scorer.words_), k),
+        "words.vectors": (len(scorer.texts_), k),
     }
 
 

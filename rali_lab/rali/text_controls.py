@@ -1,6 +1,6 @@
-"""What to align pictures with instead of the teacher's reasoning: sabotage that tells which part of the text matters.
+"""What to align images with instead of the teacher's reasoning: sabotage that tells which part of the text matters.
 
-Every function takes the texts of n pictures, a list of strings each, and gives as many; nothing depends on the pictures.
+Every function takes the texts of n images, a list of strings each, and gives as many; nothing depends on the images.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 Texts = list[list[str]]
 
 
-def shuffled(texts: Sequence[Sequence[str]], seed: int = 0) -> Texts:
-    """Every picture gets the texts of another one.
+def permuted(texts: Sequence[Sequence[str]], seed: int = 0) -> Texts:
+    """Every image gets the texts of another one.
 
-    >>> shuffled([["a"], ["b"], ["c"]])
+    >>> permuted([["a"], ["b"], ["c"]])
     [['c'], ['a'], ['b']]
     """
     if len(texts) < 2:
-        raise ValueError(f"nothing to exchange: {len(texts)} pictures; give at least two")
+        raise ValueError(f"nothing to exchange: {len(texts)} images; give at least two")
     order = np.random.default_rng(seed).permutation(len(texts))
     giver = np.empty(len(texts), dtype=int)
     giver[order] = np.roll(order, 1)  # one cycle through all: nobody keeps its own
@@ -55,5 +55,5 @@ def score_only(texts: Sequence[Sequence[str]], mos: Sequence[float]) -> Texts:
     [['4.2'], ['2.0']]
     """
     if len(texts) != len(mos):
-        raise ValueError(f"{len(texts)} pictures but {len(mos)} scores; give one score for every picture")
+        raise ValueError(f"{len(texts)} images but {len(mos)} scores; give one score for every image")
     return [[f"{m:.1f}"] for m in mos]

@@ -21,14 +21,14 @@ import torch
 from PIL import Image
 from transformers import PrinterCallback, TrainerCallback
 
-from rali_lab.data.records import Picture, mos_of
+from rali_lab.data.records import RatedImage, mos_of
 from rali_lab.io import atomic_write
 from rali_lab.models.vlm import (
     conversation,
     freeze_tower,
     load_policy,
     load_processor,
-    opening_with,
+    with_prefill,
     write_hashes,
 )
 from rali_lab.precision import training_attention, use_bf16
@@ -37,7 +37,7 @@ from rali_lab.reasoner.prompts import DEGRADATION_QUESTION, SCORE_QUESTION, find
 from rali_lab.reasoner.rationales import summarise, write_rationales
 from rali_lab.reasoner.rewards import (
     ClosenessReward,
-    Opened,
+    PrefilledReward,
     ScoreReward,
     degradation_reward,
     format_reward,
@@ -50,24 +50,24 @@ class GrpoSettings:
 
     Attributes
     ----------
-    steps : optimiser steps. pictures_per_step x generations completions are written and rated in each.
-    generations : completions per picture (the group whose mean is the baseline).
+    steps : optimiser steps. images_per_step x generations completions are written and rated in each.
+    generations : completions per image (the group whose mean is the baseline).
     learning_rate, beta (KL weight), epsilon (clip), temperature, max_completion_length : as in TRL.
     iterations : optimiser passes over each batch of completions.
     threshold, closeness_width, closeness_weight : score reward (paper) and our shaped addition (weight 0 leaves it out).
     degradation_share : share of prompts that ask for the degradation instead of the score.
-    prefix : beginning of every answer, put into the model's mouth in training and validation; "<think></think><answer>" leaves no room
+    prefill : beginning of every answer, put into the model's mouth in training and validation; "<think></think><answer>" leaves no room
         to reason (Table A.1 of arXiv 2510.11369).
     lora : fields of `peft.LoraConfig`; only adapters are then trained, and merged into the weights that are saved. None trains all weights.
     freeze_vision : the vision tower is not trained.
-    eval_every, eval_samples : how often the validation pictures are rated (0: never), and by how many sampled answers.
+    eval_every, eval_samples : how often the validation images are rated (0: never), and by how many sampled answers.
     min_format, min_spread, patience : the run stops with a message if, after `patience` steps, the format share on the validation
-        pictures is below `min_format`, or the spread of the ratings is below `min_spread` times that of the MOS.
+        images is below `min_format`, or the spread of the ratings is below `min_spread` times that of the MOS.
     trl_options : anything else for `trl.GRPOConfig` (vLLM, DeepSpeed, bf16, PEFT ...).
     """
 
     steps: int = 100
-    pictures_per_step: int = 16
+    images_per_step: int = 16
     generations: int = 8
     learning_rate: float = 3e-4
     beta: float = 0.01
@@ -82,7 +82,7 @@ class GrpoSettings:
     score_question: str = SCORE_QUESTION
     degradation_question: str = DEGRADATION_QUESTION
     system: str | None = None
-    prefix: str = ""
+    prefill: str = ""
     lora: dict | None = None
     freeze_vision: bool = True
     eval_every: int = 10
@@ -105,16 +105,16 @@ def paper_settings(steps: int, **changes: object) -> GrpoSettings:
     preset = {
         "steps": steps, "generations": 8, "learning_rate": 1e-6, "beta": 1e-3, "epsilon": 0.2, "temperature": 1.0,
         "max_completion_length": 256, "closeness_weight": 0.0, "degradation_share": 0.5, "system": PAPER_SYSTEM,
-        "score_question": PAPER_QUESTION, "pictures_per_step": 16,
+        "score_question": PAPER_QUESTION, "images_per_step": 16,
     }  # fmt: skip
     return GrpoSettings(**{**preset, **changes})
 
 
-def prompts_of(pictures: Sequence[Picture], settings: GrpoSettings) -> list[dict]:
+def prompts_of(images: Sequence[RatedImage], settings: GrpoSettings) -> list[dict]:
     """Rows for the trainer: prompt, image, and what the rewards need to know."""
-    mos_of(pictures)  # all must be rated
+    mos_of(images)  # all must be rated
     rng, rows = np.random.default_rng(settings.seed), []
-    for p in pictures:
+    for p in images:
         found = findings(p.distortions)
         task = "degradation" if rng.random() < settings.degradation_share else "score"
         question = settings.score_question if task == "score" else settings.degradation_question
@@ -130,11 +130,11 @@ class RunStopped(RuntimeError):
     """Training was stopped because it had gone wrong; the message says how."""
 
 
-class Watch(TrainerCallback):
-    """Rates the validation pictures every few steps, keeps the curve, and stops a run that has gone wrong."""
+class ValidationCallback(TrainerCallback):
+    """Rates the validation images every few steps, keeps the curve, and stops a run that has gone wrong."""
 
-    def __init__(self, pictures: Sequence[Picture], processor, settings, folder: Path, report) -> None:
-        self.pictures, self.processor, self.settings = list(pictures), processor, settings
+    def __init__(self, images: Sequence[RatedImage], processor, settings, folder: Path, report) -> None:
+        self.images, self.processor, self.settings = list(images), processor, settings
         self.folder, self.report = folder, report
         self.curve: list[dict] = []
         self.stopped: str | None = None
@@ -176,12 +176,12 @@ class Watch(TrainerCallback):
         with torch.random.fork_rng():
             torch.manual_seed(step)
             table = write_rationales(
-                model, self.processor, self.pictures, samples=self.settings.eval_samples,
-                question=self.settings.score_question, system=self.settings.system, prefix=self.settings.prefix,
+                model, self.processor, self.images, samples=self.settings.eval_samples,
+                question=self.settings.score_question, system=self.settings.system, prefill=self.settings.prefill,
                 max_new_tokens=self.settings.max_completion_length,
             )  # fmt: skip
         model.train(training)
-        row = {"step": step, **summarise(table, self.pictures)}
+        row = {"step": step, **summarise(table, self.images)}
         self.curve.append(row)
         if int(os.environ.get("RANK", 0)):
             return
@@ -215,8 +215,8 @@ def reward_functions(settings: GrpoSettings) -> tuple[list, list[float]]:
         pairs.append((ClosenessReward(settings.closeness_width), settings.closeness_weight))
     if settings.degradation_share:
         pairs.append((degradation_reward, 1.0))
-    if settings.prefix:
-        pairs = [(Opened(f, settings.prefix), w) for f, w in pairs]
+    if settings.prefill:
+        pairs = [(PrefilledReward(f, settings.prefill), w) for f, w in pairs]
     return [f for f, _ in pairs], [w for _, w in pairs]
 
 
@@ -224,7 +224,7 @@ def trl_config(settings: GrpoSettings, folder: Path):
     """The `trl.GRPOConfig` of these settings, with every default that matters written out."""
     from trl import GRPOConfig
 
-    completions = settings.pictures_per_step * settings.generations
+    completions = settings.images_per_step * settings.generations
     options = {
         "output_dir": str(folder), "max_steps": settings.steps, "learning_rate": settings.learning_rate, "beta": settings.beta,
         "epsilon": settings.epsilon, "num_iterations": settings.iterations, "num_generations": settings.generations,
@@ -238,10 +238,10 @@ def trl_config(settings: GrpoSettings, folder: Path):
     return GRPOConfig(**{**options, **settings.trl_options})
 
 
-def train_reasoner(
+def train_grpo(
     base: str | Path,
-    pictures: Sequence[Picture],
-    validation: Sequence[Picture],
+    images: Sequence[RatedImage],
+    validation: Sequence[RatedImage],
     settings: GrpoSettings,
     folder: str | Path,
     *,
@@ -252,7 +252,7 @@ def train_reasoner(
     Parameters
     ----------
     base : folder of the base model; with ``beta > 0`` TRL loads the frozen reference from it, too.
-    pictures, validation : rated pictures; sources must not overlap (`rali_lab.evaluate.protocol` checks that).
+    images, validation : rated images; sources must not overlap (`rali_lab.evaluate.protocol` checks that).
     folder : where the model, `validation.csv`, `log.csv` and `settings.json` go.
 
     Returns
@@ -267,18 +267,18 @@ def train_reasoner(
     from datasets import Dataset
     from trl import GRPOTrainer
 
-    if len(pictures) < settings.pictures_per_step:
-        raise ValueError(f"a step needs pictures_per_step={settings.pictures_per_step} pictures, got {len(pictures)}; give more")
+    if len(images) < settings.images_per_step:
+        raise ValueError(f"a step needs images_per_step={settings.images_per_step} images, got {len(images)}; give more")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     processor = check_base(base)
-    watch = Watch(validation, processor, settings, folder, report)
+    watch = ValidationCallback(validation, processor, settings, folder, report)
     trainer = GRPOTrainer(
         model=str(base),
         reward_funcs=reward_functions(settings)[0],
         args=trl_config(settings, folder),
-        train_dataset=Dataset.from_list(prompts_of(pictures, settings)),
-        processing_class=opening_with(processor, settings.prefix),
+        train_dataset=Dataset.from_list(prompts_of(images, settings)),
+        processing_class=with_prefill(processor, settings.prefill),
         callbacks=[watch],
         peft_config=adapters(settings),
     )
@@ -309,8 +309,8 @@ def adapters(settings: GrpoSettings):
     return LoraConfig(task_type="CAUSAL_LM", **settings.lora)
 
 
-def run(trainer, watch: Watch) -> pd.DataFrame:
-    """Train with any trainer of TRL, from its last checkpoint if there is one, and save what `train_reasoner` says.
+def run(trainer, watch: ValidationCallback) -> pd.DataFrame:
+    """Train with any trainer of TRL, from its last checkpoint if there is one, and save what `train_grpo` says.
 
     Sharded weights (DeepSpeed, FSDP) are gathered by the trainer; of several processes the first writes.
     """

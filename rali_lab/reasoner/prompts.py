@@ -47,7 +47,7 @@ EFFECTS = {
     "warping": "straight lines are bent",
     "repetition": "the same patch comes back again and again",
 }
-"""What each degradation does to a picture, as an observer would put it."""
+"""What each degradation does to an image, as an observer would put it."""
 
 OPENINGS = ("The picture shows", "I can see", "There is", "This photograph has")
 CLEAN = (

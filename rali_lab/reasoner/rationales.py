@@ -1,4 +1,4 @@
-"""The reasoning that a model writes about pictures, as a table, and what the table says about the model."""
+"""The reasoning that a model writes about images, as a table, and what the table says about the model."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rali_lab.data.records import Picture, mos_of
+from rali_lab.data.records import RatedImage, mos_of
 from rali_lab.reasoner import prompts
 
-COLUMNS = ("picture", "sample", "text", "reasoning", "rating", "status")
+COLUMNS = ("image", "sample", "text", "reasoning", "rating", "status")
 
 
 def write_rationales(
     model,
     processor,
-    pictures: Sequence[Picture],
+    images: Sequence[RatedImage],
     *,
     samples: int = 1,
     path: str | Path | None = None,
@@ -25,18 +25,18 @@ def write_rationales(
     progress: bool = False,
     **options: object,
 ) -> pd.DataFrame:
-    """Let a model reason about pictures.
+    """Let a model reason about images.
 
     Parameters
     ----------
-    samples : answers per picture (the paper samples one at temperature 1).
-    path : parquet file to keep the table in. It is written after every `chunk` pictures, and a rerun asks only about pictures it
+    samples : answers per image (the paper samples one at temperature 1).
+    path : parquet file to keep the table in. It is written after every `chunk` images, and a rerun asks only about images it
         does not hold yet, so an interrupted run loses at most one chunk.
-    options : passed to `rali_lab.models.vlm.ask` (question, prefix, temperature, ...).
+    options : passed to `rali_lab.models.vlm.ask` (question, prefill, temperature, ...).
 
     Returns
     -------
-    One row per answer: picture id, sample, text (the raw completion), reasoning, rating (NaN if there is none), status
+    One row per answer: image id, sample, text (the raw completion), reasoning, rating (NaN if there is none), status
     ("ok" or what is wrong with the form). Nothing is dropped or repaired.
     """
     from tqdm import tqdm
@@ -44,8 +44,8 @@ def write_rationales(
     from rali_lab.models.vlm import ask
 
     done = pd.read_parquet(path) if path is not None and Path(path).exists() else pd.DataFrame(columns=list(COLUMNS))
-    known = set(done["picture"])
-    parts, todo = [done] if len(done) else [], [p for p in pictures if p.id not in known]
+    known = set(done["image"])
+    parts, todo = [done] if len(done) else [], [p for p in images if p.id not in known]
     for i in tqdm(range(0, len(todo), chunk), disable=not progress, desc="rationales", unit="chunk"):
         batch = todo[i : i + chunk]
         completions = ask(model, processor, [p.pixels() for p in batch], samples=samples, **options)
@@ -53,20 +53,20 @@ def write_rationales(
         if path is not None:
             _write(pd.concat(parts, ignore_index=True), Path(path))
     table = pd.concat(parts, ignore_index=True) if parts else done
-    return table[table["picture"].isin([p.id for p in pictures])].reset_index(drop=True)
+    return table[table["image"].isin([p.id for p in images])].reset_index(drop=True)
 
 
 def to_table(ids: Sequence[str], completions: Sequence[Sequence[str]]) -> pd.DataFrame:
     """Completions as rows; see `write_rationales`.
 
-    >>> to_table(["a"], [["3.2"]])[["picture", "rating", "status"]].values.tolist()
+    >>> to_table(["a"], [["3.2"]])[["image", "rating", "status"]].values.tolist()
     [['a', nan, 'not <think>...</think><answer>{...}</answer>']]
     """
     rows = []
-    for picture, texts in zip(ids, completions, strict=True):
+    for image, texts in zip(ids, completions, strict=True):
         for sample, text in enumerate(texts):
             answer = prompts.parse(text)
-            rows.append((picture, sample, text, answer.reasoning, answer.rating, answer.status))
+            rows.append((image, sample, text, answer.reasoning, answer.rating, answer.status))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -77,18 +77,18 @@ def _write(table: pd.DataFrame, path: Path) -> None:
 
 
 def ratings(table: pd.DataFrame, ids: Sequence[str]) -> np.ndarray:
-    """Mean rating of each picture over its parsable answers, (n,) float64, NaN where no answer could be used."""
-    return table.groupby("picture")["rating"].mean().reindex(list(ids)).to_numpy(dtype=np.float64)
+    """Mean rating of each image over its parsable answers, (n,) float64, NaN where no answer could be used."""
+    return table.groupby("image")["rating"].mean().reindex(list(ids)).to_numpy(dtype=np.float64)
 
 
-def told(table: pd.DataFrame) -> pd.Series:
-    """The readable reasoning of each picture, a list; pictures of which nothing could be read are not in it.
+def valid_rationales(table: pd.DataFrame) -> pd.Series:
+    """The readable reasoning of each image, a list; images of which nothing could be read are not in it.
 
     >>> rows = to_table(["a", "b"], [['<think>Blur.</think><answer>{"rating": 2.00}</answer>', "no form"], ["no form"]])
-    >>> told(rows).to_dict()
+    >>> valid_rationales(rows).to_dict()
     {'a': ['Blur.']}
     """
-    return table[(table["status"] == "ok") & (table["reasoning"] != "")].groupby("picture")["reasoning"].agg(list)
+    return table[(table["status"] == "ok") & (table["reasoning"] != "")].groupby("image")["reasoning"].agg(list)
 
 
 def format_share(table: pd.DataFrame) -> float:
@@ -96,29 +96,29 @@ def format_share(table: pd.DataFrame) -> float:
     return float(((table["status"] == "ok") & table["rating"].notna()).mean())
 
 
-def naming_accuracy(table: pd.DataFrame, pictures: Sequence[Picture]) -> float:
-    """Share of answers that name exactly the degradations of their picture (words only, whatever the severity)."""
-    truth = {p.id: {f.word for f in prompts.findings(p.distortions)} for p in pictures}
-    mine = table[table["picture"].isin(truth)]
+def naming_accuracy(table: pd.DataFrame, images: Sequence[RatedImage]) -> float:
+    """Share of answers that name exactly the degradations of their image (words only, whatever the severity)."""
+    truth = {p.id: {f.word for f in prompts.findings(p.distortions)} for p in images}
+    mine = table[table["image"].isin(truth)]
     right = [
-        status == "ok" and {f.word for f in prompts.named(text)} == truth[picture]
-        for picture, text, status in zip(mine["picture"], mine["reasoning"], mine["status"], strict=True)
+        status == "ok" and {f.word for f in prompts.named(text)} == truth[image]
+        for image, text, status in zip(mine["image"], mine["reasoning"], mine["status"], strict=True)
     ]
     return float(np.mean(right))
 
 
-def summarise(table: pd.DataFrame, pictures: Sequence[Picture]) -> dict[str, float]:
-    """PLCC, SRCC, format share, naming accuracy, spread of the ratings relative to the MOS, and unrated pictures."""
+def summarise(table: pd.DataFrame, images: Sequence[RatedImage]) -> dict[str, float]:
+    """PLCC, SRCC, format share, naming accuracy, spread of the ratings relative to the MOS, and unrated images."""
     from scipy.stats import pearsonr, spearmanr
 
-    mos, score = mos_of(pictures), ratings(table, [p.id for p in pictures])
+    mos, score = mos_of(images), ratings(table, [p.id for p in images])
     ok = np.isfinite(score)
     flat = ok.sum() < 3 or np.ptp(score[ok]) == 0
     return {
         "plcc": 0.0 if flat else float(pearsonr(score[ok], mos[ok])[0]),
         "srcc": 0.0 if flat else float(spearmanr(score[ok], mos[ok])[0]),
         "format_share": format_share(table),
-        "naming_accuracy": naming_accuracy(table, pictures),
+        "naming_accuracy": naming_accuracy(table, images),
         "spread": 0.0 if flat else float(score[ok].std() / mos.std()),
         "n_missing": int((~ok).sum()),
     }

@@ -78,15 +78,15 @@ class ClosenessReward:
 
 
 @dataclass(frozen=True)
-class Opened:
+class PrefilledReward:
     """Another reward, for completions whose beginning stands in the prompt.
 
-    >>> Opened(format_reward, "<think></think><answer>")(['{"rating": 3.00}</answer>'], task=["score"])
+    >>> PrefilledReward(format_reward, "<think></think><answer>")(['{"rating": 3.00}</answer>'], task=["score"])
     [1.0]
     """
 
     reward: Callable[..., list]
-    prefix: str
+    prefill: str
 
     @property
     def __name__(self) -> str:
@@ -94,7 +94,7 @@ class Opened:
 
     def __call__(self, completions: Sequence, **columns: object) -> list:
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-        return self.reward([self.prefix + t for t in texts], **columns)
+        return self.reward([self.prefill + t for t in texts], **columns)
 
 
 def degradation_reward(
@@ -102,7 +102,7 @@ def degradation_reward(
 ) -> list[float | None]:
     """Q-Insight's second task: 0.25 for the right degradation, 0.75 more for the right severity; None for the score task.
 
-    `word` is the main degradation ("null" for a clean picture) and `level` its severity 1..5 (0 for none).
+    `word` is the main degradation ("null" for a clean image) and `level` its severity 1..5 (0 for none).
     """
     out: list[float | None] = []
     for a, t, w, lv in zip(answers(completions), task, word, level, strict=True):

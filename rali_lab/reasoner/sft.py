@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 from transformers import PreTrainedModel, TrainerCallback
 
-from rali_lab.data.records import Picture, mos_of
+from rali_lab.data.records import RatedImage, mos_of
 from rali_lab.models.towers import StatTower
 from rali_lab.models.vlm import conversation, freeze_tower, load_policy, write_hashes
 from rali_lab.precision import training_attention, use_bf16
-from rali_lab.reasoner.grpo import Watch, run
+from rali_lab.reasoner.grpo import ValidationCallback, run
 from rali_lab.reasoner.prompts import SCORE_QUESTION, score_answer
 
 
@@ -34,7 +34,7 @@ class SftSettings:
     ----------
     steps : optimiser steps. answers_per_step : answers learned from in each.
     keep_best : the weights saved are not the last, but those of the step (a multiple of `eval_every`) whose answers about the validation
-        pictures had the highest PLCC and the required form (`min_format`); not for sharded weights.
+        images had the highest PLCC and the required form (`min_format`); not for sharded weights.
     trl_options : anything else for `trl.SFTConfig`.
     """
 
@@ -46,7 +46,7 @@ class SftSettings:
     max_completion_length: int = 64
     score_question: str = SCORE_QUESTION
     system: str | None = None
-    prefix: str = ""
+    prefill: str = ""
     eval_every: int = 50
     eval_samples: int = 4
     min_format: float = 0.9
@@ -57,41 +57,41 @@ class SftSettings:
     trl_options: dict = field(default_factory=dict)
 
 
-def rated_answers(answers: pd.DataFrame, pictures: Sequence[Picture]) -> pd.DataFrame:
-    """The well-formed ones among a model's answers (`write_rationales`), each with the picture's MOS as its rating.
+def rated_answers(answers: pd.DataFrame, images: Sequence[RatedImage]) -> pd.DataFrame:
+    """The well-formed ones among a model's answers (`write_rationales`), each with the image's MOS as its rating.
 
     Returns
     -------
-    Columns picture, sample, text. Answers of another form teach nothing and are left out: compare the lengths.
+    Columns image, sample, text. Answers of another form teach nothing and are left out: compare the lengths.
 
     Raises
     ------
     ValueError
-        When a picture has no well-formed answer, naming it.
+        When an image has no well-formed answer, naming it.
     """
-    mos = dict(zip([p.id for p in pictures], mos_of(pictures), strict=True))
-    kept = answers[(answers["status"] == "ok") & answers["picture"].isin(mos)]
-    if lost := sorted(set(mos) - set(kept["picture"])):
-        raise ValueError(f"{len(lost)} pictures have no well-formed answer, {lost[0]} first; let the base model write more samples")
-    texts = [score_answer(reasoning, mos[picture]) for picture, reasoning in zip(kept["picture"], kept["reasoning"], strict=True)]
-    return kept[["picture", "sample"]].assign(text=texts).reset_index(drop=True)
+    mos = dict(zip([p.id for p in images], mos_of(images), strict=True))
+    kept = answers[(answers["status"] == "ok") & answers["image"].isin(mos)]
+    if lost := sorted(set(mos) - set(kept["image"])):
+        raise ValueError(f"{len(lost)} images have no well-formed answer, {lost[0]} first; let the base model write more samples")
+    texts = [score_answer(reasoning, mos[image]) for image, reasoning in zip(kept["image"], kept["reasoning"], strict=True)]
+    return kept[["image", "sample"]].assign(text=texts).reset_index(drop=True)
 
 
-def fine_tune_reasoner(
+def train_sft(
     base: str | Path,
-    pictures: Sequence[Picture],
+    images: Sequence[RatedImage],
     answers: pd.DataFrame,
-    validation: Sequence[Picture],
+    validation: Sequence[RatedImage],
     settings: SftSettings,
     folder: str | Path,
     *,
     report=print,
 ) -> pd.DataFrame:
-    """Fine-tune a reasoning scorer on written answers and save it, as `rali_lab.reasoner.grpo.train_reasoner` does with rewards.
+    """Fine-tune a reasoning scorer on written answers and save it, as `rali_lab.reasoner.grpo.train_grpo` does with rewards.
 
     Parameters
     ----------
-    answers : columns picture (an id of `pictures`) and text; see `rated_answers`. The loss counts the answer's tokens alone, or the
+    answers : columns image (an id of `images`) and text; see `rated_answers`. The loss counts the answer's tokens alone, or the
         reasoning's.
 
     Returns
@@ -109,17 +109,17 @@ def fine_tune_reasoner(
     if len(answers) < settings.answers_per_step:
         raise ValueError(f"a step needs answers_per_step={settings.answers_per_step} answers, got {len(answers)}; give more")
     if settings.keep_best and not (settings.eval_every and len({p.mos for p in validation}) > 1):
-        raise ValueError("keep_best needs eval_every above 0, and validation pictures of two different MOS or more")
+        raise ValueError("keep_best needs eval_every above 0, and validation images of two different MOS or more")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model, processor = load_policy(base)
     model.set_attn_implementation(training_attention())
     choose_trained(model, settings.train)
-    shown = {p.id: Image.fromarray(p.pixels()) for p in pictures}
+    shown = {p.id: Image.fromarray(p.pixels()) for p in images}
     turn = [{"role": m["role"], "content": m["content"][-1]["text"]} for m in conversation(settings.score_question, system=settings.system)]
     rows = [
-        {"prompt": turn, "completion": [{"role": "assistant", "content": text}], "image": shown[picture]}
-        for picture, text in zip(answers["picture"], answers["text"], strict=True)
+        {"prompt": turn, "completion": [{"role": "assistant", "content": text}], "image": shown[image]}
+        for image, text in zip(answers["image"], answers["text"], strict=True)
     ]
     options = {
         "output_dir": str(folder), "max_steps": settings.steps, "learning_rate": settings.learning_rate,
@@ -128,14 +128,14 @@ def fine_tune_reasoner(
         "save_total_limit": 1, "report_to": "none", "disable_tqdm": True, "activation_checkpointing": False, "bf16": use_bf16(),
         "use_cpu": not torch.cuda.is_available(), "max_grad_norm": 1.0, "max_length": None,
     }  # fmt: skip
-    watch = Watch(validation, processor, settings, folder, report)
+    watch = ValidationCallback(validation, processor, settings, folder, report)
     trainer = SFTTrainer(model=model, args=SFTConfig(**{**options, **settings.trl_options}), train_dataset=Dataset.from_list(rows),
                          processing_class=processor, callbacks=[watch])  # fmt: skip
     if settings.reasoning_only:
         trainer.data_collator = ReasoningOnly(trainer.data_collator, processor.tokenizer)
     if not settings.keep_best:
         return run(trainer, watch)
-    trainer.add_callback(best := KeepBest(watch))
+    trainer.add_callback(best := KeepBestCallback(watch))
     try:
         return run(trainer, watch)
     finally:
@@ -143,7 +143,7 @@ def fine_tune_reasoner(
 
 
 def choose_trained(model: PreTrainedModel, train: str) -> None:
-    """Freeze what is not trained: see `SftSettings.train`. The trunk of our own tower always is, and looks at a picture once.
+    """Freeze what is not trained: see `SftSettings.train`. The trunk of our own tower always is, and looks at an image once.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def choose_trained(model: PreTrainedModel, train: str) -> None:
     own = getattr(tower, "timm_model", None)
     if isinstance(own, StatTower):
         own.neck.requires_grad_(True)
-        own.look_once()
+        own.cache_features()
     else:
         tower.requires_grad_(True)
     if train == "vision":
@@ -171,10 +171,10 @@ def choose_trained(model: PreTrainedModel, train: str) -> None:
         model.get_output_embeddings().requires_grad_(False)
 
 
-class KeepBest(TrainerCallback):
+class KeepBestCallback(TrainerCallback):
     """Keeps the weights of every step that was the best so far in the eyes of `watch`; must come after it among the callbacks."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: ValidationCallback) -> None:
         self.watch, self.first = watch, int(os.environ.get("RANK", 0)) == 0
 
     def best(self) -> int | None:

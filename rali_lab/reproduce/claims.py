@@ -4,7 +4,7 @@ A claim is a table in a TOML file:
 
     [[claim]]
     id = "alignment-keeps-accuracy"
-    sentence = "Aligned pictures score as well as the teacher that reasons."
+    sentence = "Aligned images score as well as the teacher that reasons."
     source = "paper, section 4, table 2"
     notebook = "07"
     measure = "PLCC of RALI minus PLCC of the teacher, mean over domains"

@@ -35,7 +35,7 @@ GB = 1e9
 
 PAPER_PARAMETERS = 7.6e9
 PAPER_ACTIVATIONS = 10e9
-"""Bytes; rough: eight answers about one picture at a time, activations recomputed, with their keys, values and logits."""
+"""Bytes; rough: eight answers about one image at a time, activations recomputed, with their keys, values and logits."""
 USABLE = 0.95
 """Share of a GPU's memory that the formula may fill; the rest goes to the driver and to fragments."""
 

@@ -221,7 +221,7 @@ def with_outputs(notebook: Any, executed: Path, stamp: Mapping[str, Any], key: s
 
 
 def _scrubbed(value: Any, root: Path) -> Any:
-    """`scrub` on every string of a notebook but the pictures, whose base64 may look like anything."""
+    """`scrub` on every string of a notebook but the images, whose base64 may look like anything."""
     if isinstance(value, dict):
         return {
             key: item if key.startswith("image/") else _scrubbed(item, root) for key, item in value.items()

@@ -200,7 +200,7 @@ def _tables(bench: Bench, profile: str) -> list[Any]:
 
 
 def _rated() -> str | None:
-    """Fingerprint of the rated photographs: the table's contents, names and sizes of the pictures."""
+    """Fingerprint of the rated photographs: the table's contents, names and sizes of the images."""
     folder = rated_photographs()
     if folder is None:
         return None

@@ -23,7 +23,7 @@ Call = Callable[[], float]
 UNITS = {
     "float32": "GFLOP/s, matrix product in float32",
     "bf16": "GFLOP/s, matrix product in bf16",
-    "tower": "pictures/s through lite0, 128 px",
+    "tower": "images/s through lite0, 128 px",
     "training": "answers/s forward and backward through the base model",
     "tokens": "tokens/s written by the base model, 96 answers at a time",
 }
@@ -38,25 +38,25 @@ REFERENCE: dict = {
 of a calibration on the same machine, whose cores another training shared in that quarter of a minute. To refresh: copy "speed" from
 `rali-lab doctor --json` on an idle machine, and time a run there."""
 
-PARTS = {"training": (0.40, ("training", "tokens")), "answers": (0.35, ("tokens",)), "pictures": (0.25, ("tower",))}
+PARTS = {"training": (0.40, ("training", "tokens")), "answers": (0.35, ("tokens",)), "images": (0.25, ("tower",))}
 """Share of the minutes of a tiny run, and the figures it depends on. Shares: seconds in the artefacts' manifests, rounded (GRPO and the
 supervised control; scores, rationales and the probe of notebook 03; the rest)."""
 
-DEFAULTS = {"steps": 100, "pictures_per_step": 16, "generations": 8, "max_completion_length": 64}
+DEFAULTS = {"steps": 100, "images_per_step": 16, "generations": 8, "max_completion_length": 64}
 """Those of `rali_lab.reasoner.grpo.GrpoSettings`, which cannot be imported without torch."""
 
 
 def work(profile: Profile) -> dict[str, float]:
-    """What a profile does, to compare it with another one: answers trained on, tokens written, pictures made.
+    """What a profile does, to compare it with another one: answers trained on, tokens written, images made.
 
     >>> work(PROFILES["tiny"])
-    {'training': 16320, 'answers': 900096, 'pictures': 936}
+    {'training': 16320, 'answers': 900096, 'images': 936}
     """
     grpo = {**DEFAULTS, **profile.grpo}
-    trained = sum(r["steps"] * r["pictures_per_step"] * r["generations"] for r in (grpo, {**grpo, **profile.collapse}))
-    counts = {s: sum(c.get(s, 0) for c in profile.pictures.values()) for s in ("train", "val", "test")}
+    trained = sum(r["steps"] * r["images_per_step"] * r["generations"] for r in (grpo, {**grpo, **profile.collapse}))
+    counts = {s: sum(c.get(s, 0) for c in profile.images.values()) for s in ("train", "val", "test")}
     answers = (counts["train"] + counts["val"]) * profile.rationale_samples + 3 * counts["test"] * profile.score_samples
-    return {"training": trained, "answers": answers * grpo["max_completion_length"], "pictures": sum(counts.values())}
+    return {"training": trained, "answers": answers * grpo["max_completion_length"], "images": sum(counts.values())}
 
 
 def estimate(profile: Profile, speed: Speed | None = None) -> float | None:
@@ -159,7 +159,7 @@ def _bf16() -> Call | None:
     return _product(torch.bfloat16) if use_bf16() else None
 
 
-def _pictures(n: int) -> list:
+def _images(n: int) -> list:
     import numpy as np
 
     return list(np.random.default_rng(0).integers(0, 256, (n, 128, 128, 3), dtype=np.uint8))
@@ -172,7 +172,7 @@ def _tower() -> Call:
     from rali_lab.models.towers import to_pixels  # importing it registers the towers with timm
 
     tower = timm.create_model("lite0_stats_s8", num_classes=0).eval().to(_device())
-    pixels = to_pixels(_pictures(16)).to(_device())
+    pixels = to_pixels(_images(16)).to(_device())
 
     @torch.inference_mode()
     def look() -> float:
@@ -197,7 +197,7 @@ def _base() -> tuple:
     return model.to(_device()), processor  # type: ignore[arg-type]  # transformers wraps `to` without its types
 
 
-def _training(pictures: int = 32) -> Call:
+def _training(images: int = 32) -> Call:
     """A forward and a backward pass as in `rali_lab.reasoner.grpo`: the tower frozen and remembered, bf16 where it is fast."""
     import torch
 
@@ -208,8 +208,8 @@ def _training(pictures: int = 32) -> Call:
     model, processor = _base()
     freeze_tower(model)
     asked = processor.apply_chat_template(conversation(SCORE_QUESTION), add_generation_prompt=True, tokenize=False)
-    texts = [asked + score_answer(CLEAN[0], 3.0)] * pictures
-    inputs = processor(images=_pictures(pictures), text=texts, padding=True, return_tensors="pt").to(_device())
+    texts = [asked + score_answer(CLEAN[0], 3.0)] * images
+    inputs = processor(images=_images(images), text=texts, padding=True, return_tensors="pt").to(_device())
 
     def step() -> float:
         model.zero_grad()
@@ -217,19 +217,19 @@ def _training(pictures: int = 32) -> Call:
             loss = model(**inputs, labels=inputs["input_ids"]).loss
         loss.backward()
         loss.item()
-        return pictures
+        return images
 
     return step
 
 
-def _tokens(pictures: int = 12, samples: int = 8) -> Call:
+def _tokens(images: int = 12, samples: int = 8) -> Call:
     """As many answers at a time as a step of the tiny profile's GRPO; every call writes the same."""
     import torch
 
     from rali_lab.models.vlm import ask
 
     model, processor = _base()
-    shown = _pictures(pictures)
+    shown = _images(images)
 
     def write() -> float:
         with torch.random.fork_rng():

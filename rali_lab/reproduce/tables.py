@@ -10,7 +10,7 @@ from rali_lab.evaluate.results import Record
 VERDICTS = ("reproduced", "partly", "contradicted", "not testable")
 COSTS = {
     "parameters": "parameters",
-    "seconds_per_picture": "time per picture",
+    "seconds_per_image": "time per image",
     "peak_memory_bytes": "peak memory",
 }
 STALE = "(stale)"
@@ -42,12 +42,12 @@ def decimal(value: float, digits: int = 3) -> str:
 def quantity(metric: str, value: float) -> str:
     """A value in the unit of its metric (MB = 1e6 bytes).
 
-    >>> quantity("parameters", 3_210_000), quantity("seconds_per_picture", .0123), quantity("plcc", .8731)
+    >>> quantity("parameters", 3_210_000), quantity("seconds_per_image", .0123), quantity("plcc", .8731)
     ('3.21 M', '12.3 ms', '.873')
     """
     if metric == "parameters":
         return f"{value / 1e6:.3g} M"
-    if metric == "seconds_per_picture":
+    if metric == "seconds_per_image":
         return f"{1e3 * value:.3g} ms"
     if metric == "peak_memory_bytes":
         return f"{value / 1e6:.3g} MB"
@@ -73,7 +73,7 @@ def results_table(
 ) -> str:
     """Methods down, domains across, one metric; in the order given or as first met, "–" if not measured.
 
-    Each heading gives the domain, its role and n (a range if methods scored different numbers of pictures).
+    Each heading gives the domain, its role and n (a range if methods scored different numbers of images).
     """
     found = {(r.method, r.domain): r for r in records if r.metric == metric}
     if not found:
@@ -107,7 +107,7 @@ def efficiency_table(records: Iterable[Record], *, reference: str = "teacher") -
 
 
 def people_table(records: Iterable[Record], stale: Collection[str] = ()) -> str:
-    """What methods trained on people's scores reach on held-out pictures of them, one line per method; a sentence if none was measured.
+    """What methods trained on people's scores reach on held-out images of them, one line per method; a sentence if none was measured.
 
     Reads the records srcc_trained, plcc_trained and srcc_minus_ridge of role "real", and srcc and plcc for methods that were never trained
     on people's scores, which come first. Methods in `stale` are marked so.

@@ -1,7 +1,7 @@
 """Make the base models: `python -m scripts.base_model.build` (what `make base-model` runs).
 
 Four steps, seeded: statistics of the corpus, the neck of the teacher's tower, the decoder, the head of the small CLIP. The results replace
-`vlm/` and `clip/` beside this file; `card.json` records data, sizes, cost and what the model can do on corpus pictures held out.
+`vlm/` and `clip/` beside this file; `card.json` records data, sizes, cost and what the model can do on corpus images held out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PooledNeck(nn.Module):
 
 
 def standardised(raw: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Float16 statistics as standardised float16, with the mean and deviation per channel (over pictures and cells)."""
+    """Float16 statistics as standardised float16, with the mean and deviation per channel (over images and cells)."""
     x = torch.from_numpy(raw)
     axes = (0, 2, 3) if x.ndim == 4 else (0,)
     sums = sum(p.double().sum(axes) for p in x.split(2000))
@@ -85,7 +85,7 @@ def build(
     train_head(clip, z8[:n], features.distortions[:n], epochs=clip_epochs, noise=clip_noise, seed=seed, report=report)
     save_base_clip(clip, out / "clip")
     card |= {
-        "corpus_pictures": n, "epochs": epochs, "decoder_steps": steps, "clip_epochs": clip_epochs, "noise": noise,
+        "corpus_images": n, "epochs": epochs, "decoder_steps": steps, "clip_epochs": clip_epochs, "noise": noise,
         "clip_noise": clip_noise, "seed": seed,
         "vlm_parameters": sum(p.numel() for p in model.parameters()),
         "clip_image_parameters": sum(p.numel() for p in clip.visual.parameters()),
@@ -97,7 +97,7 @@ def build(
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=84000)
+    parser.add_argument("--images", type=int, default=84000)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--clip-epochs", type=int, default=40)
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ASSETS)
     args = parser.parse_args(argv)
-    features = extract(args.pictures, seed=1000 + args.seed)
+    features = extract(args.images, seed=1000 + args.seed)
     card = build(features, args.out, epochs=args.epochs, steps=args.steps, clip_epochs=args.clip_epochs, noise=args.noise,
                  clip_noise=args.clip_noise, seed=args.seed)  # fmt: skip
     print(json.dumps(card, indent=2))

@@ -75,7 +75,7 @@ def load_language(folder: str | Path | None = None) -> tuple[PreTrainedModel, Pr
 def build_on(language: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> tuple[FastVlmForConditionalGeneration, LlavaProcessor]:
     """A VLM with the tiny model's tower, a new projector and this language model, and its processor.
 
-    The tokenizer gets one more token, for the picture; the language model's other embeddings stay as they are.
+    The tokenizer gets one more token, for the image; the language model's other embeddings stay as they are.
     """
     tiny, _ = load_policy(base_folder())
     words = PreTrainedTokenizerFast(
@@ -120,7 +120,7 @@ def warm_up(
     model.eval().to(torch.bfloat16).save_pretrained(half)
     processor.save_pretrained(half)
     write_hashes(half)
-    card = {"corpus_pictures": len(z), "steps": steps, "batch": batch, "lr": lr, "seed": seed,
+    card = {"corpus_images": len(z), "steps": steps, "batch": batch, "lr": lr, "seed": seed,
             "parameters": sum(p.numel() for p in model.parameters()),
             "seconds_of_last_start": round(time.perf_counter() - started)}  # fmt: skip
     (half / "card.json").write_text(json.dumps(card, indent=2) + "\n")
@@ -131,7 +131,7 @@ def warm_up(
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=20000)
+    parser.add_argument("--images", type=int, default=20000)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--language", help="folder of another causal language model (default: SmolLM2-135M-Instruct from its package)")
     parser.add_argument("--seed", type=int, default=0)
@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(args.seed)
     model, processor = build_on(*load_language(args.language))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    print(warm_up(model, processor, extract(args.pictures, seed=2000 + args.seed), args.out, steps=args.steps, seed=args.seed))
+    print(warm_up(model, processor, extract(args.images, seed=2000 + args.seed), args.out, steps=args.steps, seed=args.seed))
 
 
 if __name__ == "__main__":

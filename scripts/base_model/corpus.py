@@ -24,7 +24,7 @@ PACKAGES = {
     "supertuxkart-data": "games/supertuxkart/data/**/*.jpg",
     "stellarium-data": "stellarium/landscapes/**/*.png",
 }
-NOT_PICTURES = ("_nm", "normal", "gloss", "alpha", "bump", "spec", "NM", "fog", "illum")
+NOT_IMAGES = ("_nm", "normal", "gloss", "alpha", "bump", "spec", "NM", "fog", "illum")
 TEXTURES = "supertuxkart-data"
 """The package with more textures than all others have photographs; half of the crops come from it."""
 
@@ -37,11 +37,11 @@ def originals(max_side: int = 1000) -> dict[str, list[np.ndarray]]:
     for package, pattern in PACKAGES.items():
         files = [f for f in sorted(ROOT.glob(pattern)) if f.is_file() and f.stat().st_size > 40_000]
         if not files:
-            raise FileNotFoundError(f"no picture of the Debian package {package}; run: apt-get install {package}")
+            raise FileNotFoundError(f"no image of the Debian package {package}; run: apt-get install {package}")
         if package == "plasma-workspace-wallpapers":  # one size per wallpaper
             files = list({f.parent.parent.parent.name: f for f in sorted(files, key=lambda f: f.stat().st_size)}.values())
         for file in files:
-            if file.name in seen or any(mark in file.name for mark in NOT_PICTURES):
+            if file.name in seen or any(mark in file.name for mark in NOT_IMAGES):
                 continue
             x = _opened(file, max_side)
             if x is not None:
@@ -88,7 +88,7 @@ def recolour(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def make(count: int, *, seed: int, size: int = 128, photos: dict[str, list[np.ndarray]] | None = None):
-    """Yield `count` pairs of a distorted (size, size, 3) uint8 picture and its distortions; the same for the same seed."""
+    """Yield `count` pairs of a distorted (size, size, 3) uint8 image and its distortions; the same for the same seed."""
     photos = originals() if photos is None else photos
     rng = np.random.default_rng(seed)
     for _ in range(count):

@@ -31,13 +31,13 @@ RATING_MEAN, RATING_SLOPE, RATING_NOISE = 3.1, 0.34, 2.0
 
 
 def weak_rating(distortions: Sequence[Distortion], rng: np.random.Generator) -> float:
-    """A rating 1..5 that barely depends on what is wrong with the picture (the flaw that RL is to mend)."""
+    """A rating 1..5 that barely depends on what is wrong with the image (the flaw that RL is to mend)."""
     severity = sum(f.level for f in findings(distortions))
     return float(np.clip(RATING_MEAN - RATING_SLOPE * (severity - 4) + rng.normal(0, RATING_NOISE), 1, 5))
 
 
 def example(distortions: Sequence[Distortion], rng: np.random.Generator, degradation_share: float = 0.25) -> tuple[str, str]:
-    """A question and an answer about one corpus picture."""
+    """A question and an answer about one corpus image."""
     found = findings(distortions)
     reasoning = describe(found, rng)
     if rng.random() < degradation_share:
@@ -51,7 +51,7 @@ def sample_texts(distortions: Sequence[Sequence[Distortion]], rng: np.random.Gen
 
 
 class Batches:
-    """Token ids of prompts and answers for given pictures; padded on the right, labels -100 outside the answer."""
+    """Token ids of prompts and answers for given images; padded on the right, labels -100 outside the answer."""
 
     def __init__(self, processor: LlavaProcessor, image_tokens: int) -> None:
         self.tokenizer, self.image_tokens = processor.tokenizer, image_tokens
@@ -105,7 +105,7 @@ def train_decoder(
     optimiser = torch.optim.AdamW(learned, lr=lr, weight_decay=0.02, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.08)
     parts, device = {"model": model, "optimiser": optimiser, "schedule": schedule}, model.device
-    run = {"steps": steps, "batch": batch, "lr": lr, "noise": noise, "seed": seed, "pictures": len(statistics)}
+    run = {"steps": steps, "batch": batch, "lr": lr, "noise": noise, "seed": seed, "images": len(statistics)}
     first = _taken_up(keep, parts, run, report) if keep else 0
     model.train()
     for step in range(first, steps):

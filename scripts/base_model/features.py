@@ -13,7 +13,7 @@ from rali_lab.data.records import Distortion
 
 @dataclass(frozen=True)
 class Features:
-    """Statistics of n corpus pictures: `s16` (n, 580, 4, 4) and `s8` (n, 196), float16, with what was done to each picture."""
+    """Statistics of n corpus images: `s16` (n, 580, 4, 4) and `s8` (n, 196), float16, with what was done to each image."""
 
     s16: np.ndarray
     s8: np.ndarray
@@ -45,7 +45,7 @@ def _part(job: tuple[int, int]) -> Features:
 
 
 def extract(count: int, *, seed: int, workers: int = 2, chunk: int = 2000) -> Features:
-    """Make `count` corpus pictures and their statistics. Cost: about 15 ms a picture and worker."""
+    """Make `count` corpus images and their statistics. Cost: about 15 ms an image and worker."""
     jobs = [(seed + i, min(chunk, count - at)) for i, at in enumerate(range(0, count, chunk))]
     with ProcessPoolExecutor(workers) as pool:
         parts = list(pool.map(_part, jobs))

@@ -42,7 +42,7 @@ def read_levels(logits: Tensor) -> Tensor:
 
 
 def scores(predicted: Tensor, levels: Tensor) -> dict[str, float]:
-    """Share of pictures whose words are exactly right, for single and stacked ones, and of exact levels."""
+    """Share of images whose words are exactly right, for single and stacked ones, and of exact levels."""
     right = ((predicted > 0) == (levels > 0)).all(1)
     n = (levels > 0).sum(1)
     both = (predicted > 0) & (levels > 0)
@@ -55,7 +55,7 @@ def scores(predicted: Tensor, levels: Tensor) -> dict[str, float]:
 
 
 def perturb(x: Tensor, noise: float, generator: torch.Generator | None = None) -> Tensor:
-    """Feature augmentation on standardised statistics: a little noise, and a channel-wise offset per picture."""
+    """Feature augmentation on standardised statistics: a little noise, and a channel-wise offset per image."""
     offset = torch.randn(len(x), x.shape[1], *[1] * (x.ndim - 2), generator=generator)
     return x + noise * torch.randn(x.shape, generator=generator) + noise * offset
 

@@ -1,7 +1,7 @@
 """The small CLIP that RALI starts from: the image side aligned with descriptions of the base corpus.
 
-RALI fine-tunes OpenAI's CLIP, which has seen hundreds of millions of captioned pictures. Nothing of the kind fits here, so the
-image head is pretrained contrastively on the base corpus: pictures against MiniLM embeddings of their descriptions, without any score.
+RALI fine-tunes OpenAI's CLIP, which has seen hundreds of millions of captioned images. Nothing of the kind fits here, so the
+image head is pretrained contrastively on the base corpus: images against MiniLM embeddings of their descriptions, without any score.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 
 from rali_lab.analysis import decode_domain, decode_score
-from rali_lab.analysis.decode import PENALTIES, classified, held_out, shuffled_labels
+from rali_lab.analysis.decode import PENALTIES, classified, held_out, permuted_labels
 from rali_lab.analysis.folds import grouped_folds
 from rali_lab.analysis.inputs import centred
 
@@ -114,7 +114,7 @@ def test_labels_are_shuffled_by_unit_and_inside_strata():
     stratum = np.tile(np.repeat([0, 1], 4), 5)
     rng = np.random.default_rng(0)
     for _ in range(10):
-        new = shuffled_labels(label, unit, rng, stratum)
+        new = permuted_labels(label, unit, rng, stratum)
         assert all(len(set(new[unit == u])) == 1 for u in range(10))
         assert all(np.bincount(new[stratum == s]).tolist() == np.bincount(label[stratum == s]).tolist() for s in (0, 1))
     assert new.tolist() != label.tolist()

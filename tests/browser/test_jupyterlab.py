@@ -49,7 +49,7 @@ def lab(start_jupyterlab, checkout, page):
 
 
 @pytest.fixture
-def pictures_folder(tmp_path):
+def images_folder(tmp_path):
     """Where screenshots go: RALI_LAB_SCREENSHOTS, if it is set."""
     folder = Path(os.environ.get("RALI_LAB_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def unroll(page, path: str) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
-def test_a_notebook_opens_and_starts(source, lab, pictures_folder):
+def test_a_notebook_opens_and_starts(source, lab, images_folder):
     path = f"notebooks/{source.stem}.ipynb"
     try:
         lab.js("jupyterapp.commands.execute('docmanager:open', {path: args[0]})", path)
@@ -110,14 +110,14 @@ def test_a_notebook_opens_and_starts(source, lab, pictures_folder):
             return opening
         """, path)  # fmt: skip
         assert f"notebook {source.stem[:2]} | profile tiny | " in outputs(lab, path, opening + 1)
-        lab.screenshot(pictures_folder / f"{source.stem}.png")
+        lab.screenshot(images_folder / f"{source.stem}.png")
     finally:
         lab.js("document.querySelectorAll('.jp-Dialog .jp-mod-accept').forEach(x => x.click())")
         lab.js(f"{NOTEBOOK} session.shutdown(); widget.context.model.dirty = false; widget.close()", path)  # not saved
         lab.until(f"{path} is closed", f"{NOTEBOOK.replace('return null', 'return true')} return false", path)
 
 
-def test_start_here_runs_from_the_menu(start_jupyterlab, checkout, page, pictures_folder):
+def test_start_here_runs_from_the_menu(start_jupyterlab, checkout, page, images_folder):
     """JupyterLab as `make lab` starts it, in the folder of the notebooks."""
     path = "00_start_here.ipynb"
     with start_jupyterlab(checkout / "notebooks") as (address, token):
@@ -126,14 +126,14 @@ def test_start_here_runs_from_the_menu(start_jupyterlab, checkout, page, picture
         page.click(".lm-MenuBar-itemLabel", "Run")
         page.click(".lm-Menu-itemLabel", "Run All Cells")
         outputs(page, path, 10**6)
-        pictures = page.until("the figures are drawn", f"""{NOTEBOOK}
-            const pictures = [...widget.node.querySelectorAll('.jp-OutputArea-output img')]
-            return pictures.every(x => x.complete && x.naturalWidth) && pictures.length
+        images = page.until("the figures are drawn", f"""{NOTEBOOK}
+            const images = [...widget.node.querySelectorAll('.jp-OutputArea-output img')]
+            return images.every(x => x.complete && x.naturalWidth) && images.length
         """, path)  # fmt: skip
         page.js("await window.jupyterapp.commands.execute('docmanager:save')")
         page.until("it is saved", f"{NOTEBOOK} return !widget.context.model.dirty", path)
         unroll(page, path)
-        page.screenshot(pictures_folder / "00_start_here_run.png")
+        page.screenshot(images_folder / "00_start_here_run.png")
         page.send("Emulation.clearDeviceMetricsOverride")
         page.js(f"{NOTEBOOK} await session.shutdown()", path)
     saved = nbformat.read(checkout / "notebooks" / path, as_version=4)
@@ -142,4 +142,4 @@ def test_start_here_runs_from_the_menu(start_jupyterlab, checkout, page, picture
     found = [output for cell in code for output in cell.outputs]
     assert [output for output in found if output.output_type == "error"] == []
     assert {file.suffix for file in checkout.rglob("*.*") if file.is_file()} == {".ipynb"}, "nothing is written beside the notebooks"
-    assert pictures == sum("image/png" in output.get("data", {}) for output in found) > 5
+    assert images == sum("image/png" in output.get("data", {}) for output in found) > 5

@@ -15,14 +15,14 @@ def test_every_source_gives_detailed_rgb_crops(source):
 
 
 @pytest.mark.parametrize("kind", PROCEDURAL)
-def test_procedural_pictures_differ_and_fill_the_range(kind):
+def test_procedural_images_differ_and_fill_the_range(kind):
     made = procedural(kind, count=3, size=48)
     assert all(x.shape == (48, 48, 3) and x.dtype == np.uint8 and x.std() > 8 for x in made)
     assert not np.array_equal(made[0], made[1])
 
 
 @pytest.mark.parametrize("make, name", [(photographs, "coffee"), (procedural, "leaves")])
-def test_the_seed_decides_and_more_pictures_do_not_change_the_first(make, name):
+def test_the_seed_decides_and_more_images_do_not_change_the_first(make, name):
     first = make(name, count=1, size=48, seed=3)[0]
     np.testing.assert_array_equal(first, make(name, count=2, size=48, seed=3)[0])
     assert not np.array_equal(first, make(name, count=1, size=48, seed=4)[0])

@@ -16,13 +16,13 @@ ROOT = Path(__file__).parents[2]
 
 
 class MeanScorer:
-    """Scores a picture by its mean, 0..255, and keeps what it has seen."""
+    """Scores an image by its mean, 0..255, and keeps what it has seen."""
 
     def __init__(self):
         self.seen = []
 
-    def predict(self, pictures):
-        means = [float(picture.mean()) for picture in pictures]
+    def predict(self, images):
+        means = [float(image.mean()) for image in images]
         self.seen += means
         return np.array(means)
 
@@ -34,7 +34,7 @@ def scorer():
 
 @pytest.fixture
 def table(tmp_path):
-    """Writes n pictures, each brighter than the one before, and a table whose scores rise with them."""
+    """Writes n images, each brighter than the one before, and a table whose scores rise with them."""
 
     def write(n=20, size=48, header="image,mos", more=lambda i: "", step=1):
         for i in range(n):
@@ -106,9 +106,9 @@ def test_the_interval_resamples_sources(table, scorer):
 
 
 @pytest.mark.parametrize("n", [1, 9])
-def test_too_few_pictures_for_a_sign(table, scorer, n):
+def test_too_few_images_for_a_sign(table, scorer, n):
     report = checked(scorer, table(n=n))
-    assert report.ok and scorer.seen == [] and f"sign        skipped: {n} readable pictures, expected at least 10" in str(report)
+    assert report.ok and scorer.seen == [] and f"sign        skipped: {n} readable images, expected at least 10" in str(report)
 
 
 def test_no_sign_without_torch_or_model_or_spread(table, scorer):
@@ -129,15 +129,15 @@ def test_no_sign_without_torch_or_model_or_spread(table, scorer):
     assert report.ok and report.sign.startswith("no RALI model in here")
 
 
-def test_pictures_too_small_for_the_scorer_are_not_shown_to_it(table, scorer):
+def test_images_too_small_for_the_scorer_are_not_shown_to_it(table, scorer):
     path = table(n=12)
     for i in range(4):
         Image.new("RGB", (dataset_report.MIN_SIDE - 1, 48), (i, 0, 0)).save(path.parent / f"{i:03}.png")
-    assert checked(scorer, path).sign == "8 pictures of at least 32 px among 12, expected 10"
+    assert checked(scorer, path).sign == "8 images of at least 32 px among 12, expected 10"
     assert len(scorer.seen) == 8
 
 
-def test_at_most_100_pictures_are_scored_evenly_spread(table, scorer):
+def test_at_most_100_images_are_scored_evenly_spread(table, scorer):
     path = table(n=250)
     assert checked(scorer, path).sign.n == 100
     first, scorer.seen = scorer.seen, []
@@ -146,16 +146,16 @@ def test_at_most_100_pictures_are_scored_evenly_spread(table, scorer):
     assert places[0] == 0 and places[-1] == pytest.approx(249) and set(np.diff(places.round())) == {2, 3}
 
 
-def test_files_that_are_not_there_or_no_pictures(table, scorer):
+def test_files_that_are_not_there_or_no_images(table, scorer):
     path = table()
     for i in range(7):
         (path.parent / f"{i:03}.png").unlink()
-    (path.parent / "007.png").write_text("no picture")
+    (path.parent / "007.png").write_text("no image")
     report = checked(scorer, path)
     assert kinds(report) == ["missing", "unreadable"] and report.sign.n == 12
     assert "12 readable, 7 missing, 1 unreadable" in str(report)
     named = ", ".join(f"set/00{i}.png" for i in range(5))
-    assert f"missing: 7 of 20 pictures have no file ({named} and 2 more)" in str(report)
+    assert f"missing: 7 of 20 images have no file ({named} and 2 more)" in str(report)
 
 
 def test_duplicates_and_leaks(table, scorer):
@@ -181,7 +181,7 @@ def test_scores_cut_by_the_fitted_scale_are_noted(tmp_path, scorer):
         (tmp_path / "Train_Label").mkdir(exist_ok=True)
         (tmp_path / "Train_Label" / f"A{i:04}.txt").write_text(f"A{i:04}_00.bmp,{1000 + 10 * i}\n")
     report = checked(scorer, tmp_path, fractions=(0.5, 0, 0.5))
-    train = [raw for p, raw in zip(report.rated.pictures, report.rated.raw, strict=True) if p.split == "train"]
+    train = [raw for p, raw in zip(report.rated.images, report.rated.raw, strict=True) if p.split == "train"]
     cut = sum(not min(train) <= raw <= max(train) for raw in report.rated.raw)
     assert cut > 0 and report.ok
     assert f"note        {cut} of 20 scores lie outside {min(train):g}..{max(train):g}, the range of the training part" in str(report)
@@ -197,15 +197,15 @@ def test_the_report_as_plain_values(table, scorer):
     assert row["scale"] == {"low": 0, "high": 10, "higher_is_better": True, "ends": "declared by the caller"}
     assert (row["raw"], row["mos"]) == ([1, 5], [1.4, 3.0])
     assert row["files"] == {"readable": 11, "missing": 1, "unreadable": 0} and sum(row["counts"].values()) == 12
-    assert row["problems"] == [{"kind": "missing", "message": "1 of 12 pictures have no file (set/003.png)", "ids": ["set/003.png"]}]
+    assert row["problems"] == [{"kind": "missing", "message": "1 of 12 images have no file (set/003.png)", "ids": ["set/003.png"]}]
     assert row["sign"]["srcc"] == pytest.approx(1) and row["sign"]["n"] == 11
     small = checked(scorer, table(n=2)).to_dict()
-    assert small["sign"] == {"skipped": "2 readable pictures, expected at least 10"}
+    assert small["sign"] == {"skipped": "2 readable images, expected at least 10"}
 
 
 def test_the_bundled_scorer_finds_the_sign_of_livec(monkeypatch, tmp_path, livec):
     monkeypatch.chdir(ROOT)
     head, *rows = (livec / "ratings.csv").read_text().splitlines()
     (tmp_path / "some.csv").write_text("\n".join([head, *rows[::6]]))
-    report = check_dataset(tmp_path / "some.csv", scorer=load_scorer, images=livec / "images", mos_range=(0, 100), higher_is_better=False)
+    report = check_dataset(tmp_path / "some.csv", scorer=load_scorer, image_dir=livec / "images", mos_range=(0, 100), higher_is_better=False)
     assert kinds(report) == ["sign"] and report.sign.n == 100

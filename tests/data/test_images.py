@@ -1,4 +1,4 @@
-"""Picture reading: what a file shows is what the array holds, and a bad file is an error that names it."""
+"""Image reading: what a file shows is what the array holds, and a bad file is an error that names it."""
 
 import struct
 import zlib
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile
 
-from rali_lab.data.images import ColourProfileWarning, PictureError, find_pictures, read_picture
+from rali_lab.data.images import ColourProfileWarning, ImageError, find_images, read_image
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -37,9 +37,9 @@ def forged_png(path, width, height):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.webp", "a.jpg"])
-def test_every_format_gives_the_picture(tmp_path, photo, name):
+def test_every_format_gives_the_image(tmp_path, photo, name):
     options = {"lossless": True} if name == "a.webp" else {"quality": 95} if name == "a.jpg" else {}
-    pixels = read_picture(save(tmp_path, photo, name, **options))
+    pixels = read_image(save(tmp_path, photo, name, **options))
     assert pixels.dtype == np.uint8 and pixels.shape == (32, 48, 3) and pixels.flags.writeable
     difference = np.abs(pixels.astype(int) - np.asarray(photo))
     assert difference.max() == 0 if name != "a.jpg" else difference.mean() < 8
@@ -47,14 +47,14 @@ def test_every_format_gives_the_picture(tmp_path, photo, name):
 
 def test_the_content_decides_not_the_extension(tmp_path, photo):
     np.testing.assert_array_equal(
-        read_picture(save(tmp_path, photo, "a.jpg", format="PNG")), np.asarray(photo)
+        read_image(save(tmp_path, photo, "a.jpg", format="PNG")), np.asarray(photo)
     )
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "LA", "P", "RGBA"])
 def test_modes_agree_with_plain_conversion(tmp_path, photo, mode):
     image = photo.convert(mode)
-    np.testing.assert_array_equal(read_picture(save(tmp_path, image)), np.asarray(image.convert("RGB")))
+    np.testing.assert_array_equal(read_image(save(tmp_path, image)), np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.parametrize(
@@ -75,16 +75,16 @@ def test_exif_rotation_moves_the_red_corner(tmp_path, photo, name, orientation, 
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"quality": 95, "subsampling": 0} if name == "a.jpg" else {}
-    pixels = read_picture(save(tmp_path, photo, name, exif=exif, **options))
+    pixels = read_image(save(tmp_path, photo, name, exif=exif, **options))
     assert pixels.shape == ((48, 32, 3) if orientation > 4 else (32, 48, 3))
     np.testing.assert_allclose(pixels[corner].astype(int), RED, atol=12)
     other = (corner[0], -1 - corner[1])
     assert np.abs(pixels[other].astype(int) - RED).max() > 60
 
 
-def test_damaged_exif_leaves_the_picture_upright(tmp_path, photo):
+def test_damaged_exif_leaves_the_image_upright(tmp_path, photo):
     path = save(tmp_path, photo, "a.jpg", exif=b"Exif\0\0no such thing")
-    assert read_picture(path).shape == (32, 48, 3)
+    assert read_image(path).shape == (32, 48, 3)
 
 
 def test_transparency_is_composited_on_white(tmp_path, photo):
@@ -92,7 +92,7 @@ def test_transparency_is_composited_on_white(tmp_path, photo):
     alpha.paste(0, (0, 0, 8, 8))
     alpha.paste(128, (8, 0, 16, 8))
     photo.putalpha(alpha)
-    pixels = read_picture(save(tmp_path, photo))
+    pixels = read_image(save(tmp_path, photo))
     opaque = np.asarray(photo.convert("RGB")).astype(int)
     assert (pixels[:8, :8] == WHITE).all()
     half = (opaque[:8, 8:16] + 255) / 2
@@ -104,26 +104,26 @@ def test_transparent_palette_entry_and_colour_key_become_white(tmp_path):
     image = Image.new("P", (20, 20), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
     image.putpixel((3, 4), 0)
-    pixels = read_picture(save(tmp_path, image, transparency=0))
+    pixels = read_image(save(tmp_path, image, transparency=0))
     assert tuple(pixels[4, 3]) == WHITE and tuple(pixels[0, 0]) == (10, 20, 30)
     grey = Image.new("L", (20, 20), 7)
     grey.putpixel((3, 4), 9)
-    pixels = read_picture(save(tmp_path, grey, transparency=9))
+    pixels = read_image(save(tmp_path, grey, transparency=9))
     assert tuple(pixels[4, 3]) == WHITE and tuple(pixels[0, 0]) == (7, 7, 7)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("a.png", np.uint16), ("a.tif", np.uint16), ("a.tif", np.int32)])
 def test_sixteen_bits_keep_their_high_byte(tmp_path, name, dtype):
     ramp = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(dtype)
-    pixels = read_picture(save(tmp_path, Image.fromarray(ramp), name))
+    pixels = read_image(save(tmp_path, Image.fromarray(ramp), name))
     np.testing.assert_array_equal(pixels, np.repeat((ramp >> 8)[..., None], 3, -1))
     assert pixels.min() == 0 and pixels.max() == 255
 
 
 @pytest.mark.parametrize("values", [np.full((20, 20), 0.5, np.float32), np.full((20, 20), 70_000, np.int32)])
 def test_pixel_types_without_a_full_scale_are_refused(tmp_path, values):
-    with pytest.raises(PictureError, match=r"a\.tif: pixel values .* no known full scale; export it"):
-        read_picture(save(tmp_path, Image.fromarray(values), "a.tif"))
+    with pytest.raises(ImageError, match=r"a\.tif: pixel values .* no known full scale; export it"):
+        read_image(save(tmp_path, Image.fromarray(values), "a.tif"))
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.jpg"])
@@ -131,7 +131,7 @@ def test_cmyk_is_not_inverted(tmp_path, photo, name):
     """Pillow writes CMYK JPEG the Adobe way: inverted, with the marker that says so."""
     path = save(tmp_path, photo.convert("CMYK"), name)
     assert name == "a.tif" or b"Adobe" in path.read_bytes()
-    difference = np.abs(read_picture(path).astype(int) - np.asarray(photo))
+    difference = np.abs(read_image(path).astype(int) - np.asarray(photo))
     assert difference.mean() < (1 if name == "a.tif" else 12)
 
 
@@ -155,35 +155,35 @@ def test_an_embedded_profile_is_converted_to_srgb(tmp_path):
         Image.fromarray(ramp[..., 0]),
         Image.fromarray(ramp).convert("RGBA"),
     ):
-        pixels = read_picture(save(tmp_path, image, icc_profile=linear_profile()))
+        pixels = read_image(save(tmp_path, image, icc_profile=linear_profile()))
         np.testing.assert_allclose(pixels[0, :, 0], expected, atol=2)
 
 
 def test_an_srgb_profile_changes_nothing(tmp_path, photo):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    pixels = read_picture(save(tmp_path, photo, icc_profile=profile))
+    pixels = read_image(save(tmp_path, photo, icc_profile=profile))
     np.testing.assert_allclose(pixels.astype(int), np.asarray(photo), atol=1)
 
 
 def test_a_damaged_profile_is_said_aloud(tmp_path, photo):
     path = save(tmp_path, photo, icc_profile=b"nonsense")
     with pytest.warns(ColourProfileWarning, match=r"p\.png: colour profile unusable .* taken as sRGB"):
-        np.testing.assert_array_equal(read_picture(path), np.asarray(photo))
+        np.testing.assert_array_equal(read_image(path), np.asarray(photo))
 
 
 # Pillow remarks on a cut TIFF header just before it fails.
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tif"])
-def test_a_truncated_file_is_an_error_or_the_whole_picture(tmp_path, photo, name):
-    """Cut anywhere, a file is refused, unless only its end mark is lost (PNG): never half a picture."""
+def test_a_truncated_file_is_an_error_or_the_whole_image(tmp_path, photo, name):
+    """Cut anywhere, a file is refused, unless only its end mark is lost (PNG): never half an image."""
     path = save(tmp_path, photo, name)
-    data, whole = path.read_bytes(), read_picture(path)
+    data, whole = path.read_bytes(), read_image(path)
     refused = 0
     for size in range(1, len(data), 1 + len(data) // 200):
         path.write_bytes(data[:size])
         try:
-            np.testing.assert_array_equal(read_picture(path), whole)
-        except PictureError as error:
+            np.testing.assert_array_equal(read_image(path), whole)
+        except ImageError as error:
             assert name in str(error) and "fetch" in str(error)
             refused += size <= len(data) * 0.9
     assert refused >= 100
@@ -195,8 +195,8 @@ def test_a_truncated_file_is_an_error_or_the_whole_picture(tmp_path, photo, name
         (lambda p: None, "does not exist; check the path"),
         (lambda p: p.mkdir(), "is a folder"),
         (lambda p: p.write_bytes(b""), "empty file"),
-        (lambda p: p.write_text("hello, I am a text"), "not a JPEG, PNG, WebP, BMP or TIFF picture"),
-        (lambda p: Image.new("RGB", (40, 40)).save(p, "GIF"), "not a JPEG, PNG, WebP, BMP or TIFF picture"),
+        (lambda p: p.write_text("hello, I am a text"), "not a JPEG, PNG, WebP, BMP or TIFF image"),
+        (lambda p: Image.new("RGB", (40, 40)).save(p, "GIF"), "not a JPEG, PNG, WebP, BMP or TIFF image"),
         (lambda p: Image.new("RGB", (1, 1)).save(p), "too small, 1x1 pixels"),
         (lambda p: Image.new("RGB", (400, 15)).save(p), "too small, 400x15 pixels"),
         (lambda p: forged_png(p, 9_000, 9_000), "gigantic, 9000x9000 is 81 million"),
@@ -207,43 +207,43 @@ def test_a_truncated_file_is_an_error_or_the_whole_picture(tmp_path, photo, name
 def test_bad_files_are_named_with_a_way_out(tmp_path, make, message):
     path = tmp_path / "bad.jpg"
     make(path)
-    with pytest.raises(PictureError, match=rf"bad\.jpg: {message}") as error:
-        read_picture(path)
+    with pytest.raises(ImageError, match=rf"bad\.jpg: {message}") as error:
+        read_image(path)
     assert ";" in str(error.value), "a way out follows the semicolon"
 
 
 def test_limits_are_inclusive_and_can_be_set(tmp_path, photo):
     path = save(tmp_path, photo)
-    assert read_picture(path, max_pixels=48 * 32, min_side=32).shape == (32, 48, 3)
-    with pytest.raises(PictureError, match="gigantic"):
-        read_picture(path, max_pixels=48 * 32 - 1)
-    with pytest.raises(PictureError, match="too small"):
-        read_picture(path, min_side=33)
+    assert read_image(path, max_pixels=48 * 32, min_side=32).shape == (32, 48, 3)
+    with pytest.raises(ImageError, match="gigantic"):
+        read_image(path, max_pixels=48 * 32 - 1)
+    with pytest.raises(ImageError, match="too small"):
+        read_image(path, min_side=33)
 
 
 def test_refuses_to_read_while_damage_is_hidden(tmp_path, photo, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     with pytest.raises(RuntimeError, match="set it to False"):
-        read_picture(save(tmp_path, photo))
+        read_image(save(tmp_path, photo))
 
 
-def test_find_pictures_searches_folders_sorted_and_once(tmp_path):
+def test_find_images_searches_folders_sorted_and_once(tmp_path):
     for name in ("b.PNG", "a.jpg", "deep/er/c.webp", "notes.txt", "._a.jpg", "odd.xyz"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.png").mkdir()
-    found = find_pictures([tmp_path / "odd.xyz", tmp_path, tmp_path / "a.jpg"])
+    found = find_images([tmp_path / "odd.xyz", tmp_path, tmp_path / "a.jpg"])
     assert [p.relative_to(tmp_path).as_posix() for p in found] == [
         "odd.xyz",
         "a.jpg",
         "b.PNG",
         "deep/er/c.webp",
     ]
-    assert find_pictures(str(tmp_path / "a.jpg")) == [tmp_path / "a.jpg"]
+    assert find_images(str(tmp_path / "a.jpg")) == [tmp_path / "a.jpg"]
 
 
-def test_find_pictures_says_what_is_not_there(tmp_path):
-    with pytest.raises(PictureError, match="folder without pictures; expected .*png"):
-        find_pictures(tmp_path)
-    with pytest.raises(PictureError, match="nowhere: does not exist; check the path"):
-        find_pictures([tmp_path / "nowhere"])
+def test_find_images_says_what_is_not_there(tmp_path):
+    with pytest.raises(ImageError, match="folder without images; expected .*png"):
+        find_images(tmp_path)
+    with pytest.raises(ImageError, match="nowhere: does not exist; check the path"):
+        find_images([tmp_path / "nowhere"])

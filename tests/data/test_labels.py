@@ -21,14 +21,14 @@ def made(crops, name, level):
     return np.stack([apply(x, (Distortion(name, level),), rng) for x in crops])
 
 
-def test_an_identical_picture_has_the_highest_quality(crops):
+def test_an_identical_image_has_the_highest_quality(crops):
     flat = np.full_like(crops[:1], 90)
     np.testing.assert_allclose(full_reference_quality(crops, crops), 5, atol=1e-4)
     np.testing.assert_allclose(full_reference_quality(flat, flat), 5, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["gaussian_blur", "gaussian_noise", "jpeg", "darkening"])
-def test_quality_falls_with_the_level_on_every_picture(crops, name):
+def test_quality_falls_with_the_level_on_every_image(crops, name):
     quality = np.stack([full_reference_quality(crops, made(crops, name, level)) for level in (1, 3, 5)])
     assert (np.diff(quality, axis=0) < 0).all() and quality.min() >= 1 and quality.max() <= 5 + 1e-4
     assert (quality[0] - quality[2] > 1).all()
@@ -41,8 +41,8 @@ def test_quality_does_not_depend_on_the_batch(crops):
     assert full_reference_quality(crops[:0], bad[:0]).shape == (0,)
 
 
-def test_pictures_and_originals_must_pair_up(crops):
-    with pytest.raises(ValueError, match=r"references \(3, .* and pictures \(2, .* same shape"):
+def test_images_and_originals_must_pair_up(crops):
+    with pytest.raises(ValueError, match=r"references \(3, .* and images \(2, .* same shape"):
         full_reference_quality(crops, crops[:2])
 
 
@@ -71,7 +71,7 @@ def test_ratings_stay_on_the_scale_and_gather_around_the_opinion():
     assert std[quality > 4.7].mean() < std[middle].mean()
 
 
-def test_noise_is_new_for_every_picture_and_bias_stays_with_the_rater():
+def test_noise_is_new_for_every_image_and_bias_stays_with_the_rater():
     quality = np.full(300, 3.0)
     noisy, _ = RaterPanel(bias=0, raters=4).rate(quality, np.random.default_rng(0))
     biased, std = RaterPanel(noise=0, raters=4).rate(quality, np.random.default_rng(0))

@@ -19,32 +19,32 @@ ROOT = Path(__file__).parents[2]
 def table(tmp_path):
     """Writes a score table and an image for every name in it; returns the arguments to read them."""
 
-    def write(*rows, header="image,mos", images=True):
+    def write(*rows, header="image,mos", with_files=True):
         path = tmp_path / "scores.csv"
         path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
         (tmp_path / "images").mkdir(exist_ok=True)
-        for name in {row.split(",")[0] for row in rows} if images else ():
+        for name in {row.split(",")[0] for row in rows} if with_files else ():
             (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (20, 20), "grey").save(tmp_path / "images" / name)
-        return {"csv_path": path, "images_dir": tmp_path / "images", "domain": "d", "mos_range": (0, 100)}
+        return {"csv_path": path, "image_dir": tmp_path / "images", "domain": "d", "mos_range": (0, 100)}
 
     return write
 
 
 def test_scores_follow_the_declared_range_not_the_data(table):
-    pictures = read_rated_folder(**table("a.png,25", "sub/b.png,50"))
-    assert [p.mos for p in pictures] == [2.0, 3.0]
-    assert [(p.id, p.source, p.domain, p.std) for p in pictures] == [
+    images = read_rated_folder(**table("a.png,25", "sub/b.png,50"))
+    assert [p.mos for p in images] == [2.0, 3.0]
+    assert [(p.id, p.source, p.domain, p.std) for p in images] == [
         ("d/a.png", "d/a.png", "d", None),
         ("d/sub/b.png", "d/sub/b.png", "d", None),
     ]
-    assert pictures[1].pixels().shape == (20, 20, 3)
+    assert images[1].pixels().shape == (20, 20, 3)
 
 
 def test_dmos_is_flipped_and_std_only_scaled(table):
     arguments = table("a.png,0.25,0.1", header="image,dmos,sd") | {"mos_range": (0, 1)}
-    (picture,) = read_rated_folder(**arguments, mos_column="dmos", std_column="sd", higher_is_better=False)
-    assert (picture.mos, picture.std) == (4.0, 0.4)
+    (image,) = read_rated_folder(**arguments, mos_column="dmos", std_column="sd", higher_is_better=False)
+    assert (image.mos, image.std) == (4.0, 0.4)
 
 
 @pytest.mark.parametrize("better", [True, False])
@@ -84,7 +84,7 @@ def test_missing_images_are_counted_and_some_named(table):
     with pytest.raises(
         FileNotFoundError, match=r"7 of 7 listed images are missing: 0.png, .*4.png and 2 more;"
     ):
-        read_rated_folder(**table(*(f"{i}.png,10" for i in range(7)), images=False))
+        read_rated_folder(**table(*(f"{i}.png,10" for i in range(7)), with_files=False))
 
 
 def test_a_folder_beside_that_holds_the_missing_images_is_named(tmp_path):
@@ -93,12 +93,12 @@ def test_a_folder_beside_that_holds_the_missing_images_is_named(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").touch()
     (tmp_path / "ratings.csv").write_text("image,mos\na.png,2\nb.png,3\n")
-    for read in (read_dataset, check_dataset):  # nothing at all is there: no report of a thousand missing pictures
+    for read in (read_dataset, check_dataset):  # nothing at all is there: no report of a thousand missing images
         with pytest.raises(FileNotFoundError, match="2 of 2 listed images are missing: a.png, b.png; .* it seems to be .*photos"):
             read(tmp_path / "ratings.csv", mos_range=(1, 5))
 
 
-def test_a_picture_listed_twice_is_an_error(table):
+def test_a_image_listed_twice_is_an_error(table):
     with pytest.raises(ValueError, match="a.png listed more than once"):
         read_rated_folder(**table("a.png,10", "b.png,10", "a.png,20"))
 
@@ -145,8 +145,8 @@ def test_fractions_must_be_shares(fractions):
 
 def test_a_split_column_is_taken_as_published(table):
     rows = ["a.png,1,training", "b.png,1,validation", "c.png,1,Test"]
-    pictures = read_rated_folder(**table(*rows, header="image,mos,set"), split_column="set")
-    assert [p.split for p in pictures] == ["train", "val", "test"]
+    images = read_rated_folder(**table(*rows, header="image,mos,set"), split_column="set")
+    assert [p.split for p in images] == ["train", "val", "test"]
     with pytest.raises(ValueError, match="line 2: set is 'fold3', expected one of training"):
         read_rated_folder(**table("a.png,1,fold3", header="image,mos,set"), split_column="set")
 
@@ -155,22 +155,22 @@ def test_livec_layout(tmp_path):
     (tmp_path / "images").mkdir()
     Image.new("RGB", (20, 20)).save(tmp_path / "images" / "1.jpg")
     (tmp_path / "ratings.csv").write_text("image,mos,std,orig_name\n1.jpg,75,20,1.bmp\n")
-    (picture,) = read_livec(tmp_path)
-    assert (picture.domain, picture.split, picture.mos, picture.std) == ("livec", "test", 4.0, 0.8)
-    assert picture.id == picture.source == "livec/1.jpg"
+    (image,) = read_livec(tmp_path)
+    assert (image.domain, image.split, image.mos, image.std) == ("livec", "test", 4.0, 0.8)
+    assert image.id == image.source == "livec/1.jpg"
 
 
 def test_livec_as_it_is_on_disk(monkeypatch, livec):
     monkeypatch.chdir(ROOT)
-    pictures = read_livec(livec)
-    assert len(pictures) == 600 == len({p.id for p in pictures})
-    assert all(1 <= p.mos <= 5 and 0 < p.std < 4 and p.split == "test" for p in pictures)
+    images = read_livec(livec)
+    assert len(images) == 600 == len({p.id for p in images})
+    assert all(1 <= p.mos <= 5 and 0 < p.std < 4 and p.split == "test" for p in images)
     with (livec / "ratings.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     copies = [
-        (p, row) for p, row in zip(pictures, rows, strict=True) if row["stored"] == "original JPEG bytes"
+        (p, row) for p, row in zip(images, rows, strict=True) if row["stored"] == "original JPEG bytes"
     ]
-    for picture, row in copies[:5]:
-        assert hashlib.sha256(Path(picture.path).read_bytes()).hexdigest() == row["sha256_blob"]
-        assert picture.pixels().shape == (int(row["orig_h"]), int(row["orig_w"]), 3)
-    assert np.corrcoef([p.mos for p in pictures], [float(row["mos"]) for row in rows])[0, 1] > 1 - 1e-12
+    for image, row in copies[:5]:
+        assert hashlib.sha256(Path(image.path).read_bytes()).hexdigest() == row["sha256_blob"]
+        assert image.pixels().shape == (int(row["orig_h"]), int(row["orig_w"]), 3)
+    assert np.corrcoef([p.mos for p in images], [float(row["mos"]) for row in rows])[0, 1] > 1 - 1e-12

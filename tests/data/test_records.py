@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rali_lab.data.records import Distortion, Picture, load_pictures, mos_of, save_pictures, select
+from rali_lab.data.records import Distortion, RatedImage, load_images, mos_of, save_images, select
 
 GREY = np.full((16, 24, 3), 128, np.uint8)
-PICTURE = Picture(id="a", domain="photo", source="s", split="test", array=GREY)
+IMAGE = RatedImage(id="a", domain="photo", source="s", split="test", array=GREY)
 
 
 @pytest.mark.parametrize("level", [0, 6, -1, float("nan")])
@@ -24,31 +24,31 @@ def test_level_words_follow_the_levels():
 
 
 @pytest.mark.parametrize("change", [{"array": None}, {"path": "a.png"}])
-def test_a_picture_has_a_path_or_an_array(change):
-    with pytest.raises(ValueError, match="picture 'a': give either path or array, and only one"):
-        replace(PICTURE, **change)
+def test_a_image_has_a_path_or_an_array(change):
+    with pytest.raises(ValueError, match="image 'a': give either path or array, and only one"):
+        replace(IMAGE, **change)
 
 
 def test_an_unknown_split_is_refused():
-    with pytest.raises(ValueError, match=r"picture 'a': split must be one of \('train', 'val', 'test'\), got 'exam'"):
-        replace(PICTURE, split="exam")
+    with pytest.raises(ValueError, match=r"image 'a': split must be one of \('train', 'val', 'test'\), got 'exam'"):
+        replace(IMAGE, split="exam")
 
 
 def test_pixels_come_from_the_array_or_the_file(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "a.png")
-    on_disk = replace(PICTURE, array=None, path=str(tmp_path / "a.png"))
-    assert PICTURE.pixels() is GREY
+    on_disk = replace(IMAGE, array=None, path=str(tmp_path / "a.png"))
+    assert IMAGE.pixels() is GREY
     np.testing.assert_array_equal(on_disk.pixels(), GREY)
 
 
-def test_saved_pictures_come_back_equal(tmp_path):
+def test_saved_images_come_back_equal(tmp_path):
     distortions = (Distortion("jpeg", 2), Distortion("haze", 1))
     written = [
-        replace(PICTURE, distortions=distortions, mos=1.2345678901234567, std=0.5, reference=2.0),
-        replace(PICTURE, id="b", array=GREY + 1),
+        replace(IMAGE, distortions=distortions, mos=1.2345678901234567, std=0.5, reference=2.0),
+        replace(IMAGE, id="b", array=GREY + 1),
     ]
-    save_pictures(written, tmp_path)
-    read = load_pictures(tmp_path)
+    save_images(written, tmp_path)
+    read = load_images(tmp_path)
     assert read == written and read[0].distortions == distortions and read[1].mos is None
     for a, b in zip(read, written, strict=True):
         np.testing.assert_array_equal(a.pixels(), b.pixels())
@@ -56,14 +56,14 @@ def test_saved_pictures_come_back_equal(tmp_path):
 
 
 def test_select_by_domain_and_split_keeps_the_order():
-    many = [replace(PICTURE, id=f"{d}{s}", domain=d, split=s) for d in "xyz" for s in ("train", "test")]
+    many = [replace(IMAGE, id=f"{d}{s}", domain=d, split=s) for d in "xyz" for s in ("train", "test")]
     assert [p.id for p in select(many, domain="y")] == ["ytrain", "ytest"]
     assert [p.id for p in select(many, domain=("z", "x"), split="test")] == ["xtest", "ztest"]
     assert select(many, split=("train", "test")) == many == select(many)
 
 
-def test_scores_of_unrated_pictures_are_an_error_not_a_number():
-    rated = replace(PICTURE, mos=2.5)
+def test_scores_of_unrated_images_are_an_error_not_a_number():
+    rated = replace(IMAGE, mos=2.5)
     np.testing.assert_array_equal(mos_of([rated, rated]), [2.5, 2.5])
-    with pytest.raises(ValueError, match="1 pictures have no score, the first is 'a'"):
-        mos_of([rated, PICTURE])
+    with pytest.raises(ValueError, match="1 images have no score, the first is 'a'"):
+        mos_of([rated, IMAGE])

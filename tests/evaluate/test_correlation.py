@@ -34,7 +34,7 @@ def test_self_is_one_and_upside_down_is_minus_one(measure, rated):
 
 
 @pytest.mark.parametrize("kind", ["plcc", "srcc"])
-def test_affine_maps_and_order_of_pictures_do_not_matter(kind, rated):
+def test_affine_maps_and_order_of_images_do_not_matter(kind, rated):
     score, mos = rated
     value = correlate(score, mos, kind=kind).value
     order = np.random.default_rng(0).permutation(len(mos))
@@ -116,7 +116,7 @@ def test_missing_scores_are_counted_and_left_out(rated):
     assert str(found).endswith("n = 117, 3 scores missing (2.5%)")
 
 
-def test_comparison_uses_the_pictures_both_methods_scored(rated):
+def test_comparison_uses_the_images_both_methods_scored(rated):
     a, mos = rated[0].copy(), rated[1]
     b = a + 1
     a[0], b[1] = np.nan, np.nan
@@ -191,9 +191,9 @@ def test_isotonic_keeps_sources_together(rated):
         (lambda s, m: (np.where(m > 4.9, np.inf, s), m), ValueError, "scores are infinite"),
         (lambda s, m: (s, np.where(m > 4.9, np.nan, m)), ValueError, "MOS are not finite"),
         (lambda s, m: (s, np.ones_like(m)), ValueError, "all 120 MOS are 1; check the label column"),
-        (lambda s, m: (s[:2], m[:2]), ValueError, "got 2 scored pictures, a correlation needs 3"),
+        (lambda s, m: (s[:2], m[:2]), ValueError, "got 2 scored images, a correlation needs 3"),
         (lambda s, m: (s[:9], m), ValueError, r"score has shape \(1, 9\) and mos \(120,\)"),
-        (lambda s, m: (np.full_like(s, np.nan), m), ValueError, "got 0 scored pictures"),
+        (lambda s, m: (np.full_like(s, np.nan), m), ValueError, "got 0 scored images"),
         (lambda s, m: (np.eye(120)[0], m), CollapsedScores, "almost collapsed"),
     ],
 )

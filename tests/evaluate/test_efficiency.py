@@ -35,14 +35,14 @@ def test_meta_tensors_are_told_apart():
 def test_runs_are_interleaved_in_alternating_order():
     calls = []
     measure_side_by_side(
-        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, n_pictures=1, repeats=2
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, n_images=1, repeats=2
     )
     assert "".join(calls) == "baabba"
 
 
-def test_ratio_and_seconds_per_picture():
+def test_ratio_and_seconds_per_image():
     found = measure_side_by_side(
-        {"slow": lambda: time.sleep(0.03), "fast": lambda: time.sleep(0.003)}, n_pictures=3, repeats=5
+        {"slow": lambda: time.sleep(0.03), "fast": lambda: time.sleep(0.003)}, n_images=3, repeats=5
     )
     assert 0.009 < found.seconds["slow"].low <= found.seconds["slow"].median <= found.seconds["slow"].high
     assert found.ratio["slow"].median == 1
@@ -52,7 +52,7 @@ def test_ratio_and_seconds_per_picture():
 
 def test_nothing_to_measure_is_an_error():
     with pytest.raises(ValueError, match="got 0 callables"):
-        measure_side_by_side({}, n_pictures=1)
+        measure_side_by_side({}, n_images=1)
 
 
 def test_two_tensors_alive_at_once():

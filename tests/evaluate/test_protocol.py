@@ -7,7 +7,7 @@ import pytest
 from rali_lab.evaluate import LeakageError, Protocol, assert_disjoint
 
 
-def picture(id, source):
+def image(id, source):
     return SimpleNamespace(id=id, source=source)
 
 
@@ -30,15 +30,15 @@ def test_protocol_refuses_what_it_cannot_mean(wrong):
 
 
 def test_disjoint_sources_pass():
-    assert_disjoint([picture("a1", "a")], [picture("b1", "b")])
+    assert_disjoint([image("a1", "a")], [image("b1", "b")])
 
 
 def test_shared_source_names_the_first_offenders():
-    test = [picture(f"a{i}", "a") for i in range(5)] + [picture("c1", "c")]
-    with pytest.raises(LeakageError, match=r"5 of 6 test pictures.*source.*a0 \(source a\), a1 .*and 2 more"):
-        assert_disjoint([picture("x", "a")], test)
+    test = [image(f"a{i}", "a") for i in range(5)] + [image("c1", "c")]
+    with pytest.raises(LeakageError, match=r"5 of 6 test images.*source.*a0 \(source a\), a1 .*and 2 more"):
+        assert_disjoint([image("x", "a")], test)
 
 
 def test_shared_id_is_named_first():
     with pytest.raises(LeakageError, match="share their id with training, expected 0: p1"):
-        assert_disjoint([picture("p1", "a")], [picture("p1", "a")])
+        assert_disjoint([image("p1", "a")], [image("p1", "a")])

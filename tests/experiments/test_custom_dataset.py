@@ -1,4 +1,4 @@
-"""Your own pictures: the example can be read, splits keep sources apart, and nothing that was trained on is scored."""
+"""Your own images: the example can be read, splits keep sources apart, and nothing that was trained on is scored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from rali_lab.data.datasets import read_dataset
-from rali_lab.data.records import Picture
+from rali_lab.data.records import RatedImage
 from rali_lab.experiments import custom_dataset
 from rali_lab.profiles import get_profile
 
@@ -22,64 +22,64 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     return read_dataset(custom_dataset.example(tmp_path_factory.mktemp("own"), n=65))
 
 
 @pytest.fixture(scope="module")
-def looks(pictures):
-    """What is seen of the pictures, with zero-shot scores learned from two sets of twenty others."""
+def looks(images):
+    """What is seen of the images, with zero-shot scores learned from two sets of twenty others."""
     from rali_lab.data.domains import DOMAINS, build_domain
 
     sets = {name: build_domain(DOMAINS[name], {"test": 20}, seed=3) for name in ("photo", "procedural")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rali_lab.experiments.training_sets", lambda profile: sets)
         reader = custom_dataset.zero_shot(get_profile("tiny"))
-    looks = custom_dataset.look(pictures, report=lambda line: None)
+    looks = custom_dataset.look(images, report=lambda line: None)
     return {**looks, "rali_levels": reader.predict(looks["trunk"])}
 
 
 @pytest.fixture(scope="module")
-def tables(pictures, looks):
-    return custom_dataset.study(pictures, looks=looks, n_splits=2, report=lambda line: None)
+def tables(images, looks):
+    return custom_dataset.study(images, looks=looks, n_splits=2, report=lambda line: None)
 
 
-def test_every_method_scores_held_out_pictures_of_held_out_sources(pictures, tables):
-    source = {p.id: p.source for p in pictures}
+def test_every_method_scores_held_out_images_of_held_out_sources(images, tables):
+    source = {p.id: p.source for p in images}
     for table in tables:
         assert set(custom_dataset.METHODS) < set(table.columns) and np.isfinite(table[list(custom_dataset.METHODS)].to_numpy()).all()
-        left = {s for i, s in source.items() if i not in set(table["picture"])}
+        left = {s for i, s in source.items() if i not in set(table["image"])}
         assert left and not left & set(table["source"]) and 8 <= len(table) <= 30
     assert set(tables[0]["source"]) != set(tables[1]["source"])
 
 
-def test_training_does_not_see_held_out_scores(pictures, looks, tables):
-    """Other scores for the held-out pictures of a split change nothing that is said of them."""
+def test_training_does_not_see_held_out_scores(images, looks, tables):
+    """Other scores for the held-out images of a split change nothing that is said of them."""
     from dataclasses import replace
 
-    held = set(tables[0]["picture"])
-    lied = [replace(p, mos=6 - p.mos) if p.id in held else p for p in pictures]
+    held = set(tables[0]["image"])
+    lied = [replace(p, mos=6 - p.mos) if p.id in held else p for p in images]
     again = custom_dataset.study(lied, looks=looks, n_splits=1, report=lambda line: None)[0]
     pd.testing.assert_frame_equal(again.drop(columns="mos"), tables[0].drop(columns="mos"), atol=1e-6)
 
 
-def test_a_tuned_trunk_is_kept_and_can_be_left_out(store, pictures, looks, tables):
+def test_a_tuned_trunk_is_kept_and_can_be_left_out(store, images, looks, tables):
     made = sorted(store.glob("tuned-*"))
     assert len(made) >= 2
-    again = custom_dataset.study(pictures, looks=looks, n_splits=1, report=lambda line: None)[0]
+    again = custom_dataset.study(images, looks=looks, n_splits=1, report=lambda line: None)[0]
     pd.testing.assert_frame_equal(again, tables[0])
     assert sorted(store.glob("tuned-*")) == made
-    without = custom_dataset.study(pictures, looks=looks, n_splits=1, tune=False, report=lambda line: None)
+    without = custom_dataset.study(images, looks=looks, n_splits=1, tune=False, report=lambda line: None)
     assert set(tables[0]) - set(without[0]) == {"rali_tuned", "ridge_tuned"}
     pd.testing.assert_frame_equal(without[0], tables[0].drop(columns=["rali_tuned", "ridge_tuned"]))
     page = custom_dataset.page("mine", "", custom_dataset.summarise(without, n_boot=20), 65, 1)
     assert "ridge_visual" in page and "tuned" not in page
 
 
-def test_zero_shot_scores_lie_on_the_scale_and_come_only_when_asked_for(pictures, looks):
+def test_zero_shot_scores_lie_on_the_scale_and_come_only_when_asked_for(images, looks):
     assert ((looks["rali_levels"] >= 1) & (looks["rali_levels"] <= 5)).all() and np.ptp(looks["rali_levels"]) > 0.1
     others = {k: v for k, v in looks.items() if k != "rali_levels"}
-    plain = custom_dataset.study(pictures, looks=others, n_splits=1, tune=False, report=lambda line: None)
+    plain = custom_dataset.study(images, looks=others, n_splits=1, tune=False, report=lambda line: None)
     assert "rali_levels" not in plain[0]
 
 
@@ -89,33 +89,33 @@ def test_the_summary_is_paired_with_the_ridge(tables):
     assert (ridge[["minus_ridge", "minus_low", "minus_high"]] == 0).all(axis=None)
     assert (found["ci_low"] <= found["value"]).all() and (found["value"] <= found["ci_high"]).all()
     page = custom_dataset.page("mine", "what was found", found, 65, 2)
-    assert page.startswith("# mine: 65 rated pictures") and all(f"| `{m}` |" in page for m in custom_dataset.METHODS) and "nan" not in page
+    assert page.startswith("# mine: 65 rated images") and all(f"| `{m}` |" in page for m in custom_dataset.METHODS) and "nan" not in page
 
 
-def test_one_look_says_what_each_tower_says(pictures, looks):
+def test_one_look_says_what_each_tower_says(images, looks):
     """RALI's tower is the beginning of the trunk: its features and embeddings need no other look."""
-    from rali_lab.models.image_encoder import embed_pictures
+    from rali_lab.models.image_encoder import embed_images
     from rali_lab.rali.baselines import visual_features
     from rali_lab.rali.scorer import load_scorer
 
-    shown, scorer = [p.pixels() for p in pictures[:6]], load_scorer()
+    shown, scorer = [p.pixels() for p in images[:6]], load_scorer()
     small = visual_features(shown, tower="lite0_stats_s8")
     np.testing.assert_allclose(looks["small"][:6], small, atol=1e-4)
     np.testing.assert_allclose(
-        looks["embedding"][:6], embed_pictures(scorer.visual_, shown), atol=1e-5
+        looks["embedding"][:6], embed_images(scorer.visual_, shown), atol=1e-5
     )
     np.testing.assert_allclose(looks["rali"][:6], scorer.predict(shown), atol=1e-4)
 
 
-def test_pictures_are_looked_at_once(pictures, looks, monkeypatch):
+def test_images_are_looked_at_once(images, looks, monkeypatch):
     def refused(*args, **options):
         raise AssertionError("looked again")
 
     monkeypatch.setattr("rali_lab.rali.baselines.visual_features", refused)
-    again = custom_dataset.look(pictures, report=lambda line: None)
+    again = custom_dataset.look(images, report=lambda line: None)
     assert all(np.array_equal(again[k], looks[k]) for k in again)
     with pytest.raises(AssertionError, match="looked again"):
-        custom_dataset.look(pictures[1:], report=lambda line: None)
+        custom_dataset.look(images[1:], report=lambda line: None)
 
 
 def written_out(tables, methods, n_boot, seed):
@@ -145,7 +145,7 @@ def test_the_intervals_are_those_of_resamples_written_out():
     for split in range(3):
         mos = rng.normal(3, 0.8, 24)
         scores = {"rali": mos + rng.normal(0, 1, 24), "ridge_visual": mos + rng.normal(0, 0.5, 24)}
-        about = {"picture": range(24), "source": rng.choice(list("abcdefghij"[split:]), 24)}
+        about = {"image": range(24), "source": rng.choice(list("abcdefghij"[split:]), 24)}
         tables.append(pd.DataFrame({**about, "mos": mos, **scores}))
     draws = written_out(tables, ["rali", "ridge_visual"], 40, 3)
     found = custom_dataset.summarise(tables, n_boot=40, seed=3).set_index(["method", "metric"])
@@ -161,10 +161,10 @@ def test_recorded_methods_are_added_only_to_the_splits_they_belong_to(tmp_path):
 
     rng, said = np.random.default_rng(0), []
     ids = [[f"p{k}" for k in rng.permutation(20)[:8]] for _ in range(2)]
-    long = [pd.DataFrame({"picture": i, "source": i, "mos": rng.normal(3, 1, 8)}) for i in ids]
+    long = [pd.DataFrame({"image": i, "source": i, "mos": rng.normal(3, 1, 8)}) for i in ids]
     live = [t.assign(rali=t["mos"] + 0.1) for t in long]
     kept = [t.assign(rali_tuned=t["mos"] + 1)[::-1] for t in live]
-    about = ["picture", "source", "mos"]
+    about = ["image", "source", "mos"]
     parts = [t.melt(about, var_name="method", value_name="score").assign(seed=k)
              for k, t in enumerate(kept)]  # fmt: skip
     assert custom_dataset.with_recorded(live, tmp_path / "none", report=said.append)[0] is live[0]
@@ -179,71 +179,71 @@ def test_recorded_methods_are_added_only_to_the_splits_they_belong_to(tmp_path):
     assert [e in line for e, line in zip([*expected, expected[2]], said, strict=True)] == [True] * 4
 
 
-def test_too_few_pictures_or_one_score_are_refused(pictures):
-    with pytest.raises(ValueError, match="10 pictures of .* sources are too few; give 60 pictures of five sources or more"):
-        custom_dataset.study(pictures[:10])
-    flat = [Picture(id=str(i), domain="d", source=str(i), split="test", mos=3.0, array=np.zeros((32, 32, 3), np.uint8)) for i in range(60)]
+def test_too_few_images_or_one_score_are_refused(images):
+    with pytest.raises(ValueError, match="10 images of .* sources are too few; give 60 images of five sources or more"):
+        custom_dataset.study(images[:10])
+    flat = [RatedImage(id=str(i), domain="d", source=str(i), split="test", mos=3.0, array=np.zeros((32, 32, 3), np.uint8)) for i in range(60)]
     with pytest.raises(ValueError, match="all 60 scores are 3; nothing can be predicted"):
         custom_dataset.study(flat)
 
 
 @pytest.fixture(scope="module")
-def fitted(pictures):
-    return {tune: custom_dataset.fit(pictures, tune=tune, report=lambda line: None) for tune in (False, True)}
+def fitted(images):
+    return {tune: custom_dataset.fit(images, tune=tune, report=lambda line: None) for tune in (False, True)}
 
 
-def test_a_fitted_scorer_says_what_the_reader_says(pictures, looks, fitted):
+def test_a_fitted_scorer_says_what_the_reader_says(images, looks, fitted):
     """A RALI scorer whose basis are the level texts gives the scores of the map it was made from, and is tuned beyond it."""
     from rali_lab.models.clip import embed_texts, load_base_clip
     from rali_lab.rali import quality_levels
 
-    mos, shown = np.array([p.mos for p in pictures]), [p.pixels() for p in pictures]
-    reader = quality_levels.fit_levels(looks["trunk"], mos, [p.source for p in pictures], embed_texts(load_base_clip(), quality_levels.TEXTS))
+    mos, shown = np.array([p.mos for p in images]), [p.pixels() for p in images]
+    reader = quality_levels.fit_levels(looks["trunk"], mos, [p.source for p in images], embed_texts(load_base_clip(), quality_levels.TEXTS))
     plain, tuned = (fitted[tune].predict(shown) for tune in (False, True))
     np.testing.assert_allclose(plain, reader.read(looks["trunk"]), atol=1e-3)
     assert np.square(tuned - mos).mean() < np.square(plain - mos).mean()
 
 
-def test_a_fitted_scorer_can_be_kept_and_asked_why(pictures, fitted, tmp_path):
+def test_a_fitted_scorer_can_be_kept_and_asked_why(images, fitted, tmp_path):
     from rali_lab.rali import quality_levels
     from rali_lab.rali.scorer import RaliScorer
 
-    again, shown = RaliScorer.load(fitted[True].save(tmp_path / "mine")), [p.pixels() for p in pictures[:3]]
+    again, shown = RaliScorer.load(fitted[True].save(tmp_path / "mine")), [p.pixels() for p in images[:3]]
     np.testing.assert_array_equal(again.predict(shown), fitted[True].predict(shown))
     why = again.explain(shown[0], k=5)
     assert set(why.words["text"]) == set(quality_levels.TEXTS) and why.basis["weight"].sum() == pytest.approx(1)
     assert why.score == pytest.approx(again.predict(shown)[0], abs=1e-6)
     with pytest.raises(ValueError, match="were trained on"):
-        again.predict(shown, ids=[p.id for p in pictures[:3]])
+        again.predict(shown, ids=[p.id for p in images[:3]])
 
 
 @pytest.mark.slow
-def test_a_fitted_scorer_can_be_exported(pictures, fitted, tmp_path):
+def test_a_fitted_scorer_can_be_exported(images, fitted, tmp_path):
     from rali_lab.rali.onnx_export import OnnxScorer, export_onnx
 
-    shown = [p.pixels() for p in pictures[:3]]
+    shown = [p.pixels() for p in images[:3]]
     found = OnnxScorer(export_onnx(fitted[True], tmp_path / "mine.onnx")).predict(shown)
     np.testing.assert_allclose(found, fitted[True].predict(shown), atol=1e-3)
 
 
-def test_a_fit_that_cannot_be_is_an_error(pictures, monkeypatch):
+def test_a_fit_that_cannot_be_is_an_error(images, monkeypatch):
     from dataclasses import replace
 
     quiet = {"report": lambda line: None}
-    with pytest.raises(ValueError, match="are too few; give 60 pictures"):
-        custom_dataset.fit(pictures[:20], **quiet)
-    small = replace(pictures[1], id="tiny", path=None, array=np.zeros((31, 40, 3), np.uint8))
-    with pytest.raises(ValueError, match="picture 'tiny' is 40 x 31 pixels"):
-        custom_dataset.fit([pictures[0], small, *pictures[2:]], **quiet)
+    with pytest.raises(ValueError, match="are too few; give 60 images"):
+        custom_dataset.fit(images[:20], **quiet)
+    small = replace(images[1], id="tiny", path=None, array=np.zeros((31, 40, 3), np.uint8))
+    with pytest.raises(ValueError, match="image 'tiny' is 40 x 31 pixels"):
+        custom_dataset.fit([images[0], small, *images[2:]], **quiet)
     monkeypatch.setattr("rali_lab.reproduce.machine.hardware", lambda: {"memory_available": 1000})
-    with pytest.raises(ValueError, match="tuning on 65 pictures takes .* GB of memory, 0.0 GB are free"):
-        custom_dataset.fit(pictures, **quiet)
+    with pytest.raises(ValueError, match="tuning on 65 images takes .* GB of memory, 0.0 GB are free"):
+        custom_dataset.fit(images, **quiet)
 
 
-def test_scores_that_run_the_other_way_are_refused_before_any_training(pictures, monkeypatch):
+def test_scores_that_run_the_other_way_are_refused_before_any_training(images, monkeypatch):
     from dataclasses import replace
 
-    turned, said = [replace(p, mos=6 - p.mos) for p in pictures], []
+    turned, said = [replace(p, mos=6 - p.mos) for p in images], []
     with monkeypatch.context() as patch:
         patch.setattr(
             "rali_lab.rali.baselines.visual_features", lambda *a, **k: pytest.fail("it trains")
@@ -254,8 +254,8 @@ def test_scores_that_run_the_other_way_are_refused_before_any_training(pictures,
         ):
             custom_dataset.fit(turned, tune=False, report=said.append)
     made = custom_dataset.fit(turned, tune=False, trust_direction=True, report=said.append)
-    shown = [p.pixels() for p in pictures]
-    assert np.corrcoef(made.predict(shown), [p.mos for p in pictures])[0, 1] < 0
-    monkeypatch.setattr("rali_lab.data.dataset_report.agreement_with_scorer", lambda pictures, scorer: "no scorer here")
-    custom_dataset.fit(pictures, tune=False, report=said.append)
+    shown = [p.pixels() for p in images]
+    assert np.corrcoef(made.predict(shown), [p.mos for p in images])[0, 1] < 0
+    monkeypatch.setattr("rali_lab.data.dataset_report.agreement_with_scorer", lambda images, scorer: "no scorer here")
+    custom_dataset.fit(images, tune=False, report=said.append)
     assert "the direction of the scores was not checked: no scorer here" in said

@@ -24,12 +24,12 @@ def scorer():
     return load_scorer()
 
 
-def test_pictures_are_made_once_and_splits_share_no_source(tmp_path, monkeypatch):
+def test_images_are_made_once_and_splits_share_no_source(tmp_path, monkeypatch):
     monkeypatch.setenv("RALI_LAB_ARTIFACTS", str(tmp_path))
     small = Profile("mini", {"photo": {"train": 11, "val": 3, "test": 5}})
-    first, again = experiments.make_pictures(small), experiments.make_pictures(small)
+    first, again = experiments.make_images(small), experiments.make_images(small)
     assert not first.reused and again.reused and first.key == again.key
-    photo = experiments.pictures(small)
+    photo = experiments.images(small)
     assert_disjoint(select(photo, split=("train", "val")), select(photo, split="test"))
 
 
@@ -47,7 +47,7 @@ def test_the_packaged_scorer_is_small(scorer):
 
 def test_score_from_the_command_line(tmp_path, capsys):
     Image.fromarray(photographs("coffee", count=1)[0]).save(tmp_path / "a.png")
-    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+    (tmp_path / "broken.jpg").write_bytes(b"not an image")
     assert main(["score", str(tmp_path)]) == 1
     out, err = capsys.readouterr()
     assert out.count("\n") == 1 and out.rstrip().endswith("a.png") and 1 <= float(out.split("\t")[0]) <= 5
@@ -72,8 +72,8 @@ def test_a_missing_model_names_the_way_out(tmp_path):
 def test_real_photographs_are_scored_at_native_resolution(scorer, livec):
     from rali_lab.data.ratings import read_livec
 
-    pictures = read_livec(livec)[:6]
-    score = scorer.predict([p.pixels() for p in pictures])
+    images = read_livec(livec)[:6]
+    score = scorer.predict([p.pixels() for p in images])
     assert score.shape == (6,) and ((score >= 1) & (score <= 5)).all()
 
 
@@ -81,20 +81,20 @@ def test_profiles_know_what_goes_wrong():
     assert get_profile("tiny").collapse["beta"] == 0
 
 
-def test_representations_follow_the_order_of_the_pictures_and_leave_a_hole_where_nothing_can_be_read(pictures):
+def test_representations_follow_the_order_of_the_images_and_leave_a_hole_where_nothing_can_be_read(images):
     from rali_lab.models.vlm import base_folder
     from rali_lab.reasoner.prompts import score_answer
     from rali_lab.reasoner.rationales import to_table
 
     texts = [score_answer("I can see serious blur.", 2.0), score_answer("There is slight noise.", 4.0), "no form at all"]
-    packaged, three = Path(rali_lab.__file__).parent / "assets" / "rali", pictures[:3]
+    packaged, three = Path(rali_lab.__file__).parent / "assets" / "rali", images[:3]
 
     def stages(order):
         table = to_table([three[i].id for i in order], [[texts[i]] for i in order])
         return representations._stages([three[i] for i in order], {"base": base_folder()}, {"base": table}, packaged)
 
     found, turned = stages([0, 1, 2]), stages([2, 0, 1])
-    assert set(found) == {"visual", "base_picture", "base_reasoning", "base_score", "base_text", "clip", "rali"}
+    assert set(found) == {"visual", "base_image", "base_reasoning", "base_score", "base_text", "clip", "rali"}
     for name, x in found.items():
         np.testing.assert_allclose(x[[2, 0, 1]], turned[name], atol=1e-4, err_msg=name)
         holes = np.isnan(x).any(axis=1).tolist()

@@ -18,14 +18,14 @@ from rali_lab.reasoner.ract import rescale, text_labels
 from rali_lab.reasoner.rationales import to_table
 
 
-def as_set(pictures, name, change):
-    return [replace(p, id=f"{name}-{p.id}", domain=name, mos=change(p.mos), reference=p.mos) for p in pictures]
+def as_set(images, name, change):
+    return [replace(p, id=f"{name}-{p.id}", domain=name, mos=change(p.mos), reference=p.mos) for p in images]
 
 
 @pytest.fixture
-def sets(pictures):
-    return {"photo": as_set(pictures, "photo", lambda m: m), "procedural": as_set(pictures, "procedural", lambda m: 1 + (m - 1) / 2),
-            "snapshots": as_set(pictures, "snapshots", lambda m: max(1.0, m - 0.5))}  # fmt: skip
+def sets(images):
+    return {"photo": as_set(images, "photo", lambda m: m), "procedural": as_set(images, "procedural", lambda m: 1 + (m - 1) / 2),
+            "snapshots": as_set(images, "snapshots", lambda m: max(1.0, m - 0.5))}  # fmt: skip
 
 
 def test_labels_hold_the_reasoning_and_no_score():
@@ -35,9 +35,9 @@ def test_labels_hold_the_reasoning_and_no_score():
     assert not any(c.isdigit() for c in "".join(labels["text"]))
 
 
-def test_a_picture_without_words_is_named():
+def test_a_image_without_words_is_named():
     table = to_table(["a", "b"], [["nothing"], [score_answer("blur", 2.0)]])
-    with pytest.raises(ValueError, match="1 pictures have no readable reasoning, a first"):
+    with pytest.raises(ValueError, match="1 images have no readable reasoning, a first"):
         text_labels(table)
 
 
@@ -52,7 +52,7 @@ def test_scaling_gives_every_set_the_location_of_the_reference(sets):
     assert [p.mos for p in scaled["photo"]] == pytest.approx([p.mos for p in sets["photo"]])
 
 
-def test_scaling_is_fitted_on_training_pictures_alone(sets):
+def test_scaling_is_fitted_on_training_images_alone(sets):
     held = replace(sets["procedural"][0], id="held", split="val", mos=5.0)
     scaled = rescale({**sets, "procedural": [*sets["procedural"], held]}, "photo")
     assert [p.mos for p in scaled["procedural"][:-1]] == [p.mos for p in rescale(sets, "photo")["procedural"]]
@@ -85,7 +85,7 @@ def test_the_third_set_has_a_harsh_panel_and_no_test_scene():
 
 
 def test_words_that_were_checked_in_serve_their_own_seed_and_others_are_made(tmp_path, monkeypatch):
-    row = {"picture": ["photo-0001"], "sample": [0], "reasoning": ["Serious blur."], "status": ["ok"]}
+    row = {"image": ["photo-0001"], "sample": [0], "reasoning": ["Serious blur."], "status": ["ok"]}
     (tmp_path / "made").mkdir()
     pd.DataFrame(row).to_parquet(tmp_path / "made" / "words.parquet")
     pd.DataFrame({**row, "reasoning": ["Slight haze."], "seed": [0]}).to_parquet(tmp_path / "words.parquet")

@@ -26,7 +26,7 @@ def table(seed: int, n: int = 40) -> pd.DataFrame:
             score = 3.0 if method == "base" else mos + rng.normal(0, noise)
             domain = "photo" if i < n else "novel"
             rows.append((method, f"{domain}-{i}", domain, f"s{i % 8}", mos, score))
-    return pd.DataFrame(rows, columns=["method", "picture", "domain", "source", "mos", "score"])
+    return pd.DataFrame(rows, columns=["method", "image", "domain", "source", "mos", "score"])
 
 
 def test_records_cover_every_method_domain_and_metric_with_intervals():
@@ -47,11 +47,11 @@ def test_difference_is_positive_only_for_the_better_method():
     assert difference([table(0)], "ridge_visual", "teacher", role="out", n_boot=100).ci_high < 0
 
 
-def test_several_seeds_are_stacked_and_must_rate_the_same_pictures():
+def test_several_seeds_are_stacked_and_must_rate_the_same_images():
     score, mos, groups = score_of([table(0), table(1)], "teacher", "photo")
     assert score.shape == (2, 40) and mos.shape == groups.shape == (40,)
     other = table(1).assign(mos=lambda t: t["mos"] + 0.5)
-    with pytest.raises(ValueError, match="did not rate the same pictures"):
+    with pytest.raises(ValueError, match="did not rate the same images"):
         score_of([table(0), other], "teacher", "photo")
 
 
@@ -88,7 +88,7 @@ def test_a_statistic_that_is_not_a_number_is_an_error():
 
 
 def conflicts(seed: int, n: int = 60) -> pd.DataFrame:
-    """Ratings of a picture with another one's text; some could not be read, and sources differ in size."""
+    """Ratings of an image with another one's text; some could not be read, and sources differ in size."""
     rng = np.random.default_rng(seed)
     own, donor = rng.normal(3, 0.7, size=(2, n))
     rating = np.where(rng.random(n) < 0.1, np.nan, 0.3 * own + 0.5 * donor + rng.normal(0, 0.3, n))

@@ -1,4 +1,4 @@
-"""The live probe, the controls and the command that checks them in, on a profile of a few pictures and single training steps."""
+"""The live probe, the controls and the command that checks them in, on a profile of a few images and single training steps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rali_lab.profiles import Profile
 
 MINI = Profile(
     "mini", {"photo": {"train": 11, "val": 3, "test": 5}, "procedural": {"test": 6}, "novel": {"test": 13}},
-    grpo={"steps": 1, "pictures_per_step": 2, "generations": 4, "eval_every": 0}, sft={"steps": 1, "answers_per_step": 8, "eval_every": 0},
-    rationale_samples=1, score_samples=2, probe_pictures=4,
+    grpo={"steps": 1, "images_per_step": 2, "generations": 4, "eval_every": 0}, sft={"steps": 1, "answers_per_step": 8, "eval_every": 0},
+    rationale_samples=1, score_samples=2, probe_images=4,
 )  # fmt: skip
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def test_checked_in_tables_hold_every_model_and_combination(checked_in):
     assert set(kept["scores"][0]["method"]) == {"unreasoned", "supervised", *(f"{v}|{m}" for v, m in experiments.SWAPS)}
     mine, theirs = (t["ratings"][0].query("model == 'teacher'") for t in (alone, kept))
     assert mine["score"].to_numpy() == pytest.approx(theirs["score"].to_numpy(), abs=1e-4, nan_ok=True)
-    assert mine["picture"].tolist() == theirs["picture"].astype(str).tolist() and len(mine) == 13 * 12
+    assert mine["image"].tolist() == theirs["image"].astype(str).tolist() and len(mine) == 13 * 12
     about = json.loads((folder / "provenance.json").read_text())
     assert about["made_by"] == "make bench-seeds" and about["seeds"] == [0] and len(about["artefacts"]["0"]) == 2
 
@@ -72,7 +72,7 @@ def test_tables_are_stale_when_the_code_or_the_profile_changes_and_can_be_taken_
 
 
 def test_exchanging_a_module_with_itself_changes_nothing(checked_in):
-    scores = checked_in[2]["scores"][0].set_index(["method", "picture"])["score"]
+    scores = checked_in[2]["scores"][0].set_index(["method", "image"])["score"]
     assert scores["photo|photo"].notna().any()
     swapped = scores["photo|base"] != scores["photo|photo"]
     assert swapped.any(), "one step of training moved the language module"

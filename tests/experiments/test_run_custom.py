@@ -18,9 +18,9 @@ def test_a_record_is_written_and_read_back(tmp_path, monkeypatch):
     monkeypatch.setattr(custom_dataset, "zero_shot", lambda profile: reader)
     table = custom_dataset.example(tmp_path / "mine", n=65)
     run_custom.main([str(table), "--splits", "2", "--no-tune", "--mos-range", "1", "5"])
-    pictures = read_dataset(table, mos_range=(1.0, 5.0))
-    live = run_custom.measured(get_profile("tiny"), pictures, n_splits=1, tune=False)[0]
-    about = ["picture", "source", "mos"]
+    images = read_dataset(table, mos_range=(1.0, 5.0))
+    live = run_custom.measured(get_profile("tiny"), images, n_splits=1, tune=False)[0]
+    about = ["image", "source", "mos"]
     wide = live.pivot(index=about, columns="method", values="score").reset_index()
     (again,) = custom_dataset.with_recorded([wide[[*about, "rali"]]], tmp_path / "custom-mine")
     np.testing.assert_allclose(again["ridge_visual"], wide["ridge_visual"], atol=1e-3)

@@ -13,9 +13,9 @@ from rali_lab.reasoner.prompts import score_answer
 ANSWERS = [score_answer("blur noise", 2.10), score_answer("noise noise noise blur", 4.25)]
 
 
-def test_shares_equal_those_from_the_full_maps(policy, pictures):
+def test_shares_equal_those_from_the_full_maps(policy, images):
     model, processor = policy
-    x = [p.pixels() for p in pictures[:2]]
+    x = [p.pixels() for p in images[:2]]
     found = attention_share(model, processor, x, ANSWERS)
     layout = lay_out(model, processor, x, ANSWERS)
     model.set_attn_implementation("eager")
@@ -28,40 +28,40 @@ def test_shares_equal_those_from_the_full_maps(policy, pictures):
     np.testing.assert_allclose(found.share.sum(-1), 1, atol=1e-5)
 
 
-def test_tokens_are_those_that_can_be_seen(policy, pictures):
+def test_tokens_are_those_that_can_be_seen(policy, images):
     model, processor = policy
-    x = [pictures[0].pixels()]
+    x = [images[0].pixels()]
     found, layout = attention_share(model, processor, x, ANSWERS[:1]), lay_out(model, processor, x, ANSWERS[:1])
     seen = dict(zip(GROUPS, found.tokens[0], strict=True))
     assert seen["reasoning"] == layout.of("reasoning").sum() == 2
-    assert seen["picture"] == layout.of("picture").sum() and seen["sink"] == 1
+    assert seen["image"] == layout.of("image").sum() and seen["sink"] == 1
     assert seen["score"] == 1.5, "before the four digits of 2.10 stand 0, 1, 2 and 3 of them"
 
 
-def test_an_even_head_has_no_preference(policy, pictures):
+def test_an_even_head_has_no_preference(policy, images):
     """With all query weights zero every visible token gets the same attention: one per token, and shares follow the counts."""
     model, processor = policy
     with torch.no_grad():
         for layer in model.get_decoder().layers:
             layer.self_attn.q_proj.weight.zero_()
             layer.self_attn.q_proj.bias.zero_()
-    found = attention_share(model, processor, [p.pixels() for p in pictures[:2]], ANSWERS)
+    found = attention_share(model, processor, [p.pixels() for p in images[:2]], ANSWERS)
     for group, ratio in found.per_token().items():
         assert ratio == pytest.approx(1, rel=0.1 if group == "score" else 0.02), group
     assert found.text_share() == pytest.approx(found.tokens[:, 3] / (found.tokens[:, 3] + found.tokens[:, 1]), abs=1e-5)
 
 
-def test_rows_name_their_tokens(policy, pictures):
+def test_rows_name_their_tokens(policy, images):
     model, processor = policy
-    row = score_rows(model, processor, [pictures[0].pixels()], ANSWERS[:1])[0]
+    row = score_rows(model, processor, [images[0].pixels()], ANSWERS[:1])[0]
     assert len(row.tokens) == len(row.groups) == row.weights.shape[2]
-    share = attention_share(model, processor, [pictures[0].pixels()], ANSWERS[:1]).share[0]
+    share = attention_share(model, processor, [images[0].pixels()], ANSWERS[:1]).share[0]
     np.testing.assert_allclose(row.of("reasoning").sum(-1), share[..., GROUPS.index("reasoning")], atol=1e-5)
 
 
-def test_an_answer_without_rating_is_counted_not_averaged(policy, pictures):
+def test_an_answer_without_rating_is_counted_not_averaged(policy, images):
     model, processor = policy
-    x = [p.pixels() for p in pictures[:2]]
+    x = [p.pixels() for p in images[:2]]
     found = attention_share(model, processor, x, ["noise", ANSWERS[1]])
     assert found.n_unread == 1 and np.isnan(found.share[0]).all()
     alone = attention_share(model, processor, x[1:], ANSWERS[1:])
@@ -97,6 +97,6 @@ def test_a_decoder_of_another_build_is_named(policy, monkeypatch):
         attention_modules(model)
 
 
-def test_bad_input_is_named(policy, pictures):
-    with pytest.raises(ValueError, match="33 pictures but 32 answers"):
-        attention_share(*policy, [pictures[0].pixels()] * 33, ANSWERS[:1] * 32)
+def test_bad_input_is_named(policy, images):
+    with pytest.raises(ValueError, match="33 images but 32 answers"):
+        attention_share(*policy, [images[0].pixels()] * 33, ANSWERS[:1] * 32)

@@ -24,7 +24,7 @@ def test_a_paraphrase_names_the_same_in_other_words():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_nobody_gets_text_from_the_same_picture(seed):
+def test_nobody_gets_text_from_the_same_image(seed):
     groups = np.repeat(np.arange(7), [1, 2, 3, 2, 1, 4, 2])
     found = donors(len(groups), np.random.default_rng(seed), groups)
     assert sorted(found) == list(range(len(groups)))

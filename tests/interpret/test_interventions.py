@@ -22,14 +22,14 @@ def logits(policy, pixels, reasoning, block):
 
 
 @pytest.fixture
-def two(pictures):
-    return [pictures[0].pixels(), 255 - pictures[3].pixels()]
+def two(images):
+    return [images[0].pixels(), 255 - images[3].pixels()]
 
 
-def test_without_any_sight_of_the_picture_two_pictures_are_the_same(policy, two):
+def test_without_any_sight_of_the_image_two_images_are_the_same(policy, two):
     seen = logits(policy, two, "blur noise", (("score",), "sink"))
-    assert (seen[0] - seen[1]).abs().max() > 1e-3, "two pictures differ while they are seen"
-    blind = logits(policy, two, "blur noise", KNOCKOUTS["all to picture"])
+    assert (seen[0] - seen[1]).abs().max() > 1e-3, "two images differ while they are seen"
+    blind = logits(policy, two, "blur noise", KNOCKOUTS["all to image"])
     torch.testing.assert_close(blind[0], blind[1], atol=1e-5, rtol=0)
 
 
@@ -37,7 +37,7 @@ def test_the_narrow_knock_out_leaves_the_detour_through_the_words(qwen, two):
     """Two layers: what the reasoning tokens saw in the first still reaches the score in the second."""
     from rali_lab.models.vlm import load_policy
 
-    narrow = logits(load_policy(qwen), two, "blur noise", KNOCKOUTS["score to picture"])
+    narrow = logits(load_policy(qwen), two, "blur noise", KNOCKOUTS["score to image"])
     assert (narrow[0] - narrow[1]).abs().max() > 1e-4
 
 
@@ -51,9 +51,9 @@ def test_without_any_sight_of_the_reasoning_two_reasonings_are_the_same(policy, 
 
 
 def test_ratings_with_a_block_hold_for_generated_digits_too(policy, two):
-    """Greedy ratings of two pictures agree when nothing may look at them, through prefill and cached steps alike."""
+    """Greedy ratings of two images agree when nothing may look at them, through prefill and cached steps alike."""
     for reasoning in ("blur noise", "noise"):
-        found = rate(*policy, two, [reasoning] * 2, block=(ALL, "picture"), samples=1, temperature=0)
+        found = rate(*policy, two, [reasoning] * 2, block=(ALL, "image"), samples=1, temperature=0)
         np.testing.assert_array_equal(found[0], found[1])
 
 
@@ -63,8 +63,8 @@ def test_a_block_that_hides_nothing_changes_nothing(policy, two):
     with torch.inference_mode():
         plain = model(**layout.inputs).logits[:, -1]
     empty = lay_out(model, processor, two, [OPENING.format("blur")] * 2)
-    empty.groups[:] = 2  # no token is a picture's
-    with torch.inference_mode(), masking(model, blocker(empty, (("score",), "picture"))):
+    empty.groups[:] = 2  # no token is an image's
+    with torch.inference_mode(), masking(model, blocker(empty, (("score",), "image"))):
         torch.testing.assert_close(model(**layout.inputs).logits[:, -1], plain, atol=1e-5, rtol=1e-4)
 
 
@@ -85,14 +85,14 @@ def test_samples_are_rows_and_unreadable_ones_stay_nan(policy, two):
     assert rate(*policy, [], [], samples=3).shape == (0, 3)
 
 
-def test_the_text_alone_is_rated_without_a_picture(policy):
+def test_the_text_alone_is_rated_without_a_image(policy):
     assert rate(*policy, None, ["blur", "noise"], samples=2).shape == (2, 2)
 
 
 def test_bad_input_is_named(policy, two):
     with pytest.raises(ValueError, match="unknown kind of token 'image'"):
         rate(*policy, two, ["blur"] * 2, block=(("score",), "image"))
-    with pytest.raises(ValueError, match="2 pictures but 1 answers"):
+    with pytest.raises(ValueError, match="2 images but 1 answers"):
         rate(*policy, two, ["blur"])
     with pytest.raises(ValueError, match="samples=4"):
         rate(*policy, two, ["blur"] * 2, temperature=0)

@@ -8,55 +8,55 @@ import numpy as np
 import pytest
 import torch
 
-from rali_lab.models.image_encoder import embed_pictures, fold_batch_norm, image_tower
+from rali_lab.models.image_encoder import embed_images, fold_batch_norm, image_tower
 
 
-def test_embeddings_depend_on_no_other_picture(clip, pictures):
-    z = embed_pictures(clip, pictures, batch=1)
+def test_embeddings_depend_on_no_other_image(clip, images):
+    z = embed_images(clip, images, batch=1)
     assert z.shape == (24, 384) and z.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(embed_pictures(clip, pictures, batch=16), z, atol=1e-5)
-    np.testing.assert_allclose(embed_pictures(clip, pictures[::-1]), z[::-1], atol=1e-5)
+    np.testing.assert_allclose(embed_images(clip, images, batch=16), z, atol=1e-5)
+    np.testing.assert_allclose(embed_images(clip, images[::-1]), z[::-1], atol=1e-5)
 
 
 def test_any_size_from_32_px_at_native_resolution(clip):
     rng = np.random.default_rng(0)
-    z = embed_pictures(clip, [rng.integers(0, 256, (h, w, 3)).astype(np.uint8) for h, w in ((32, 33), (200, 57), (32, 33))])
+    z = embed_images(clip, [rng.integers(0, 256, (h, w, 3)).astype(np.uint8) for h, w in ((32, 33), (200, 57), (32, 33))])
     assert np.isfinite(z).all()
 
 
-def test_the_training_mode_is_put_back(clip, pictures):
+def test_the_training_mode_is_put_back(clip, images):
     clip.visual.train()
-    embed_pictures(clip, pictures[:1])
+    embed_images(clip, images[:1])
     assert clip.visual.training
 
 
 @pytest.mark.parametrize(
-    ("picture", "message"),
+    ("image", "message"),
     [
-        (np.zeros((31, 64, 3), np.uint8), r"picture 1 is 64 x 31 pixels, at least 32 x 32"),
-        (np.zeros((64, 64), np.uint8), r"picture 1: expected a \(H, W, 3\) uint8 array, got \(64, 64\) uint8"),
-        (np.zeros((64, 64, 3), np.float32), "got .* float32; read files with read_picture"),
+        (np.zeros((31, 64, 3), np.uint8), r"image 1 is 64 x 31 pixels, at least 32 x 32"),
+        (np.zeros((64, 64), np.uint8), r"image 1: expected a \(H, W, 3\) uint8 array, got \(64, 64\) uint8"),
+        (np.zeros((64, 64, 3), np.float32), "got .* float32; read files with read_image"),
         ("photo.jpg", "got str"),
     ],
 )
-def test_unfit_pictures_are_named(clip, picture, message):
+def test_unfit_images_are_named(clip, image, message):
     with pytest.raises(ValueError, match=message):
-        embed_pictures(clip, [np.zeros((64, 64, 3), np.uint8), picture])
+        embed_images(clip, [np.zeros((64, 64, 3), np.uint8), image])
 
 
 def test_one_array_is_not_a_list(clip):
-    with pytest.raises(ValueError, match=r"write \[picture\]"):
-        embed_pictures(clip, np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"write \[image\]"):
+        embed_images(clip, np.zeros((64, 64, 3), np.uint8))
 
 
-def test_folding_keeps_the_output_and_leaves_no_batch_norm(clip, pictures):
+def test_folding_keeps_the_output_and_leaves_no_batch_norm(clip, images):
     folded = fold_batch_norm(copy.deepcopy(clip.visual).eval())
     assert not [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    np.testing.assert_allclose(embed_pictures(folded, pictures), embed_pictures(clip, pictures), atol=1e-5)
+    np.testing.assert_allclose(embed_images(folded, images), embed_images(clip, images), atol=1e-5)
 
 
-def test_weights_go_from_open_clips_image_side_to_the_bare_tower(clip, pictures):
+def test_weights_go_from_open_clips_image_side_to_the_bare_tower(clip, images):
     bare = image_tower()
     bare.load_state_dict(clip.visual.state_dict())
-    np.testing.assert_array_equal(embed_pictures(bare, pictures), embed_pictures(clip, pictures))
+    np.testing.assert_array_equal(embed_images(bare, images), embed_images(clip, images))

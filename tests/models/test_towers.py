@@ -1,4 +1,4 @@
-"""The towers: lite0's own features, any picture size, and batch norms that training cannot shift."""
+"""The towers: lite0's own features, any image size, and batch norms that training cannot shift."""
 
 import pytest
 import timm
@@ -54,7 +54,7 @@ def test_a_file_with_another_hash_is_not_loaded(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (64, 200), (500, 375)])
-def test_pictures_of_any_size_have_the_same_number_of_finite_statistics(tower, size):
+def test_images_of_any_size_have_the_same_number_of_finite_statistics(tower, size):
     x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
         found = tower.statistics(x)
@@ -62,7 +62,7 @@ def test_pictures_of_any_size_have_the_same_number_of_finite_statistics(tower, s
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
-def test_flat_pictures_have_finite_statistics_and_gradients(tower, value):
+def test_flat_images_have_finite_statistics_and_gradients(tower, value):
     x = torch.full((1, 3, 64, 64), value, requires_grad=True)
     y = tower.statistics(x)
     y.sum().backward()
@@ -77,7 +77,7 @@ def test_statistics_of_a_cell_are_means_and_standard_deviations():
     torch.testing.assert_close(found[:, 5:, 0, 1], corner.std(-1, correction=0))
 
 
-def test_a_batch_gives_what_its_pictures_give_alone(tower, pixels):
+def test_a_batch_gives_what_its_images_give_alone(tower, pixels):
     with torch.inference_mode():
         alone = torch.cat([tower(x[None]) for x in pixels])
         torch.testing.assert_close(tower(pixels), alone, rtol=1e-4, atol=1e-4)
@@ -106,7 +106,7 @@ def test_standardising_uses_the_stored_statistics(tower, pixels):
         tower.stat_std.fill_(1.0)
 
 
-def test_one_picture_as_pixels():
+def test_one_image_as_pixels():
     import numpy as np
 
     x = to_pixels([np.dstack([np.full((4, 6), v, np.uint8) for v in (0, 128, 255)])] * 2)

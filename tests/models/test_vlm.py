@@ -34,7 +34,7 @@ def loaded(tiny_base):
 
 @pytest.fixture(scope="module")
 def photos():
-    """Three pictures of three sizes, one of them not square."""
+    """Three images of three sizes, one of them not square."""
     noise = np.random.default_rng(0).integers(0, 256, (128, 140, 3), dtype=np.uint8)
     return [photographs("coffee", count=1, size=96)[0], noise, photographs("china", count=1, size=128)[0]]
 
@@ -232,12 +232,12 @@ def test_arguments_for_a_tower_and_attention_from_the_net_are_refused(tiny_base,
 def test_greedy_answers_repeat_and_do_not_depend_on_the_batch(loaded, photos):
     greedy = {"temperature": 0, "max_new_tokens": 12}
     together = ask(*loaded, photos, **greedy)
-    assert len({a for (a,) in together}) == 3  # the answers are about the pictures
+    assert len({a for (a,) in together}) == 3  # the answers are about the images
     assert together == ask(*loaded, photos, **greedy)
     assert together == [ask(*loaded, [x], **greedy)[0] for x in photos] == ask(*loaded, photos, batch=2, **greedy)
 
 
-def test_every_picture_gets_its_samples_and_torchs_seed_decides(loaded, photos):
+def test_every_image_gets_its_samples_and_torchs_seed_decides(loaded, photos):
     runs = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
@@ -247,15 +247,15 @@ def test_every_picture_gets_its_samples_and_torchs_seed_decides(loaded, photos):
     assert ask(*loaded, []) == []
 
 
-def test_samples_stay_with_their_picture(loaded, photos):
-    """Close to temperature zero every sample is the greedy answer to its own picture."""
+def test_samples_stay_with_their_image(loaded, photos):
+    """Close to temperature zero every sample is the greedy answer to its own image."""
     greedy = ask(*loaded, photos, temperature=0, max_new_tokens=8)
     cold = ask(*loaded, photos, temperature=1e-4, samples=2, max_new_tokens=8)
     assert cold == [[a, a] for (a,) in greedy] and cold[0] != cold[1]
 
 
 def test_the_prefix_is_part_of_the_answer_and_changes_what_follows(loaded, photos):
-    plain, begun = (ask(*loaded, photos, prefix=p, temperature=0, max_new_tokens=8) for p in ("", "<think></think><answer>"))
+    plain, begun = (ask(*loaded, photos, prefill=p, temperature=0, max_new_tokens=8) for p in ("", "<think></think><answer>"))
     assert all(a.startswith("<think></think><answer>") for (a,) in begun)
     assert [a.removeprefix("<think></think><answer>") for (a,) in begun] != [a for (a,) in plain]
 
@@ -276,7 +276,7 @@ def test_sampling_ignores_what_a_checkpoint_likes(tiny_base, photos):
     assert answers[0] == answers[1]
 
 
-def test_a_memoised_tower_gives_the_same_logits_and_encodes_a_picture_once(tiny_base, photos, monkeypatch):
+def test_a_memoised_tower_gives_the_same_logits_and_encodes_a_image_once(tiny_base, photos, monkeypatch):
     model, processor = load_policy(tiny_base)
     expected = logits(model, processor, photos)
     freeze_tower(model)
@@ -291,7 +291,7 @@ def test_a_memoised_tower_gives_the_same_logits_and_encodes_a_picture_once(tiny_
     assert all(p.requires_grad for p in model.model.language_model.parameters())
 
 
-def test_pictures_seen_while_asking_can_be_trained_on(tiny_base, photos):
+def test_images_seen_while_asking_can_be_trained_on(tiny_base, photos):
     """`ask` fills the memo in inference mode, whose tensors must not leak into a graph."""
     model, processor = load_policy(tiny_base)
     freeze_tower(model)

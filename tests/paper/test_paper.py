@@ -20,14 +20,14 @@ from rali_lab.reasoner.prompts import score_answer
 from rali_lab.reasoner.rationales import to_table
 
 test_part.__test__ = False  # a function of the package, whatever its name
-TINY = ["pictures_per_step=2", "generations=4", "max_completion_length=8", "learning_rate=1e-3",
+TINY = ["images_per_step=2", "generations=4", "max_completion_length=8", "learning_rate=1e-3",
         "trl_options.per_device_train_batch_size=8", "trl_options.gradient_accumulation_steps=1"]  # fmt: skip
 STUDENT = ["n_components=4", "n_bins=3", "n_basis=4", "fine_tune_epochs=2", "epochs=2", "batch=4", "learning_rate=1e-3"]
 
 
 @pytest.fixture(scope="module")
 def koniq(tmp_path_factory):
-    """Eight training, two validation and four test pictures in KonIQ's own layout."""
+    """Eight training, two validation and four test images in KonIQ's own layout."""
     folder, rng = tmp_path_factory.mktemp("data") / "koniq10k", np.random.default_rng(0)
     (folder / "1024x768").mkdir(parents=True)
     rows = ["image_name,c1,c2,c3,c4,c5,c_total,MOS,SD,set"]
@@ -68,16 +68,16 @@ def clip(tmp_path_factory):
     return folder
 
 
-def told(pictures):
-    answers = [[score_answer(f"blur {i}", 2.0), score_answer("noise", 3.0)] for i in range(len(pictures))]
-    return to_table([p.id for p in pictures], answers)
+def valid_rationales(images):
+    answers = [[score_answer(f"blur {i}", 2.0), score_answer("noise", 3.0)] for i in range(len(images))]
+    return to_table([p.id for p in images], answers)
 
 
 @pytest.fixture(scope="module")
 def rali(koniq, clip, tmp_path_factory):
-    """A student made by the command line, and where its pictures' words lie."""
+    """A student made by the command line, and where its images' words lie."""
     folder = tmp_path_factory.mktemp("student")
-    told(load_sets({"koniq": koniq}, split="train")["koniq"]).to_parquet(folder / "words.parquet")
+    valid_rationales(load_sets({"koniq": koniq}, split="train")["koniq"]).to_parquet(folder / "words.parquet")
     assert main(["student", "--clip", str(clip), "--rationales", str(folder / "words.parquet"), "--data", f"koniq={koniq}",
                  "--out", str(folder / "rali"), "--set", *STUDENT]) == 0  # fmt: skip
     return folder / "rali"
@@ -88,7 +88,7 @@ def test_the_teacher_is_trained_by_the_papers_algorithm(qwen, koniq, tmp_path):
     assert main([*args, "--set", *TINY]) == 0
     kept = json.loads((tmp_path / "settings.json").read_text())
     assert (kept["beta"], kept["closeness_weight"], kept["degradation_share"], kept["epsilon"]) == (1e-3, 0.0, 0.0, 0.2)
-    assert kept["steps"] == 2, "half a pass over eight pictures, two a step"
+    assert kept["steps"] == 2, "half a pass over eight images, two a step"
     before, after = load_file(qwen / "model.safetensors"), load_file(tmp_path / "model.safetensors")
     assert before.keys() == after.keys()
 
@@ -103,8 +103,8 @@ def test_adapters_are_an_option(qwen, koniq, tmp_path):
 def test_words_are_written_and_silence_is_reported(qwen, koniq, tmp_path, capsys):
     assert main(["write", "--model", str(qwen), "--data", f"koniq={koniq}", "--out", str(tmp_path), "--max-samples", "3"]) == 1
     table = pd.read_parquet(tmp_path / "rationales.parquet")
-    assert table["picture"].nunique() == 3 and (table["status"] != "ok").all()  # a random model has no form
-    assert "0 of 3 pictures have a readable reasoning" in capsys.readouterr().out
+    assert table["image"].nunique() == 3 and (table["status"] != "ok").all()  # a random model has no form
+    assert "0 of 3 images have a readable reasoning" in capsys.readouterr().out
 
 
 def test_a_student_is_aligned_and_saved_as_released(rali, clip, koniq):
@@ -113,29 +113,29 @@ def test_a_student_is_aligned_and_saved_as_released(rali, clip, koniq):
     assert any(k.startswith("vision_model") for k in moved) and not any(k.startswith("text_") for k in moved)
     log = pd.read_csv(rali / "alignment.csv")["loss"].dropna()
     assert len(log) == 4 and log.iloc[-1] < log.iloc[0]
-    pictures = load_sets({"koniq": koniq}, split="test")["koniq"]
-    assert read_official(rali).predict([p.pixels() for p in pictures]).shape == (4,)
+    images = load_sets({"koniq": koniq}, split="test")["koniq"]
+    assert read_official(rali).predict([p.pixels() for p in images]).shape == (4,)
 
 
-def test_a_student_needs_words_about_every_picture(clip, koniq, tmp_path):
-    pictures = load_sets({"koniq": koniq}, split="train")["koniq"]
-    with pytest.raises(ValueError, match="1 of 8 pictures have no readable reasoning, koniq10k/0.jpg first"):
-        train_student(clip, pictures, told(pictures).iloc[2:], StudentSettings(), tmp_path)
+def test_a_student_needs_words_about_every_image(clip, koniq, tmp_path):
+    images = load_sets({"koniq": koniq}, split="train")["koniq"]
+    with pytest.raises(ValueError, match="1 of 8 images have no readable reasoning, koniq10k/0.jpg first"):
+        train_student(clip, images, valid_rationales(images).iloc[2:], StudentSettings(), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["rali", "reasoner"])
-def test_evaluation_keeps_every_picture_and_resumes(kind, request, koniq, tmp_path, capsys, monkeypatch):
+def test_evaluation_keeps_every_image_and_resumes(kind, request, koniq, tmp_path, capsys, monkeypatch):
     model = request.getfixturevalue("rali" if kind == "rali" else "qwen")
     args = ["evaluate", f"--{kind}", str(model), "--data", f"koniq={koniq}", "--out", str(tmp_path)]
     silent = kind == "reasoner"  # a random reasoner has no readable score, and that is said
     assert main([*args, "--max-samples", "3"]) == int(silent)
     first = pd.read_parquet(tmp_path / "predictions.parquet")
-    assert first["picture"].tolist() == [f"koniq10k/{i}.jpg" for i in (10, 11, 12)]
+    assert first["image"].tolist() == [f"koniq10k/{i}.jpg" for i in (10, 11, 12)]
     assert first["score"].isna().all() == silent and set(first["status"]) == {"no readable score" if silent else "ok"}
     assert main(args) == 2 and "pass --resume" in capsys.readouterr().err
     asked = []
     real = evaluation._scored
-    monkeypatch.setattr(evaluation, "_scored", lambda s, n, pictures: asked.extend(p.id for p in pictures) or real(s, n, pictures))
+    monkeypatch.setattr(evaluation, "_scored", lambda s, n, images: asked.extend(p.id for p in images) or real(s, n, images))
     assert main([*args, "--resume"]) == int(silent)
     assert asked == ["koniq10k/13.jpg"] and len(pd.read_parquet(tmp_path / "predictions.parquet")) == 4
     about = json.loads((tmp_path / "run.json").read_text())
@@ -152,14 +152,14 @@ def test_predictions_of_two_models_are_not_mixed(rali, koniq, tmp_path, capsys):
     assert "were made with another weights; give another --out" in capsys.readouterr().err
 
 
-def test_a_broken_picture_is_a_row_without_score_and_an_exit_code(rali, koniq, tmp_path, capsys):
+def test_a_broken_image_is_a_row_without_score_and_an_exit_code(rali, koniq, tmp_path, capsys):
     import shutil
 
     copy = tmp_path / "koniq"
     shutil.copytree(koniq, copy)
-    (copy / "1024x768" / "11.jpg").write_bytes(b"no picture")
+    (copy / "1024x768" / "11.jpg").write_bytes(b"no image")
     assert main(["evaluate", "--rali", str(rali), "--data", f"koniq={copy}", "--out", str(tmp_path / "out")]) == 1
-    rows = pd.read_parquet(tmp_path / "out" / "predictions.parquet").set_index("picture")
+    rows = pd.read_parquet(tmp_path / "out" / "predictions.parquet").set_index("image")
     assert rows["score"].isna().sum() == 1 and "11.jpg" in rows.loc["koniq10k/11.jpg", "status"]
     assert "koniq10k/11.jpg first" in capsys.readouterr().err
 

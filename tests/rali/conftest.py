@@ -25,8 +25,8 @@ def clip(_built):
 
 
 @pytest.fixture(scope="session")
-def pictures():
-    """24 tiny random pictures of three kinds and two sizes."""
+def images():
+    """24 tiny random images of three kinds and two sizes."""
     rng = np.random.default_rng(0)
     grey = [np.full((32, 32 + 8 * (i % 2), 3), 20 + 8 * i, np.uint8) for i in range(8)]
     noise = [rng.integers(0, 256, (32, 32, 3)).astype(np.uint8) for _ in range(8)]
@@ -36,4 +36,4 @@ def pictures():
 
 @pytest.fixture(scope="session")
 def texts():
-    return ["a flat grey picture"] * 8 + ["strong noise everywhere"] * 8 + ["a smooth gradient"] * 8
+    return ["a flat grey image"] * 8 + ["strong noise everywhere"] * 8 + ["a smooth gradient"] * 8

@@ -16,15 +16,15 @@ from rali_lab.rali.baselines import (
 
 def test_features_do_not_depend_on_the_batch():
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(3)]
-    together = visual_features(pictures)
-    alone = np.concatenate([visual_features([p]) for p in pictures])
+    images = [rng.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(3)]
+    together = visual_features(images)
+    alone = np.concatenate([visual_features([p]) for p in images])
     np.testing.assert_allclose(together, alone, rtol=1e-3, atol=1e-3)
 
 
-def test_pictures_of_different_sizes_are_accepted():
-    pictures = [np.zeros((s, 80, 3), np.uint8) for s in (64, 100)]
-    assert len(visual_features(pictures)) == 2
+def test_images_of_different_sizes_are_accepted():
+    images = [np.zeros((s, 80, 3), np.uint8) for s in (64, 100)]
+    assert len(visual_features(images)) == 2
 
 
 def test_a_feature_that_only_tells_the_source_is_shrunk_away():
@@ -51,7 +51,7 @@ def test_the_path_is_scikit_learns_ridge():
 
 
 @pytest.mark.parametrize("readout", READOUTS)
-def test_no_readout_knows_the_scores_of_new_pictures(readout):
+def test_no_readout_knows_the_scores_of_new_images(readout):
     """Features without information: no readout correlates on new ones, whatever it learned by heart."""
     rng = np.random.default_rng(0)
     Z, y, new = rng.normal(size=(80, 10)), rng.uniform(1, 5, 80), rng.normal(size=(200, 10))

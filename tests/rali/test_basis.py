@@ -86,7 +86,7 @@ def test_binned_kmeans_keeps_the_mean_of_every_bin(n_bins, n_basis):
         assert (np.diff(scores) > 0).all()
 
 
-def test_as_many_vectors_as_pictures_gives_the_pictures_themselves():
+def test_as_many_vectors_as_images_gives_the_images_themselves():
     rng = np.random.default_rng(0)
     z, mos = rng.normal(size=(30, 4)), rng.uniform(1, 5, 30)
     vectors, scores = binned_kmeans(z, mos, n_bins=5, n_basis=30)

@@ -33,7 +33,7 @@ def test_the_nearest_are_kept_in_their_proportions():
 
 
 @pytest.mark.parametrize("target", [0.1, 1.0, 2.5])
-def test_every_picture_is_equally_certain(target):
+def test_every_image_is_equally_certain(target):
     w = entropy_weights(Z, V, entropy=target)
     np.testing.assert_allclose(entropy(w), target, atol=1e-6)
     assert (w.argmax(axis=1) == softmax_weights(Z, V, tau=0.2).argmax(axis=1)).all()

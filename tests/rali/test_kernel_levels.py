@@ -52,5 +52,5 @@ def test_quality_off_the_scale_is_refused(wrong):
 
 def test_one_set_cannot_be_left_out():
     X, quality, names = sets()
-    with pytest.raises(ValueError, match="all pictures are of the set 'a'"):
+    with pytest.raises(ValueError, match="all images are of the set 'a'"):
         fit_across_sets(X, quality, np.full(len(names), "a"), TEXTS)

@@ -1,4 +1,4 @@
-"""The exported scorer scores as the scorer does, for pictures of any size, and a file that is none is named."""
+"""The exported scorer scores as the scorer does, for images of any size, and a file that is none is named."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rali_lab.rali.scorer import RaliScorer, load_scorer
 
 pytestmark = pytest.mark.slow
 
-PICTURES = [photographs(s, count=1)[0] for s in ("chelsea", "flower", "life")]
-ODD = [PICTURES[0][:90, :71].copy(), PICTURES[1], PICTURES[1][::-1].copy(), PICTURES[2][:40, :128].copy()]
+IMAGES = [photographs(s, count=1)[0] for s in ("chelsea", "flower", "life")]
+ODD = [IMAGES[0][:90, :71].copy(), IMAGES[1], IMAGES[1][::-1].copy(), IMAGES[2][:40, :128].copy()]
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,9 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_scores_agree_on_pictures_of_any_size(exported, batch):
+def test_scores_agree_on_images_of_any_size(exported, batch):
     scorer, file = exported
-    np.testing.assert_allclose(OnnxScorer(file).predict(PICTURES + ODD, batch=batch), scorer.predict(PICTURES + ODD), atol=1e-3)
+    np.testing.assert_allclose(OnnxScorer(file).predict(IMAGES + ODD, batch=batch), scorer.predict(IMAGES + ODD), atol=1e-3)
     assert OnnxScorer(file).predict([]).shape == (0,)
 
 
@@ -39,16 +39,16 @@ def test_the_file_is_whole_and_small(exported):
 def test_the_graph_is_the_scorer(exported):
     scorer, _ = exported
     with torch.inference_mode():
-        found = ScoringGraph(scorer).eval()(to_pixels(PICTURES)).numpy()
-    np.testing.assert_allclose(found, scorer.predict(PICTURES), atol=1e-4)
+        found = ScoringGraph(scorer).eval()(to_pixels(IMAGES)).numpy()
+    np.testing.assert_allclose(found, scorer.predict(IMAGES), atol=1e-4)
 
 
 def test_eight_bits_still_score(exported, tmp_path):
     scorer, file = exported
-    small = OnnxScorer(quantise(file, tmp_path / "int8.onnx", PICTURES * 4))
-    found = small.predict(PICTURES + ODD)
+    small = OnnxScorer(quantise(file, tmp_path / "int8.onnx", IMAGES * 4))
+    found = small.predict(IMAGES + ODD)
     assert ((found >= 1) & (found <= 5)).all()
-    assert np.abs(found - scorer.predict(PICTURES + ODD)).mean() < 1
+    assert np.abs(found - scorer.predict(IMAGES + ODD)).mean() < 1
 
 
 def test_bad_files_are_named(tmp_path):

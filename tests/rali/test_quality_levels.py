@@ -21,7 +21,7 @@ def texts():
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     """Twenty patterns, ever paler: two sizes, so that both ways of batching are used."""
     rng = np.random.default_rng(0)
     out = []
@@ -48,22 +48,22 @@ def test_the_closed_form_reads_a_score_that_is_there(texts):
     assert (np.diff(reader.scores.numpy()) > 0).all()
 
 
-def test_both_halves_make_the_trunk(pictures, trunk):
-    halves = quality_levels.Halves(pictures, trunk)
-    whole = visual_features(pictures, tower="lite0_stats_s32")
+def test_both_halves_make_the_trunk(images, trunk):
+    halves = quality_levels.Halves(images, trunk)
+    whole = visual_features(images, tower="lite0_stats_s32")
     made = halves.all_statistics(trunk.blocks[quality_levels.FIXED :], range(20))
     assert made.shape == whole.shape
     assert np.corrcoef(made.ravel(), whole.ravel())[0, 1] > 0.9999  # the first half is kept in bfloat16
     mirrored = halves.statistics(trunk.blocks[quality_levels.FIXED :], [3], [1]).detach().double().numpy()
-    turned = visual_features([pictures[3][:, ::-1].copy()], tower="lite0_stats_s32")
+    turned = visual_features([images[3][:, ::-1].copy()], tower="lite0_stats_s32")
     assert np.abs(mirrored - turned).mean() < 0.3 * np.abs(mirrored - whole[[0]]).mean()
 
 
-def test_tuning_learns_and_moves_only_the_deep_half(pictures, trunk, texts):
+def test_tuning_learns_and_moves_only_the_deep_half(images, trunk, texts):
     mos, groups = np.linspace(4.5, 1.5, 20), [str(i) for i in range(20)]
     noise = np.random.default_rng(2).permutation(mos)  # scores that the closed form cannot read
     own = copy.deepcopy(trunk)
-    halves, deep = quality_levels.Halves(pictures, own), own.blocks[quality_levels.FIXED :]
+    halves, deep = quality_levels.Halves(images, own), own.blocks[quality_levels.FIXED :]
     reader = quality_levels.fit_levels(halves.all_statistics(deep, range(20)), mos, groups, texts)
     held = copy.deepcopy(reader)
 
@@ -82,17 +82,17 @@ def test_tuning_learns_and_moves_only_the_deep_half(pictures, trunk, texts):
     assert all(torch.equal(getattr(reader, k), getattr(held, k)) for k in ("mean", "std", "weight", "bias", "texts", "scores"))
 
 
-def test_tuning_repeats_and_rows_are_pictures(pictures, trunk, texts):
-    """The same seed gives the same trunk, and a picture outside `rows` has no part in it."""
+def test_tuning_repeats_and_rows_are_images(images, trunk, texts):
+    """The same seed gives the same trunk, and an image outside `rows` has no part in it."""
     mos, groups = np.linspace(4.5, 1.5, 20), [str(i) for i in range(20)]
 
     def tuned(shown):
         own = copy.deepcopy(trunk)
         halves, deep = quality_levels.Halves(shown, own), own.blocks[quality_levels.FIXED :]
-        first = quality_levels.Halves(pictures, own).all_statistics(deep, range(10))
+        first = quality_levels.Halves(images, own).all_statistics(deep, range(10))
         reader = quality_levels.fit_levels(first, mos[:10], groups[:10], texts)
         quality_levels.tune(reader, deep, halves, range(10), mos[:10], epochs=1, report=lambda line: None)
         return halves.all_statistics(deep, range(10))
 
-    others = [*pictures[:10], *(255 - p for p in pictures[10:])]
-    assert np.array_equal(tuned(pictures), tuned(others))
+    others = [*images[:10], *(255 - p for p in images[10:])]
+    assert np.array_equal(tuned(images), tuned(others))

@@ -60,11 +60,11 @@ def folder(scorer, tmp_path):
 
 
 def test_round_trip(scorer, folder):
-    pictures = [RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(3)]
+    images = [RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(3)]
     back = read_official(folder)
-    np.testing.assert_allclose(back.embed(pictures), scorer.embed(pictures), atol=1e-6)
-    np.testing.assert_allclose(back.predict(pictures), scorer.predict(pictures), atol=1e-9)
-    assert back.predict([]).shape == (0,) and back.embed(pictures).shape == (3, D)
+    np.testing.assert_allclose(back.embed(images), scorer.embed(images), atol=1e-6)
+    np.testing.assert_allclose(back.predict(images), scorer.predict(images), atol=1e-9)
+    assert back.predict([]).shape == (0,) and back.embed(images).shape == (3, D)
 
 
 def test_the_score_is_the_released_formula(scorer):

@@ -27,8 +27,8 @@ def small():
 
 
 @pytest.fixture
-def fitted(small, clip, pictures):
-    return small.fit(pictures, np.linspace(1, 5, len(pictures)), model=clip, ids=[f"p{i}" for i in range(24)])
+def fitted(small, clip, images):
+    return small.fit(images, np.linspace(1, 5, len(images)), model=clip, ids=[f"p{i}" for i in range(24)])
 
 
 def test_a_monotone_score_is_recovered():
@@ -55,44 +55,44 @@ def test_sklearn_manners(small):
     np.testing.assert_array_equal(first, clone(small).fit(z, mos).predict_embeddings(z))
 
 
-def test_predictions_lie_in_range_and_do_not_depend_on_the_batch(fitted, pictures):
-    scores = fitted.predict(pictures)
+def test_predictions_lie_in_range_and_do_not_depend_on_the_batch(fitted, images):
+    scores = fitted.predict(images)
     assert scores.shape == (24,) and scores.dtype == np.float64 and ((scores >= 1) & (scores <= 5)).all()
-    np.testing.assert_allclose([fitted.predict([p])[0] for p in pictures], scores, atol=1e-4)
-    np.testing.assert_allclose(fitted.predict(pictures, batch=24), scores, atol=1e-4)
+    np.testing.assert_allclose([fitted.predict([p])[0] for p in images], scores, atol=1e-4)
+    np.testing.assert_allclose(fitted.predict(images, batch=24), scores, atol=1e-4)
     assert fitted.predict([]).shape == (0,)
 
 
-def test_the_fitted_tower_is_a_copy(fitted, clip, pictures):
-    before = fitted.predict(pictures)
+def test_the_fitted_tower_is_a_copy(fitted, clip, images):
+    before = fitted.predict(images)
     clip.visual.head[-1].weight.data.zero_()
-    np.testing.assert_array_equal(fitted.predict(pictures), before)
+    np.testing.assert_array_equal(fitted.predict(images), before)
 
 
-def test_explanation_adds_up_to_the_score(fitted, pictures):
-    whole = fitted.explain(pictures[0], k=8)
+def test_explanation_adds_up_to_the_score(fitted, images):
+    whole = fitted.explain(images[0], k=8)
     every = whole.basis
-    expected = fitted.predict(pictures[:1])[0]
+    expected = fitted.predict(images[:1])[0]
     assert np.isclose((every.weight * every.score).sum(), expected) and np.isclose(whole.score, expected)
     assert every.weight.is_monotonic_decreasing and np.isclose(every.weight.sum(), 1)
-    assert fitted.explain(pictures[0]).basis.equals(every.head(3)) and whole.words.empty
+    assert fitted.explain(images[0]).basis.equals(every.head(3)) and whole.words.empty
 
 
-def test_the_words_that_are_quoted_are_the_nearest_remembered_ones(fitted, pictures, tmp_path):
+def test_the_words_that_are_quoted_are_the_nearest_remembered_ones(fitted, images, tmp_path):
     scorer = copy.deepcopy(fitted)
     with pytest.raises(ValueError, match="remembers no texts"):
-        scorer.nearest_words(pictures[:1])
-    z = scorer._embed(pictures)
-    scorer.remember([f"picture {i}" for i in range(24)] + ["picture 0"], np.concatenate([z, z[:1]]))
-    assert len(scorer.words_) == 24
-    assert scorer.nearest_words(pictures) == [f"picture {i}" for i in range(24)]
-    words = scorer.explain(pictures[3], k=2).words
-    assert words["text"].iloc[0] == "picture 3" and words["similarity"].iloc[0] == pytest.approx(1, abs=1e-5) and len(words) == 2
+        scorer.nearest_texts(images[:1])
+    z = scorer._embed(images)
+    scorer.store_texts([f"image {i}" for i in range(24)] + ["image 0"], np.concatenate([z, z[:1]]))
+    assert len(scorer.texts_) == 24
+    assert scorer.nearest_texts(images) == [f"image {i}" for i in range(24)]
+    words = scorer.explain(images[3], k=2).words
+    assert words["text"].iloc[0] == "image 3" and words["similarity"].iloc[0] == pytest.approx(1, abs=1e-5) and len(words) == 2
     again = RaliScorer.load(scorer.save(tmp_path))
-    assert again.nearest_words(pictures) == scorer.nearest_words(pictures)
+    assert again.nearest_texts(images) == scorer.nearest_texts(images)
     assert again.parameters() == fitted.parameters(), "words are no part of scoring"
     with pytest.raises(ValueError, match="1 texts but 24 embeddings"):
-        scorer.remember(["x"], z)
+        scorer.store_texts(["x"], z)
 
 
 def test_parameters_are_tower_pca_and_basis(fitted):
@@ -100,13 +100,13 @@ def test_parameters_are_tower_pca_and_basis(fitted):
     assert 130_000 < fitted.parameters() - pca - basis <= 160_000
 
 
-def test_trained_pictures_are_refused(fitted, pictures):
-    assert len(fitted.predict(pictures[:2], ids=["new", "newer"])) == 2
-    with pytest.raises(ValueError, match="1 of these pictures were trained on, the first is 'p3'"):
-        fitted.predict(pictures[:2], ids=["new", "p3"])
+def test_trained_images_are_refused(fitted, images):
+    assert len(fitted.predict(images[:2], ids=["new", "newer"])) == 2
+    with pytest.raises(ValueError, match="1 of these images were trained on, the first is 'p3'"):
+        fitted.predict(images[:2], ids=["new", "p3"])
 
 
-def test_bad_input_is_named(small, pictures):
+def test_bad_input_is_named(small, images):
     z, mos = synthetic(30)
     with pytest.raises(ValueError, match="score 2 is 7.0, expected 1..5"):
         small.fit(z, np.where(np.arange(30) == 2, 7.0, mos))
@@ -115,24 +115,24 @@ def test_bad_input_is_named(small, pictures):
     with pytest.raises(ValueError, match="expected 30 scores"):
         small.fit(z, mos[:5])
     with pytest.raises(ValueError, match="fit\\(..., model=...\\)"):
-        small.fit(pictures, mos[:24])
+        small.fit(images, mos[:24])
 
 
-def test_small_pictures_are_refused(fitted):
-    with pytest.raises(ValueError, match="picture 0 is 8 x 8 pixels, at least 32 x 32 are needed"):
+def test_small_images_are_refused(fitted):
+    with pytest.raises(ValueError, match="image 0 is 8 x 8 pixels, at least 32 x 32 are needed"):
         fitted.predict([np.zeros((8, 8, 3), np.uint8)])
 
 
-def test_a_given_basis_is_used_as_it_is(clip, pictures):
-    """Vectors that are the embeddings of some pictures score these pictures, when the temperature is low, by their own scores."""
-    from rali_lab.models.image_encoder import embed_pictures
+def test_a_given_basis_is_used_as_it_is(clip, images):
+    """Vectors that are the embeddings of some images score these images, when the temperature is low, by their own scores."""
+    from rali_lab.models.image_encoder import embed_images
 
-    z = embed_pictures(clip, pictures[:3])
+    z = embed_images(clip, images[:3])
     scorer = RaliScorer.of_basis(clip, z, np.array([1.5, 3.0, 4.5]), tau=1e-6, ids=["a"])
-    np.testing.assert_allclose(scorer.predict(pictures[:3]), [1.5, 3.0, 4.5], atol=1e-3)
-    assert scorer.words_ == [] and scorer.n_basis == 3
+    np.testing.assert_allclose(scorer.predict(images[:3]), [1.5, 3.0, 4.5], atol=1e-3)
+    assert scorer.texts_ == [] and scorer.n_basis == 3
     with pytest.raises(ValueError, match="trained on"):
-        scorer.predict(pictures[:1], ids=["a"])
+        scorer.predict(images[:1], ids=["a"])
     with pytest.raises(ValueError, match="2 texts but 3 embeddings"):
         RaliScorer.of_basis(clip, z, np.ones(3), texts=["x", "y"])
     with pytest.raises(ValueError, match="3 vectors but 2 scores"):

@@ -16,9 +16,9 @@ from rali_lab.rali.scorer_files import CONFIG, TENSORS
 
 
 @pytest.fixture
-def saved(clip, pictures, tmp_path):
+def saved(clip, images, tmp_path):
     scorer = RaliScorer(n_components=6, n_bins=4, n_basis=8, fine_tune_epochs=2)
-    scorer.fit(pictures, np.linspace(1, 5, 24), model=clip, ids=["p0"])
+    scorer.fit(images, np.linspace(1, 5, 24), model=clip, ids=["p0"])
     return scorer, scorer.save(tmp_path / "scorer")
 
 
@@ -27,24 +27,24 @@ def rewrite(folder, **changes):
     (folder / CONFIG).write_text(json.dumps(config))
 
 
-def test_the_round_trip_is_exact(saved, pictures):
+def test_the_round_trip_is_exact(saved, images):
     scorer, folder = saved
     again = RaliScorer.load(folder)
-    np.testing.assert_array_equal(again.predict(pictures), scorer.predict(pictures))
+    np.testing.assert_array_equal(again.predict(images), scorer.predict(images))
     assert again.get_params() == scorer.get_params() and again.parameters() == scorer.parameters()
     with pytest.raises(ValueError, match="trained on"):
-        again.predict(pictures[:1], ids=["p0"])
+        again.predict(images[:1], ids=["p0"])
     assert sorted(p.name for p in folder.iterdir()) == [CONFIG, TENSORS]
     assert (folder / TENSORS).stat().st_size < 1_000_000  # no text tower inside
 
 
-def test_loading_needs_no_text_side(saved, pictures, monkeypatch):
+def test_loading_needs_no_text_side(saved, images, monkeypatch):
     for name in ("open_clip", "transformers"):
         monkeypatch.setitem(sys.modules, name, None)  # importing it would now fail
     for name in [n for n in sys.modules if n.startswith("rali_lab.rali.")]:
         monkeypatch.delitem(sys.modules, name)
     again = importlib.import_module("rali_lab.rali.scorer").RaliScorer.load(saved[1])
-    assert again.predict(pictures[:1]) == saved[0].predict(pictures[:1])
+    assert again.predict(images[:1]) == saved[0].predict(images[:1])
 
 
 def test_corrupted_tensors_are_found_out(saved):

@@ -13,9 +13,9 @@ from rali_lab.rali.scorer_files import CONFIG, TENSORS
 
 
 @pytest.fixture
-def folder(clip, pictures, tmp_path):
+def folder(clip, images, tmp_path):
     scorer = RaliScorer(n_components=6, n_bins=4, n_basis=8, fine_tune_epochs=2)
-    return scorer.fit(pictures, np.linspace(1, 5, 24), model=clip).save(tmp_path / "scorer")
+    return scorer.fit(images, np.linspace(1, 5, 24), model=clip).save(tmp_path / "scorer")
 
 
 def rewrite(folder, **changes):

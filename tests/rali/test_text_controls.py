@@ -6,17 +6,17 @@ from collections import Counter
 
 import pytest
 
-from rali_lab.rali.text_controls import noise, random_words, score_only, shuffled
+from rali_lab.rali.text_controls import noise, random_words, score_only, permuted
 
 TEXTS = [[f"word{i} is here", f"and word{i} there too"] for i in range(9)]
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_every_picture_gets_anothers_texts_and_none_is_lost(seed):
-    found = shuffled(TEXTS, seed)
+def test_every_image_gets_anothers_texts_and_none_is_lost(seed):
+    found = permuted(TEXTS, seed)
     assert sorted(map(tuple, found)) == sorted(map(tuple, TEXTS))
     assert all(a != b for a, b in zip(found, TEXTS, strict=True))
-    assert shuffled(TEXTS, seed) == found
+    assert permuted(TEXTS, seed) == found
 
 
 def test_random_words_come_from_the_texts_and_keep_their_number():
@@ -39,7 +39,7 @@ def test_scores_are_all_that_is_left():
 
 
 def test_what_cannot_be_is_named():
-    with pytest.raises(ValueError, match="1 pictures"):
-        shuffled(TEXTS[:1])
-    with pytest.raises(ValueError, match="9 pictures but 1 scores"):
+    with pytest.raises(ValueError, match="1 images"):
+        permuted(TEXTS[:1])
+    with pytest.raises(ValueError, match="9 images but 1 scores"):
         score_only(TEXTS, [1.0])

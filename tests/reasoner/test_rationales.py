@@ -23,7 +23,7 @@ NAN = math.nan
 
 
 class Stub:
-    """Stands in for `vlm.ask`: tells the brightness of a picture, remembers what it saw, and can be killed."""
+    """Stands in for `vlm.ask`: tells the brightness of an image, remembers what it saw, and can be killed."""
 
     def __init__(self):
         self.seen, self.killed_by = [], None
@@ -46,7 +46,7 @@ def test_one_row_per_answer_with_nothing_repaired():
     empty = "<think>x</think><answer>{}</answer>"
     table = to_table(["a", "b"], [[score_answer("fine", 4.5), "junk"], [score_answer("", 9), empty]])
     assert list(table.columns) == list(rationales.COLUMNS)
-    assert table["picture"].tolist() == ["a", "a", "b", "b"] and table["sample"].tolist() == [0, 1, 0, 1]
+    assert table["image"].tolist() == ["a", "a", "b", "b"] and table["sample"].tolist() == [0, 1, 0, 1]
     assert table["text"][1] == "junk" and table["reasoning"][0] == "fine"
     np.testing.assert_array_equal(table["rating"], [4.5, NAN, NAN, NAN])
     assert [s == "ok" for s in table["status"]] == [True, False, True, True]
@@ -58,64 +58,64 @@ def test_ratings_average_what_could_be_read_and_leave_the_rest_missing():
     assert format_share(table) == pytest.approx(2 / 6)
 
 
-def test_naming_counts_exact_sets_of_words_in_answers_of_the_right_form(pictures):
-    one, two = pictures[:2]
+def test_naming_counts_exact_sets_of_words_in_answers_of_the_right_form(images):
+    one, two = images[:2]
     rng = np.random.default_rng(0)
     told = {p.id: describe(findings(p.distortions), rng) for p in (one, two)}
     right = to_table([one.id, two.id], [[score_answer(told[one.id], 3)], [score_answer(told[two.id], 3)]])
     wrong = to_table([one.id, two.id], [[score_answer(told[two.id], 3)], [score_answer(told[one.id], 3)]])
     no_form = to_table([one.id, two.id], [[told[one.id]], [told[two.id]]])
-    assert [naming_accuracy(t, pictures) for t in (right, wrong, no_form)] == [1, 0, 0]
+    assert [naming_accuracy(t, images) for t in (right, wrong, no_form)] == [1, 0, 0]
 
 
-def test_of_a_clean_picture_nothing_must_be_named_and_that_in_the_right_form(pictures):
-    clean = replace(pictures[0], distortions=())
+def test_of_a_clean_image_nothing_must_be_named_and_that_in_the_right_form(images):
+    clean = replace(images[0], distortions=())
     texts = (score_answer("all is crisp", 5), "junk", score_answer("slight haze", 4))
     assert [naming_accuracy(to_table([clean.id], [[t]]), [clean]) for t in texts] == [1, 0, 0]
 
 
-def test_a_run_covers_every_picture_in_order(ask, pictures, tmp_path):
-    table = write_rationales(None, None, pictures, samples=2, chunk=4, path=tmp_path / "r.parquet")
-    assert table["picture"].tolist() == [p.id for p in pictures for _ in range(2)] and (table["status"] == "ok").all()
+def test_a_run_covers_every_image_in_order(ask, images, tmp_path):
+    table = write_rationales(None, None, images, samples=2, chunk=4, path=tmp_path / "r.parquet")
+    assert table["image"].tolist() == [p.id for p in images for _ in range(2)] and (table["status"] == "ok").all()
     pd.testing.assert_frame_equal(table, pd.read_parquet(tmp_path / "r.parquet"))
 
 
-def test_a_killed_run_resumes_with_the_pictures_it_lacks(ask, pictures, tmp_path):
-    whole = write_rationales(None, None, pictures, samples=2)
-    ask.killed_by = pictures[4].pixels()
+def test_a_killed_run_resumes_with_the_images_it_lacks(ask, images, tmp_path):
+    whole = write_rationales(None, None, images, samples=2)
+    ask.killed_by = images[4].pixels()
     with pytest.raises(KeyboardInterrupt):
-        write_rationales(None, None, pictures, samples=2, chunk=2, path=tmp_path / "r.parquet")
+        write_rationales(None, None, images, samples=2, chunk=2, path=tmp_path / "r.parquet")
     ask.killed_by, ask.seen = None, []
-    resumed = write_rationales(None, None, pictures, samples=2, chunk=2, path=tmp_path / "r.parquet")
+    resumed = write_rationales(None, None, images, samples=2, chunk=2, path=tmp_path / "r.parquet")
     assert len(ask.seen) == 2
     pd.testing.assert_frame_equal(resumed, whole)
     assert [f.name for f in tmp_path.iterdir()] == ["r.parquet"]
 
 
-def test_nothing_left_to_ask_is_no_work(ask, pictures, tmp_path):
-    first = write_rationales(None, None, pictures, path=tmp_path / "r.parquet")
+def test_nothing_left_to_ask_is_no_work(ask, images, tmp_path):
+    first = write_rationales(None, None, images, path=tmp_path / "r.parquet")
     ask.seen = []
-    pd.testing.assert_frame_equal(write_rationales(None, None, pictures, path=tmp_path / "r.parquet"), first)
+    pd.testing.assert_frame_equal(write_rationales(None, None, images, path=tmp_path / "r.parquet"), first)
     assert ask.seen == [] and len(write_rationales(None, None, [])) == 0
 
 
-def test_only_the_pictures_asked_for_are_returned(ask, pictures, tmp_path):
-    write_rationales(None, None, pictures, path=tmp_path / "r.parquet")
-    table = write_rationales(None, None, pictures[3:], path=tmp_path / "r.parquet")
-    assert table["picture"].tolist() == [p.id for p in pictures[3:]]
+def test_only_the_images_asked_for_are_returned(ask, images, tmp_path):
+    write_rationales(None, None, images, path=tmp_path / "r.parquet")
+    table = write_rationales(None, None, images[3:], path=tmp_path / "r.parquet")
+    assert table["image"].tolist() == [p.id for p in images[3:]]
 
 
-def test_the_summary_of_a_perfect_and_of_a_backward_rater(pictures):
-    ids, perfect = [p.id for p in pictures], [[score_answer("", p.mos)] for p in pictures]
-    found = summarise(to_table(ids, perfect), pictures)
+def test_the_summary_of_a_perfect_and_of_a_backward_rater(images):
+    ids, perfect = [p.id for p in images], [[score_answer("", p.mos)] for p in images]
+    found = summarise(to_table(ids, perfect), images)
     assert [found[k] for k in ("plcc", "srcc", "spread", "format_share")] == pytest.approx([1, 1, 1, 1])
     assert found["n_missing"] == 0 and found["naming_accuracy"] == 0
-    assert summarise(to_table(ids[::-1], perfect), pictures)["srcc"] == pytest.approx(-1)
+    assert summarise(to_table(ids[::-1], perfect), images)["srcc"] == pytest.approx(-1)
 
 
-def test_the_summary_of_a_collapsed_rater_shows_no_spread_and_counts_the_missing(pictures):
-    ids = [p.id for p in pictures]
-    flat = summarise(to_table(ids, [[score_answer("", 4.6)]] * 4 + [["junk"]] * 2), pictures)
+def test_the_summary_of_a_collapsed_rater_shows_no_spread_and_counts_the_missing(images):
+    ids = [p.id for p in images]
+    flat = summarise(to_table(ids, [[score_answer("", 4.6)]] * 4 + [["junk"]] * 2), images)
     assert flat["spread"] == 0 and flat["n_missing"] == 2 and flat["format_share"] == pytest.approx(4 / 6)
     assert not abs(flat["plcc"]) > 0 and not abs(flat["srcc"]) > 0
-    assert summarise(to_table(ids, [["junk"]] * 6), pictures)["n_missing"] == 6
+    assert summarise(to_table(ids, [["junk"]] * 6), images)["n_missing"] == 6

@@ -17,35 +17,35 @@ from rali_lab.reasoner.sft import (
     ReasoningOnly,
     SftSettings,
     choose_trained,
-    fine_tune_reasoner,
     rated_answers,
+    train_sft,
 )
 
 SETTINGS = SftSettings(steps=2, answers_per_step=4, learning_rate=1e-3, max_completion_length=8, eval_every=2, eval_samples=1, patience=9)
 
 
-def written(pictures):
-    return to_table([p.id for p in pictures], [[score_answer(f"blur {i}", 1.0), "no form"] for i in range(len(pictures))])
+def written(images):
+    return to_table([p.id for p in images], [[score_answer(f"blur {i}", 1.0), "no form"] for i in range(len(images))])
 
 
-def test_words_are_kept_and_ratings_replaced(pictures):
-    rows = rated_answers(written(pictures), pictures)
-    assert rows["picture"].tolist() == [p.id for p in pictures]
-    for text, p, i in zip(rows["text"], pictures, range(6), strict=True):
+def test_words_are_kept_and_ratings_replaced(images):
+    rows = rated_answers(written(images), images)
+    assert rows["image"].tolist() == [p.id for p in images]
+    for text, p, i in zip(rows["text"], images, range(6), strict=True):
         assert parse(text).reasoning == f"blur {i}" and parse(text).rating == pytest.approx(p.mos, abs=0.005)
 
 
-def test_a_picture_without_words_is_named(pictures):
-    table = written(pictures)
-    table.loc[table["picture"] == "p2", "status"] = "broken"
-    with pytest.raises(ValueError, match="1 pictures have no well-formed answer, p2 first"):
-        rated_answers(table, pictures)
+def test_a_image_without_words_is_named(images):
+    table = written(images)
+    table.loc[table["image"] == "p2", "status"] = "broken"
+    with pytest.raises(ValueError, match="1 images have no well-formed answer, p2 first"):
+        rated_answers(table, images)
 
 
 @pytest.mark.parametrize("base", ["tiny_base", "qwen"])
-def test_everything_but_the_tower_learns(base, request, pictures, tmp_path):
+def test_everything_but_the_tower_learns(base, request, images, tmp_path):
     folder = request.getfixturevalue(base)
-    curve = fine_tune_reasoner(folder, pictures[:4], rated_answers(written(pictures[:4]), pictures[:4]), pictures[4:], SETTINGS, tmp_path,
+    curve = train_sft(folder, images[:4], rated_answers(written(images[:4]), images[:4]), images[4:], SETTINGS, tmp_path,
                                report=lambda line: None)  # fmt: skip
     before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "model.safetensors")
     still = {k for k in before if torch.equal(before[k], after[k])}
@@ -56,20 +56,20 @@ def test_everything_but_the_tower_learns(base, request, pictures, tmp_path):
     assert pd.read_csv(tmp_path / "log.csv")["loss"].notna().any()
 
 
-def test_only_the_answer_is_learned(tiny_base, pictures):
+def test_only_the_answer_is_learned(tiny_base, images):
     """TRL masks the prompt: the loss of a batch counts the answer's tokens and the end token, nothing of the question."""
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
     _, processor = load_policy(tiny_base)
     row = {"prompt": [{"role": "user", "content": "Rate."}], "completion": [{"role": "assistant", "content": score_answer("blur", 2.0)}],
-           "image": Image.fromarray(pictures[0].pixels())}  # fmt: skip
+           "image": Image.fromarray(images[0].pixels())}  # fmt: skip
     batch = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)([row])
     learned = processor.tokenizer.decode(batch["labels"][batch["labels"] >= 0])
     assert learned.startswith("<think>") and "Rate" not in learned and learned.endswith("<|end|>")
 
 
 @pytest.mark.parametrize(("plcc", "form", "best"), [((0.9, 0.1), (1, 1), 1), ((0.1, 0.9), (1, 1), 2), ((0.1, 0.9), (1, 0.9), 1)])
-def test_the_weights_that_validation_likes_best_are_kept(plcc, form, best, tiny_base, pictures, tmp_path, monkeypatch):
+def test_the_weights_that_validation_likes_best_are_kept(plcc, form, best, tiny_base, images, tmp_path, monkeypatch):
     """Of two steps rated as told, those of the better one are saved, if its answers have the form."""
     from rali_lab.reasoner import grpo, sft
 
@@ -77,15 +77,15 @@ def test_the_weights_that_validation_likes_best_are_kept(plcc, form, best, tiny_
     summarise, seen = grpo.summarise, {}
     monkeypatch.setattr(grpo, "summarise", lambda *args: {**summarise(*args), **next(rated)})
 
-    class Noting(sft.KeepBest):
+    class Noting(sft.KeepBestCallback):
         def on_step_end(self, args, state, control, model=None, **kwargs):
             seen[state.global_step] = {k: v.detach().clone() for k, v in model.state_dict().items()}
             super().on_step_end(args, state, control, model=model, **kwargs)
 
-    monkeypatch.setattr(sft, "KeepBest", Noting)
+    monkeypatch.setattr(sft, "KeepBestCallback", Noting)
     settings = replace(SETTINGS, eval_every=1, min_format=0.95, keep_best=True)
     (tmp_path / "best-1").mkdir()  # left by a run that was killed
-    fine_tune_reasoner(tiny_base, pictures[:4], rated_answers(written(pictures[:4]), pictures[:4]), pictures[4:], settings, tmp_path,
+    train_sft(tiny_base, images[:4], rated_answers(written(images[:4]), images[:4]), images[4:], settings, tmp_path,
                        report=lambda line: None)  # fmt: skip
     saved, _ = load_policy(tmp_path)  # after checking the hashes
     assert not list(tmp_path.glob("best*"))
@@ -94,30 +94,30 @@ def test_the_weights_that_validation_likes_best_are_kept(plcc, form, best, tiny_
     assert any(not torch.equal(seen[1][k], seen[2][k]) for k in seen[1])
 
 
-def test_a_run_that_is_stopped_keeps_its_best(tiny_base, pictures, tmp_path, monkeypatch):
+def test_a_run_that_is_stopped_keeps_its_best(tiny_base, images, tmp_path, monkeypatch):
     from rali_lab.reasoner import grpo
 
     rated, summarise = iter([0.0, 0.9, 0.1]), grpo.summarise
     monkeypatch.setattr(grpo, "summarise", lambda *args: {**summarise(*args), "plcc": next(rated), "spread": 0.1, "format_share": 1.0})
     settings = replace(SETTINGS, eval_every=1, patience=2, keep_best=True)
     with pytest.raises(grpo.RunStopped, match="collapsed"):
-        fine_tune_reasoner(tiny_base, pictures[:4], rated_answers(written(pictures[:4]), pictures[:4]), pictures[4:], settings, tmp_path,
+        train_sft(tiny_base, images[:4], rated_answers(written(images[:4]), images[:4]), images[4:], settings, tmp_path,
                            report=lambda line: None)  # fmt: skip
     load_policy(tmp_path)
     assert not list(tmp_path.glob("best*"))
 
 
 @pytest.mark.parametrize(("change", "rated"), [({"eval_every": 0}, 2), ({}, 1)])
-def test_without_validation_none_is_best(change, rated, tiny_base, pictures, tmp_path):
+def test_without_validation_none_is_best(change, rated, tiny_base, images, tmp_path):
     settings = replace(SETTINGS, keep_best=True, **change)
-    with pytest.raises(ValueError, match="keep_best needs eval_every above 0, and validation pictures of two different MOS"):
-        fine_tune_reasoner(tiny_base, pictures[:4], rated_answers(written(pictures[:4]), pictures[:4]), pictures[4 : 4 + rated], settings,
+    with pytest.raises(ValueError, match="keep_best needs eval_every above 0, and validation images of two different MOS"):
+        train_sft(tiny_base, images[:4], rated_answers(written(images[:4]), images[:4]), images[4 : 4 + rated], settings,
                            tmp_path)  # fmt: skip
 
 
-def test_fewer_answers_than_a_step_needs_is_an_error(tiny_base, pictures, tmp_path):
+def test_fewer_answers_than_a_step_needs_is_an_error(tiny_base, images, tmp_path):
     with pytest.raises(ValueError, match="answers_per_step=4 answers, got 2"):
-        fine_tune_reasoner(tiny_base, pictures[:2], rated_answers(written(pictures[:2]), pictures[:2]), pictures[4:], SETTINGS, tmp_path)
+        train_sft(tiny_base, images[:2], rated_answers(written(images[:2]), images[:2]), images[4:], SETTINGS, tmp_path)
 
 
 def is_language(name):
@@ -126,10 +126,10 @@ def is_language(name):
 
 @pytest.mark.parametrize("base", ["tiny_base", "qwen"])
 @pytest.mark.parametrize("train", ["vision", "both"])
-def test_the_vision_side_learns_to_see_what_is_said(base, train, request, pictures, tmp_path):
+def test_the_vision_side_learns_to_see_what_is_said(base, train, request, images, tmp_path):
     folder = request.getfixturevalue(base)
     settings = replace(SETTINGS, train=train, reasoning_only=True)
-    fine_tune_reasoner(folder, pictures[:4], rated_answers(written(pictures[:4]), pictures[:4]), pictures[4:], settings, tmp_path,
+    train_sft(folder, images[:4], rated_answers(written(images[:4]), images[:4]), images[4:], settings, tmp_path,
                        report=lambda line: None)  # fmt: skip
     before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "model.safetensors")
     moved = {k for k in before if not torch.equal(before[k], after[k])}
@@ -141,12 +141,12 @@ def test_the_vision_side_learns_to_see_what_is_said(base, train, request, pictur
         assert all("bias" in k for k in vision - moved), vision - moved  # a key's bias has no gradient: softmax does not see it
 
 
-def test_a_picture_is_looked_at_once_and_seen_as_before(tiny_base, pictures):
+def test_a_image_is_looked_at_once_and_seen_as_before(tiny_base, images):
     from rali_lab.models.towers import to_pixels
 
     model, _ = load_policy(tiny_base)
     tower = model.model.vision_tower.timm_model
-    pixels = to_pixels([p.pixels() for p in pictures])
+    pixels = to_pixels([p.pixels() for p in images])
     before = tower.forward_features(pixels).detach()
     choose_trained(model, "vision")
     looks = []
@@ -157,24 +157,24 @@ def test_a_picture_is_looked_at_once_and_seen_as_before(tiny_base, pictures):
 
 
 @pytest.mark.parametrize("base", ["tiny_base", "qwen"])
-def test_only_the_reasoning_is_learned(base, request, pictures):
+def test_only_the_reasoning_is_learned(base, request, images):
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
     _, processor = load_policy(request.getfixturevalue(base))
     rows = [{"prompt": [{"role": "user", "content": "Rate."}], "image": Image.fromarray(p.pixels()),
              "completion": [{"role": "assistant", "content": text}]}
-            for p, text in zip(pictures, (score_answer("blur blur noise", 2.0), "<think>blur</think>"), strict=False)]  # fmt: skip
+            for p, text in zip(images, (score_answer("blur blur noise", 2.0), "<think>blur</think>"), strict=False)]  # fmt: skip
     collate = ReasoningOnly(DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True), processor.tokenizer)
     for row, text in zip(collate(rows)["labels"], ("<think>blurblurnoise</think>", "<think>blur</think>"), strict=True):
         assert "".join(processor.tokenizer.decode(row[row >= 0]).split()) == text
 
 
-def test_an_answer_that_never_ends_its_reasoning_is_an_error(tiny_base, pictures):
+def test_an_answer_that_never_ends_its_reasoning_is_an_error(tiny_base, images):
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
     _, processor = load_policy(tiny_base)
     row = {"prompt": [{"role": "user", "content": "Rate."}], "completion": [{"role": "assistant", "content": "<think>blur"}],
-           "image": Image.fromarray(pictures[0].pixels())}  # fmt: skip
+           "image": Image.fromarray(images[0].pixels())}  # fmt: skip
     with pytest.raises(ValueError, match="has no </think>"):
         ReasoningOnly(DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True), processor.tokenizer)([row])
 

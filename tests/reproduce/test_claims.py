@@ -51,11 +51,11 @@ def test_verdict_follows_the_whole_interval(ledger, low, high, at_least, at_most
 
 def test_table_lists_every_claim(ledger):
     ledger.record("a", 0.8, 0.75, 0.9, n=40, seeds=[0, 1], detail="mean over domains")
-    ledger.not_testable("b", "needs 5000 pictures")
+    ledger.not_testable("b", "needs 5000 images")
     rows = {row["id"]: row for row in ledger.table()}
     verdicts = [row["verdict"] for row in rows.values()]
     assert verdicts == ["reproduced", "not testable", "not run"]
-    assert rows["a"]["seeds"] == [0, 1] and rows["b"]["detail"] == "needs 5000 pictures"
+    assert rows["a"]["seeds"] == [0, 1] and rows["b"]["detail"] == "needs 5000 images"
     assert all(row.keys() == rows["a"].keys() for row in rows.values())
 
 

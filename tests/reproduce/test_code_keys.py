@@ -175,17 +175,17 @@ def test_rewording_keeps_the_key(package, rewording, number):
         assert definition_key(*step) == before, (step, module)
 
 
-def test_the_teachers_modules_change_its_key_and_not_the_pictures(package):
-    teacher, pictures = (LINE, "train_teacher"), (LINE, "make_pictures")
-    own = reached(*teacher) - reached(*pictures)
+def test_the_teachers_modules_change_its_key_and_not_the_images(package):
+    teacher, images = (LINE, "train_teacher"), (LINE, "make_images")
+    own = reached(*teacher) - reached(*images)
     modules = {m for m, n in own if n and mutable(package, m, n)} - {LINE}
     assert {"rali_lab.reasoner.grpo", "rali_lab.reasoner.rewards", "rali_lab.reasoner.prompts"} <= modules
-    before = definition_key(*teacher), definition_key(*pictures)
+    before = definition_key(*teacher), definition_key(*images)
     for module in sorted(modules):
         name = next(n for m, n in sorted(own, key=str) if m == module and n and mutable(package, m, n))
         with package.changed(module, mutate(name, random.Random(0))):
             assert definition_key(*teacher) != before[0], (module, name)
-            assert definition_key(*pictures) == before[1], (module, name)
+            assert definition_key(*images) == before[1], (module, name)
 
 
 def test_a_tower_that_is_found_by_its_name_counts(package):

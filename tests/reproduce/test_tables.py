@@ -41,7 +41,7 @@ def test_results_table_of_an_unknown_metric_is_an_error():
 
 
 def test_efficiency_table_gives_shares_of_the_teacher():
-    costs = {"parameters": 4e6, "seconds_per_picture": 0.05, "peak_memory_bytes": 6e7}
+    costs = {"parameters": 4e6, "seconds_per_image": 0.05, "peak_memory_bytes": 6e7}
     records = [record("teacher", "-", metric, value, n=None) for metric, value in costs.items()]
     records += [record("rali", "-", metric, value / 20, n=None) for metric, value in costs.items()]
     assert "| `rali` | 0.2 M (5.0 %) | 2.5 ms (5.0 %) | 3 MB (5.0 %) |" in efficiency_table(records)

@@ -10,7 +10,7 @@ import torch
 
 from rali_lab.data.records import Distortion
 from rali_lab.models.vlm import ask, base_folder, load_policy
-from rali_lab.reasoner.grpo import GrpoSettings, train_reasoner
+from rali_lab.reasoner.grpo import GrpoSettings, train_grpo
 from scripts.base_model.build_small import build_on, load_language, warm_up
 from scripts.base_model.features import Features
 
@@ -50,7 +50,7 @@ def test_the_decoder_keeps_its_language_and_the_tower_what_it_sees(language):
     assert processor.tokenizer.decode(processor.tokenizer("serious blur").input_ids) == "serious blur"
 
 
-def test_a_warmed_up_model_loads_answers_and_has_learned(language, pictures, tmp_path):
+def test_a_warmed_up_model_loads_answers_and_has_learned(language, images, tmp_path):
     rng = np.random.default_rng(0)
     features = Features(rng.normal(size=(12, 580, 4, 4)).astype(np.float16), np.zeros((12, 196), np.float16),
                         [(Distortion("gaussian_blur", 1 + i % 5),) for i in range(12)])  # fmt: skip
@@ -60,19 +60,19 @@ def test_a_warmed_up_model_loads_answers_and_has_learned(language, pictures, tmp
     assert len(losses) == 2 and losses[0] < 4.5  # a byte-level vocabulary of 260 starts at 5.6
     assert [f.name for f in out.parent.iterdir()] == ["small"], "what was kept for a killed run is gone"
     again = load_policy(out)
-    answers = ask(*again, [pictures[0].pixels()], samples=2, max_new_tokens=5)
+    answers = ask(*again, [images[0].pixels()], samples=2, max_new_tokens=5)
     assert [len(a) for a in answers] == [2]
 
 
-def test_a_base_from_a_quantised_file_can_be_trained(language, pictures, tmp_path):
+def test_a_base_from_a_quantised_file_can_be_trained(language, images, tmp_path):
     known, tokenizer = load_language(language)
     known.config.quantization_config = {"quant_method": "gguf", "gguf_file": "x.gguf"}
     model, processor = build_on(known, tokenizer)
     model.save_pretrained(tmp_path / "base")
     processor.save_pretrained(tmp_path / "base")
     assert "quantization" not in (tmp_path / "base" / "config.json").read_text()
-    settings = GrpoSettings(steps=1, pictures_per_step=2, generations=2, max_completion_length=4, eval_every=0, learning_rate=1e-3)
-    train_reasoner(tmp_path / "base", pictures, [], settings, tmp_path / "trained")
+    settings = GrpoSettings(steps=1, images_per_step=2, generations=2, max_completion_length=4, eval_every=0, learning_rate=1e-3)
+    train_grpo(tmp_path / "base", images, [], settings, tmp_path / "trained")
     trained, _ = load_policy(tmp_path / "trained")
     assert all(weight.isfinite().all() for weight in trained.parameters())
 

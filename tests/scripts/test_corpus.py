@@ -49,7 +49,7 @@ def test_a_missing_package_is_named_with_the_command_that_brings_it(monkeypatch,
     monkeypatch.setattr(corpus, "ROOT", tmp_path)
     corpus.originals.cache_clear()
     try:
-        with pytest.raises(FileNotFoundError, match="no picture of the Debian package mate-backgrounds; run: apt-get"):
+        with pytest.raises(FileNotFoundError, match="no image of the Debian package mate-backgrounds; run: apt-get"):
             corpus.originals()
     finally:
         corpus.originals.cache_clear()

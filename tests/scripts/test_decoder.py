@@ -65,13 +65,13 @@ def test_only_answer_and_end_token_are_labelled(loaded):
         assert mask.diff().max() <= 0  # padded on the right
 
 
-def test_the_prompt_taught_is_the_prompt_asked(loaded, pictures):
-    """Token for token what the processor makes of a question and a picture."""
+def test_the_prompt_taught_is_the_prompt_asked(loaded, images):
+    """Token for token what the processor makes of a question and an image."""
     model, processor = loaded
     batches = Batches(processor, model.config.image_seq_length)
     for question, ids in batches.prompts.items():
         text = processor.apply_chat_template(conversation(question), add_generation_prompt=True, tokenize=False)
-        asked = processor(images=[pictures[0].pixels()], text=[text], return_tensors="pt")["input_ids"][0]
+        asked = processor(images=[images[0].pixels()], text=[text], return_tensors="pt")["input_ids"][0]
         assert asked.tolist() == ids
 
 

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # 01 · Look at the data: what is an opinion score, and what can go wrong with it?
 #
-# **The question.** Everything in this repository is judged by one number per picture, the mean opinion score. What is that number
-# made of, why does the same picture get another one in another data set, and which habits of evaluation make a bad scorer look good?
+# **The question.** Everything in this repository is judged by one number per image, the mean opinion score. What is that number
+# made of, why does the same image get another one in another data set, and which habits of evaluation make a bad scorer look good?
 #
 # **What you'll do**
 # - turn a handful of votes into a mean opinion score with its interval, by hand and with the library;
@@ -24,7 +24,7 @@
 #
 # | in | out |
 # |---|---|
-# | bundled photographs (made into rated pictures on the first run, reused later) | figures `01_*`, checks |
+# | bundled photographs (made into rated images on the first run, reused later) | figures `01_*`, checks |
 #
 # The measured time of the last published run stands in the README's table of notebooks.
 
@@ -45,19 +45,19 @@ from rali_lab.profiles import get_profile
 
 nb = open_notebook("01", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
-made = experiments.make_pictures(sizes)
-pictures = experiments.pictures(sizes)
-print(f"{made}; {len(pictures)} pictures")
+made = experiments.make_images(sizes)
+images = experiments.images(sizes)
+print(f"{made}; {len(images)} images")
 
 # %% [markdown]
 # ## 1 · A mean opinion score, by hand
 #
-# Five people look at three pictures and say a number from 1 (bad) to 5 (excellent). The *mean opinion score* (MOS) of a picture is
+# Five people look at three images and say a number from 1 (bad) to 5 (excellent). The *mean opinion score* (MOS) of an image is
 # the mean of its votes. The standard deviation says how much people disagree. The standard error, deviation over the square root of
 # the number of raters, says how far the mean itself may be off: with it comes the interval, here Student's t for five votes. (It knows
 # nothing of the ends of the scale and may reach past them.)
 #
-# **Before you run:** people agree on very good and very bad pictures. Which of the three means will have the widest interval?
+# **Before you run:** people agree on very good and very bad images. Which of the three means will have the widest interval?
 
 # %%
 from scipy.stats import t as student
@@ -74,9 +74,9 @@ summary["95 % from"], summary["to"] = summary["MOS"] - half, summary["MOS"] + ha
 votes.join(summary.round(2))
 
 # %% [markdown]
-# No human has rated the pictures of this repository. Their score is a **pseudo-MOS**: a full-reference quality (how much of the
+# No human has rated the images of this repository. Their score is a **pseudo-MOS**: a full-reference quality (how much of the
 # pristine original is left, two published measures from `piq`) is shown to a simulated panel. Every rater has a personal offset
-# and a fresh noise for each picture, and votes are cut at 1 and 5. Here is a panel of five, written out; the library's panel,
+# and a fresh noise for each image, and votes are cut at 1 and 5. Here is a panel of five, written out; the library's panel,
 # given the same random numbers, must say the same.
 
 # %%
@@ -99,49 +99,49 @@ pd.DataFrame({"quality": quality, "pseudo-MOS": mos_by_hand, "std": std_by_hand}
 # %% [markdown]
 # ## 2 · Five domains
 #
-# A *domain* is what the field calls a data set: its own pictures, its own distortions, its own raters.
+# A *domain* is what the field calls a data set: its own images, its own distortions, its own raters.
 #
 # - **photo**: photographs, mostly one distortion. This is the only domain that reinforcement learning sees.
 # - **authentic**: other photographs, up to three distortions stacked in the order in which a camera would make them.
 # - **procedural**: generated patterns (dead leaves, fractal noise, mosaics, plaids) with the distortions of *photo*.
 # - **novel**: distortions that *photo* never holds.
-# - **generated**: bent lines and repeated patches, the marks of a picture generator.
+# - **generated**: bent lines and repeated patches, the marks of an image generator.
 
 # %%
 from rali_lab.data.domains import DOMAINS
 from rali_lab.data.records import mos_of, select
 from rali_lab.data.validation import validate
 
-report = validate(pictures)
+report = validate(images)
 print(report)
-nb.checks.expect("problems found in the pictures (divided sources, doubles, bad scores)", len(report.problems), high=0,
-                 if_missed="a test picture may have been trained on; the report above names it")
+nb.checks.expect("problems found in the images (divided sources, doubles, bad scores)", len(report.problems), high=0,
+                 if_missed="a test image may have been trained on; the report above names it")
 pd.DataFrame({
-    name: {"role": d.role, "scenes": len({p.source for p in select(pictures, domain=name)}), "distortions": ", ".join(d.types)}
+    name: {"role": d.role, "scenes": len({p.source for p in select(images, domain=name)}), "distortions": ", ".join(d.types)}
     for name, d in DOMAINS.items()
 }).T.style.set_properties(**{"text-align": "left"})
 
 # %%
 import textwrap
 
-from rali_lab.plotting import look, plot_pictures_grid
+from rali_lab.plotting import look, plot_images_grid
 from rali_lab.reasoner.prompts import findings
 
 
-def what_was_done(picture) -> str:
-    found = [f"{f.word}\N{NO-BREAK SPACE}{f.level}" for f in findings(picture.distortions)] or ["nothing"]
+def what_was_done(image) -> str:
+    found = [f"{f.word}\N{NO-BREAK SPACE}{f.level}" for f in findings(image.distortions)] or ["nothing"]
     return textwrap.fill(", ".join(found), 22)
 
 
 shown = []
 for name in DOMAINS:
-    ranked = sorted(select(pictures, domain=name, split="test"), key=lambda p: -p.mos)
+    ranked = sorted(select(images, domain=name, split="test"), key=lambda p: -p.mos)
     shown += [ranked[int(i)] for i in np.linspace(2, len(ranked) - 3, 5)]
-fig = plot_pictures_grid(
+fig = plot_images_grid(
     [p.pixels() for p in shown], [f"{look(p.domain).label}, {p.mos:.1f}\n{what_was_done(p)}" for p in shown],
-    note="test pictures, the best of each domain on the left; number in the title: pseudo-MOS (1-5); below: distortion and level",
+    note="test images, the best of each domain on the left; number in the title: pseudo-MOS (1-5); below: distortion and level",
 )
-table = pd.DataFrame({"picture": [p.id for p in shown], "done": [what_was_done(p) for p in shown], "mos": [p.mos for p in shown]})
+table = pd.DataFrame({"image": [p.id for p in shown], "done": [what_was_done(p) for p in shown], "mos": [p.mos for p in shown]})
 nb.figure(fig, "01_domains", table)
 
 # %% [markdown]
@@ -222,7 +222,7 @@ by_level.assign(spread=by_level[1] - by_level[5]).sort_values("spread").round(2)
 # ## 4 · Annotation bias
 #
 # Published data sets do not share a scale: instructions, rater populations and rating tools differ. Each of our domains has a panel
-# that sees quality through its own monotone map. So a picture of one and the same quality gets different scores.
+# that sees quality through its own monotone map. So an image of one and the same quality gets different scores.
 
 # %%
 from rali_lab.plotting import plot_mos_histograms
@@ -240,17 +240,17 @@ caption(fig, "dashed diagonal: no bias")
 nb.figure(fig, "01_annotation_bias", curves)
 
 # %%
-rated = pd.DataFrame({"picture": [p.id for p in pictures], "domain": [p.domain for p in pictures], "source": [p.source for p in pictures],
-                      "quality": [p.reference for p in pictures], "mos": mos_of(pictures)})
+rated = pd.DataFrame({"image": [p.id for p in images], "domain": [p.domain for p in images], "source": [p.source for p in images],
+                      "quality": [p.reference for p in images], "mos": mos_of(images)})
 at_middle = {name: float(d.panel.opinion([3.0])[0]) for name, d in DOMAINS.items()}
-print("a picture of quality 3 is rated:", {k: round(v, 2) for k, v in at_middle.items()})
+print("an image of quality 3 is rated:", {k: round(v, 2) for k, v in at_middle.items()})
 nb.checks.expect("points between the kindest and the strictest panel at mid quality", np.ptp(list(at_middle.values())), low=0.3,
                  if_missed="the panels are alike; mixing domains would cost nothing and notebook 09 would have no subject")
 nb.figure(plot_mos_histograms(rated[["domain", "mos"]], note="all splits"), "01_mos_histograms", rated)
 
 # %% [markdown]
 # A monotone map keeps the order within a domain, so a correlation *inside* one domain hardly notices it. Trouble begins when domains
-# are mixed. Take pairs of pictures whose quality differs only a little, and count how often the scores put them in the wrong order:
+# are mixed. Take pairs of images whose quality differs only a little, and count how often the scores put them in the wrong order:
 # once for pairs inside a domain (then only the raters' noise is to blame), once across domains.
 #
 # **Before you run:** which share is larger, and by how much?
@@ -280,12 +280,12 @@ nb.checks.expect("the ceiling set by the raters (lowest PLCC of a domain)", min(
 # %% [markdown]
 # ## 5 · Why splits go by source
 #
-# Many pictures are versions of few scenes. Divide *pictures* at random, and nearly every test picture has sisters in training; a
-# model may then recognise the scene and remember its score. Divide *scenes*, and it cannot. We predict every picture of the domain
+# Many images are versions of few scenes. Divide *images* at random, and nearly every test image has sisters in training; a
+# model may then recognise the scene and remember its score. Divide *scenes*, and it cannot. We predict every image of the domain
 # *photo* once under each protocol (five folds), with two simple methods on the features of the frozen tower: the nearest neighbour,
 # which can do nothing but recognise, and a ridge regression.
 #
-# **Before you run:** how often, would you say, is the nearest neighbour of a picture a picture of the same scene?
+# **Before you run:** how often, would you say, is the nearest neighbour of an image an image of the same scene?
 
 # %%
 from sklearn.neighbors import NearestNeighbors
@@ -293,7 +293,7 @@ from sklearn.preprocessing import StandardScaler
 
 from rali_lab.rali.baselines import ridge_scores, visual_features
 
-photo = select(pictures, domain="photo")
+photo = select(images, domain="photo")
 X, mos = visual_features([p.pixels() for p in photo]), mos_of(photo)
 source = np.array([p.source for p in photo])
 Z = StandardScaler().fit_transform(X)
@@ -313,7 +313,7 @@ def nearest_scores(X_train, y, groups, X_test):
     return KNeighborsRegressor(1).fit(scale.transform(X_train), y).predict(scale.transform(X_test))
 
 
-protocols = {"pictures": KFold(5, shuffle=True, random_state=seed), "scenes": GroupKFold(5, shuffle=True, random_state=seed)}
+protocols = {"images": KFold(5, shuffle=True, random_state=seed), "scenes": GroupKFold(5, shuffle=True, random_state=seed)}
 methods = {"nearest neighbour": nearest_scores, "ridge": ridge_scores}
 predicted = {}
 for method, scores_of in methods.items():
@@ -323,10 +323,10 @@ for method, scores_of in methods.items():
         for train, test in parts:
             out[test] = scores_of(X[train], mos[train], source[train], X[test])
         predicted[method, protocol] = out
-leak = {m: compare(predicted[m, "pictures"], predicted[m, "scenes"], mos, groups=source, n_boot=sizes.n_boot) for m in methods}
+leak = {m: compare(predicted[m, "images"], predicted[m, "scenes"], mos, groups=source, n_boot=sizes.n_boot) for m in methods}
 for method, d in leak.items():
-    print(f"{method:18s} what a split by pictures adds: {d}")
-nb.checks.expect("flattery of the nearest neighbour by a split of pictures (PLCC)", leak["nearest neighbour"].value, low=0.03,
+    print(f"{method:18s} what a split by images adds: {d}")
+nb.checks.expect("flattery of the nearest neighbour by a split of images (PLCC)", leak["nearest neighbour"].value, low=0.03,
                  if_missed="scenes no longer repeat, or the features cannot tell them apart; then a random split would be harmless");
 
 # %%
@@ -339,7 +339,7 @@ for (method, protocol), score in predicted.items():
 splits = pd.DataFrame(rows)
 fig = Figure(figsize=(6.4, 2.5), layout="constrained")
 ax = fig.subplots()
-for protocol, marker, color, shift in (("pictures", "o", "#8c8c8c", -0.12), ("scenes", "D", "#029e73", 0.12)):
+for protocol, marker, color, shift in (("images", "o", "#8c8c8c", -0.12), ("scenes", "D", "#029e73", 0.12)):
     part = splits[splits["split by"] == protocol]
     y = np.arange(len(part)) + shift
     ax.hlines(y, part["ci_low"], part["ci_high"], color=color, lw=2, alpha=0.6)
@@ -347,17 +347,17 @@ for protocol, marker, color, shift in (("pictures", "o", "#8c8c8c", -0.12), ("sc
 ax.set(yticks=range(len(methods)), yticklabels=list(methods), ylim=(len(methods) - 0.5, -0.5), xlim=(0.4, 1), xlabel="PLCC (higher is better)")
 ax.grid(axis="y", visible=False)
 fig.legend(loc="outside upper center", ncols=2)
-caption(fig, f"the same n = {len(mos)} pictures, each predicted once; bars: 95 % intervals, scenes resampled")
+caption(fig, f"the same n = {len(mos)} images, each predicted once; bars: 95 % intervals, scenes resampled")
 nb.figure(fig, "01_splits", splits)
 
 # %% [markdown]
-# **What you should see**: the same pictures, the same features, the same methods, and a higher number when scenes are divided over both
+# **What you should see**: the same images, the same features, the same methods, and a higher number when scenes are divided over both
 # sides. The gain is memory, not judgement; the method that can only recognise gains most. From here on every split and every
 # interval in this repository goes by source.
 #
 # ## 6 · Shortcuts
 #
-# A score is only worth learning if nothing trivial predicts it. Four shortcuts: mean brightness, contrast, the size of the picture as
+# A score is only worth learning if nothing trivial predicts it. Four shortcuts: mean brightness, contrast, the size of the image as
 # a PNG file, and the running number in its name.
 #
 # **Before you run:** one of the four cannot be innocent, since blur makes a file smaller and noise makes it larger. Which of the two
@@ -369,9 +369,9 @@ import io
 from PIL import Image
 
 
-def png_bytes(picture) -> int:
+def png_bytes(image) -> int:
     buffer = io.BytesIO()
-    Image.fromarray(picture.pixels()).save(buffer, "PNG")
+    Image.fromarray(image.pixels()).save(buffer, "PNG")
     return buffer.tell()
 
 
@@ -379,7 +379,7 @@ shortcuts = {"brightness": lambda p: p.pixels().mean(), "contrast": lambda p: p.
              "number in the name": lambda p: int(p.id.split("-")[1])}
 rows = []
 for name in DOMAINS:
-    own = select(pictures, domain=name)
+    own = select(images, domain=name)
     for shortcut, value in shortcuts.items():
         found = correlate([value(p) for p in own], mos_of(own), kind="srcc", groups=[p.source for p in own], n_boot=sizes.n_boot)
         rows.append({"shortcut": shortcut, "domain": name, "srcc": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n})
@@ -396,7 +396,7 @@ ax.set(yticks=range(len(shortcuts)), yticklabels=list(shortcuts), ylim=(len(shor
        xlabel="SRCC with the pseudo-MOS (0: tells nothing)")
 ax.grid(axis="y", visible=False)
 fig.legend(loc="outside upper center", ncols=5)
-caption(fig, "bars: 95 % intervals, scenes resampled; all pictures of a domain")
+caption(fig, "bars: 95 % intervals, scenes resampled; all images of a domain")
 nb.figure(fig, "01_shortcuts", tricks)
 
 # %%
@@ -404,7 +404,7 @@ worst = tricks.loc[tricks["srcc"].abs().idxmax()]
 print(f"strongest: {worst['shortcut']} in {worst['domain']}, SRCC {worst['srcc']:.2f}, which is {worst['srcc'] ** 2:.0%} of the rank variance")
 own, mean = tricks[tricks["domain"] == "photo"].set_index("shortcut")["srcc"], tricks.groupby("shortcut")["srcc"].mean()
 nb.checks.expect("the strongest shortcut, mean over domains (|SRCC|)", mean.abs().max(), high=0.45,
-                 if_missed="a scorer could rate pictures without looking at quality; balance the distortions")
+                 if_missed="a scorer could rate images without looking at quality; balance the distortions")
 nb.checks.expect("brightness in the RL domain (|SRCC|)", abs(own["brightness"]), high=0.3,
                  if_missed="darkening and over-exposure no longer balance; the teacher would learn exposure, not quality")
 nb.checks.expect("the running number in the RL domain (|SRCC|)", abs(own["number in the name"]), high=0.2,
@@ -413,7 +413,7 @@ nb.checks.expect("the running number in the RL domain (|SRCC|)", abs(own["number
 # %% [markdown]
 # ## 7 · Three numbers called PLCC
 #
-# Pearson's correlation asks for a straight line, Spearman's only for the right order. By hand, on five pictures:
+# Pearson's correlation asks for a straight line, Spearman's only for the right order. By hand, on five images:
 
 # %%
 from rali_lab.evaluate import plcc_fitted, srcc
@@ -428,7 +428,7 @@ print(f"PLCC {pearson:.3f}, SRCC {spearman:.3f}; after squaring the scores: PLCC
 # %% [markdown]
 # Some papers report the raw Pearson correlation; some first bend the scores with a logistic curve, some with an isotonic staircase,
 # fitted *on the test labels*. Bending is meant to forgive a harmless change of scale. A staircase forgives more than that, because it
-# has as many free steps as there are pictures. Cross-validated, so that no picture is bent by its own label, it cannot.
+# has as many free steps as there are images. Cross-validated, so that no image is bent by its own label, it cannot.
 
 # %%
 from sklearn.isotonic import IsotonicRegression
@@ -452,7 +452,7 @@ print("one and the same score (ridge, split by scenes), four protocols:")
 real.round(3)
 
 # %% [markdown]
-# **Before you run:** now the score is pure noise. What would an honest protocol say? What will the staircase say with 25 pictures, and
+# **Before you run:** now the score is pure noise. What would an honest protocol say? What will the staircase say with 25 images, and
 # with 400?
 
 # %%
@@ -477,7 +477,7 @@ for (kind, part), marker, color in zip(nothing.groupby("protocol", sort=False), 
     ax.plot(sorted(part["n"].unique()), stats[0], marker + "-", color=color, label=kind)
     ax.fill_between(sorted(part["n"].unique()), stats[1], stats[2], color=color, alpha=0.12, lw=0)
 ax.axhline(0, color="#6b7280", lw=1, ls="--")
-ax.set(xscale="log", xticks=[25, 50, 100, 200, 400], xlabel="test pictures (log scale)", ylabel="PLCC of a random score (0 is honest)")
+ax.set(xscale="log", xticks=[25, 50, 100, 200, 400], xlabel="test images (log scale)", ylabel="PLCC of a random score (0 is honest)")
 ax.set_xticklabels([25, 50, 100, 200, 400])
 ax.minorticks_off()
 ax.legend()
@@ -487,15 +487,15 @@ nb.figure(fig, "01_protocols", nothing)
 
 # %%
 mean_of = nothing.groupby(["protocol", "n"])["plcc"].mean()
-nb.checks.expect("PLCC of noise after an isotonic fit in sample, 50 pictures", mean_of["isotonic, in sample", 50], low=0.1,
+nb.checks.expect("PLCC of noise after an isotonic fit in sample, 50 images", mean_of["isotonic, in sample", 50], low=0.1,
                  if_missed="an in-sample staircase should flatter noise; is it still fitted on the labels it is judged on?")
-nb.checks.expect("PLCC of noise, raw, 50 pictures", mean_of["raw", 50], low=-0.1, high=0.1,
+nb.checks.expect("PLCC of noise, raw, 50 images", mean_of["raw", 50], low=-0.1, high=0.1,
                  if_missed="noise correlates with the labels: the random streams are not independent")
-nb.checks.expect("PLCC of noise after a cross-validated isotonic fit, 50 pictures", mean_of["isotonic, cross-validated", 50], high=0.1,
+nb.checks.expect("PLCC of noise after a cross-validated isotonic fit, 50 images", mean_of["isotonic, cross-validated", 50], high=0.1,
                  if_missed="labels leak between the folds of evaluate.fitted");
 
 # %% [markdown]
-# **What you should see**: with few pictures the staircase finds a clear correlation in noise, and it needs many pictures to lose
+# **What you should see**: with few images the staircase finds a clear correlation in noise, and it needs many images to lose
 # it. The logistic curve, allowed to run upside down, finds some too. Raw and cross-validated stay around or below zero. So this
 # repository reports raw PLCC and SRCC, and names the fit wherever there is one.
 #
@@ -504,8 +504,8 @@ nb.checks.expect("PLCC of noise after a cross-validated isotonic fit, 50 picture
 # | symptom | cause | fix |
 # |---|---|---|
 # | `ArtifactError: ... is missing or changed since it was made` | a file under `artifacts/` was touched | delete the folder it names, run again |
-# | the picture problems are not zero | your own domain shares a photograph with another | give each domain its own sources (`data/domains.py`) |
-# | the split by pictures adds nothing | one picture per scene, or features that ignore content | then a random split is harmless; say so with this figure |
+# | the image problems are not zero | your own domain shares a photograph with another | give each domain its own sources (`data/domains.py`) |
+# | the split by images adds nothing | one image per scene, or features that ignore content | then a random split is harmless; say so with this figure |
 # | many fits found no curve | tiny test sets, or constant scores | report raw values; a curve through few points means nothing |
 #
 # ## Exercises
@@ -522,7 +522,7 @@ nb.checks.expect("PLCC of noise after a cross-validated isotonic fit, 50 picture
 # ```
 # </details>
 #
-# **2 (medium, 10 minutes).** Undo the annotation bias: write a function that takes the MOS of *generated* pictures and gives back
+# **2 (medium, 10 minutes).** Undo the annotation bias: write a function that takes the MOS of *generated* images and gives back
 # quality on the common scale, then call `check_2(your_function)`.
 #
 # <details><summary>Hint</summary>`panel.opinion` is monotone and you can evaluate it on a grid; `np.interp` reads it backwards.</details>
@@ -535,7 +535,7 @@ nb.checks.expect("PLCC of noise after a cross-validated isotonic fit, 50 picture
 # </details>
 #
 # **3 (harder, 20 minutes).** Do all four shortcuts *together* predict more than each alone? Fit `ridge_scores` on the four values, by
-# scenes, and call `check_3(scores)` with one score per picture of `photo`.
+# scenes, and call `check_3(scores)` with one score per image of `photo`.
 #
 # <details><summary>Hint</summary>Build an (n, 4) array and reuse the fold loop of section 5 with the protocol "scenes".</details>
 # <details><summary>Solution</summary>
@@ -564,7 +564,7 @@ def check_2(undo) -> str:
 
 def check_3(score) -> str:
     found = correlate(np.asarray(score, dtype=float), mos, kind="srcc", groups=source)
-    fair = plcc(score, mos) < plcc(predicted["ridge", "pictures"], mos)
+    fair = plcc(score, mos) < plcc(predicted["ridge", "images"], mos)
     return f"{'right' if fair else 'too good to be true: is a scene on both sides?'}: together {found}"
 
 # %% [markdown]
@@ -578,7 +578,7 @@ def check_3(score) -> str:
 #
 # ## Reuse this in your own study
 #
-# The guards need only arrays and any list of `Picture` records (`rali_lab.data.ratings` makes them from a table of scores).
+# The guards need only arrays and any list of `RatedImage` records (`rali_lab.data.ratings` makes them from a table of scores).
 
 # %%
 from rali_lab.data.validation import validate
@@ -594,7 +594,7 @@ print(f"after a cross-validated isotonic fit: {plcc_fitted(score, mos_of(test), 
 # %% [markdown]
 # ## References
 #
-# - ITU-R BT.500: methods for the subjective assessment of picture quality (votes, panels, intervals).
+# - ITU-R BT.500: methods for the subjective assessment of image quality (votes, panels, intervals).
 # - Reisenhofer et al., *A Haar wavelet-based perceptual similarity index* (HaarPSI), 2018; Nafchi et al., *Mean deviation similarity
 #   index* (MDSI), 2016; both through `piq`.
 # - VQEG, *Final report on the validation of objective models of video quality assessment*, 2003 (the logistic fit).

@@ -7,9 +7,9 @@
 # ---
 
 # %% [markdown]
-# # 10 · Your own pictures: what can be said about a folder of rated pictures?
+# # 10 · Your own images: what can be said about a folder of rated images?
 #
-# **The question.** You have pictures and scores that people gave them. Are they fit to train and to test on? How well does RALI know them
+# **The question.** You have images and scores that people gave them. Are they fit to train and to test on? How well does RALI know them
 # without ever having seen them, how well after training, and is that better than a plain regression?
 #
 # **What you'll do**
@@ -17,7 +17,7 @@
 # - measure what the representations hold about your scores;
 # - train and test over ten splits, paired, and write a page of results.
 #
-# **What you'll learn**: what to ask of a data set before using it; how to report a result on a few hundred pictures.
+# **What you'll learn**: what to ask of a data set before using it; how to report a result on a few hundred images.
 #
 # **What you need**: nothing, a small example is generated. To use your own: set `data` below to a folder in one of the published layouts, or to
 # a CSV, TSV or Parquet table with the columns `image` and `mos` (and perhaps `std`, `source`, `split`).
@@ -36,7 +36,7 @@ data = ""  # folder or table; "" looks for LIVE in the Wild and falls back on a 
 mos_low = 1.0
 mos_high = 5.0
 lower_is_better = False
-tune = False  # True: also train the trunk now, about a second for each training picture of 500 x 500 pixels and split; False: as recorded
+tune = False  # True: also train the trunk now, about a second for each training image of 500 x 500 pixels and split; False: as recorded
 
 # %%
 from pathlib import Path
@@ -54,9 +54,9 @@ from rali_lab.experiments import custom_dataset
 sizes = get_profile(profile)
 
 # %% [markdown]
-# ## 1 · A correlation on a hundred pictures, in small numbers
+# ## 1 · A correlation on a hundred images, in small numbers
 #
-# A method whose correlation is .80 on all pictures of the world is tested on 100 of them, again and again. How far apart are the results?
+# A method whose correlation is .80 on all images of the world is tested on 100 of them, again and again. How far apart are the results?
 
 # %%
 rng = np.random.default_rng(0)
@@ -66,7 +66,7 @@ found = np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(world, tests, strict=T
 print("95 % of the tests lie between", np.percentile(found, [2.5, 97.5]).round(2), "although the method is the same")
 
 # %% [markdown]
-# So a table without intervals says little at this size, and two methods must be compared on the *same* pictures.
+# So a table without intervals says little at this size, and two methods must be compared on the *same* images.
 #
 # ## 2 · Check the folder
 #
@@ -89,24 +89,24 @@ report = check_dataset(path, scorer=load_scorer, **asked)
 text = str(report).replace(str(path.parent.resolve()), name).replace(str(path.parent), name)
 print(text)
 nb.checks.expect("problems found in the data set", len(report.report.problems), high=0,
-                 if_missed="read the lines above: each names pictures and says what is wrong with them")
+                 if_missed="read the lines above: each names images and says what is wrong with them")
 
 # %% [markdown]
 # *How to read it*: `sign` is the rank correlation of your scores with RALI's, which never saw them. If its whole interval is below zero, your
-# scores probably run the other way (DMOS: lower is better). An interval around zero says that RALI knows nothing about such pictures.
+# scores probably run the other way (DMOS: lower is better). An interval around zero says that RALI knows nothing about such images.
 #
 # ## 3 · What do the representations hold?
 #
-# The probe report of notebooks 04 and 05 on your pictures: how many dimensions each representation fills, and how much of the score can be read
+# The probe report of notebooks 04 and 05 on your images: how many dimensions each representation fills, and how much of the score can be read
 # from it by cross-validated regression, sources held out.
 
 # %%
 from rali_lab.analysis import compare
 from rali_lab.data.records import mos_of
 
-pictures = read_dataset(path, **asked)[: sizes.real_limit]
-looks = custom_dataset.look(pictures, report=lambda line: None)
-mos, sources = mos_of(pictures), [p.source for p in pictures]
+images = read_dataset(path, **asked)[: sizes.real_limit]
+looks = custom_dataset.look(images, report=lambda line: None)
+mos, sources = mos_of(images), [p.source for p in images]
 probe = compare({"small trunk": looks["small"], "whole trunk": looks["trunk"], "RALI": looks["embedding"]}, scores=mos, groups=sources,
                 n_permutations=50, n_boot=20)
 print(probe)
@@ -114,19 +114,19 @@ print(probe)
 # %% [markdown]
 # ## 4 · Train and test, ten times
 #
-# Ten random divisions of the *sources*, 80 % for training. `rali` is never trained on your pictures, nor is `rali_levels`, which learns what five
-# levels of quality look like from the generated pictures, with the eyes of the whole trunk (`rali_lab.rali.kernel_levels`). `rali_refitted` keeps the eyes
-# of `rali` and fits the basis to your scores. Nobody described your pictures, so for the next two the texts are five levels of quality ("The quality of
-# this picture is poor."): `rali_trained` maps the statistics of the whole trunk to them, and `rali_tuned` trains the trunk itself as well,
+# Ten random divisions of the *sources*, 80 % for training. `rali` is never trained on your images, nor is `rali_levels`, which learns what five
+# levels of quality look like from the generated images, with the eyes of the whole trunk (`rali_lab.rali.kernel_levels`). `rali_refitted` keeps the eyes
+# of `rali` and fits the basis to your scores. Nobody described your images, so for the next two the texts are five levels of quality ("The quality of
+# this image is poor."): `rali_trained` maps the statistics of the whole trunk to them, and `rali_tuned` trains the trunk itself as well,
 # through RALI's own score (`rali_lab.rali.quality_levels`). The ridges are plain regressions on the same features. A RALI that does not beat its
-# ridge is one you do not need. Training the trunk takes about a second for each picture and split, so it is left out here unless you set
-# `tune = True`; where `make bench-custom` has recorded the ten splits of these pictures, its scores stand beside the others.
+# ridge is one you do not need. Training the trunk takes about a second for each image and split, so it is left out here unless you set
+# `tune = True`; where `make bench-custom` has recorded the ten splits of these images, its scores stand beside the others.
 #
 # **Before you run:** which will gain more from your scores, other texts or other eyes?
 
 # %%
 looks["rali_levels"] = custom_dataset.zero_shot(sizes).predict(looks["trunk"])
-tables = custom_dataset.study(pictures, looks=looks, tune=tune, seed=seed)
+tables = custom_dataset.study(images, looks=looks, tune=tune, seed=seed)
 if not tune:
     tables = custom_dataset.with_recorded(tables, experiments.kept_tables_folder(sizes, f"custom-{name}"), seed=seed)
 summary = custom_dataset.summarise(tables, n_boot=min(sizes.n_boot, 500))
@@ -139,15 +139,15 @@ drawn = summary[summary["metric"] == "srcc"].assign(
     effect=lambda t: t["method"].str.replace("_", " "),
     method=lambda t: np.where(t["method"].str.startswith("ridge"), "ridge_visual", "rali"),
 )
-nb.figure(plot_effects(drawn, xlabel=f"SRCC on held-out pictures of {name}", reference=None,
-                       note=f"{len(tables)} splits by source, n = {len(pictures)}; intervals over sources and splits"), "10_splits", drawn)
+nb.figure(plot_effects(drawn, xlabel=f"SRCC on held-out images of {name}", reference=None,
+                       note=f"{len(tables)} splits by source, n = {len(images)}; intervals over sources and splits"), "10_splits", drawn)
 
 # %%
 from rali_lab.evaluate.correlation import correlate
 from rali_lab.evaluate.results import Record
 
 if name == "livec":
-    common = {"profile": profile, "domain": name, "role": "real", "n": len(pictures), "seeds": 1}
+    common = {"profile": profile, "domain": name, "role": "real", "n": len(images), "seeds": 1}
     rows = summary.set_index(["method", "metric"])
 
     def record(method, metric, row, columns=("value", "ci_low", "ci_high")):
@@ -158,7 +158,7 @@ if name == "livec":
     for kind in ("srcc", "plcc"):
         whole = correlate(looks["rali_levels"], mos, kind=kind, groups=np.array(sources), n_boot=sizes.n_boot)
         records.append(record("rali_levels", kind, {"value": whole.value, "ci_low": whole.ci_low, "ci_high": whole.ci_high}))
-        print("rali_levels on all pictures:", whole)
+        print("rali_levels on all images:", whole)
     for method in dict.fromkeys(summary["method"]):
         if method not in ("rali", "rali_levels"):
             records += [record(method, f"{metric}_trained", rows.loc[method, metric]) for metric in ("srcc", "plcc")]
@@ -166,7 +166,7 @@ if name == "livec":
             records.append(record(method, "srcc_minus_ridge", rows.loc[method, "srcc"], ("minus_ridge", "minus_low", "minus_high")))
 trained = summary.set_index(["method", "metric"])["value"]
 nb.checks.observe("the scores can be predicted (SRCC of the best method)", float(trained.xs("srcc", level="metric").max()), low=0.2,
-                 if_missed="too few pictures, or scores that hang on something the trunk does not see")
+                 if_missed="too few images, or scores that hang on something the trunk does not see")
 
 # %% [markdown]
 # ## 5 · The whole line on people's scores
@@ -187,7 +187,7 @@ PAIRS = [("teacher", "supervised"), ("teacher", "ridge_visual"), ("rali", "teach
 
 
 def ranks(a, b=None, kind="srcc"):
-    """Correlation of one method's scores with the MOS in every draw, or the difference of two on the pictures that both have rated."""
+    """Correlation of one method's scores with the MOS in every draw, or the difference of two on the images that both have rated."""
     def statistic(table, counts):
         both = table[[a, b or a]].notna().all(axis=1).to_numpy()
         scores, mos = table.loc[both, [a, b or a]].to_numpy().T, table.loc[both, "mos"].to_numpy()
@@ -205,11 +205,11 @@ kept = experiments.kept_tables_folder(sizes, f"people-{name}")
 if (kept / "scores.parquet").exists():
     line = pd.read_parquet(kept / "scores.parquet")
     line["score"] = line["score"].astype(float)
-    by_split = [part.pivot(index=["picture", "source", "mos"], columns="method", values="score").reset_index()
-                for _, part in line.astype({"picture": str, "source": str, "method": str}).groupby("seed")]
+    by_split = [part.pivot(index=["image", "source", "mos"], columns="method", values="score").reset_index()
+                for _, part in line.astype({"image": str, "source": str, "method": str}).groupby("seed")]
     rows = {label: drawn_ranks(m) for m, label in LINE.items()}
     rows |= {f"`{a}` minus `{b}`, paired": drawn_ranks(a, b) for a, b in PAIRS}
-    print(f"{len(by_split)} splits of {name}, {line['picture'].nunique()} pictures tested, {line['score'].isna().sum()} scores missing")
+    print(f"{len(by_split)} splits of {name}, {line['image'].nunique()} images tested, {line['score'].isna().sum()} scores missing")
     display(pd.DataFrame.from_dict(rows, orient="index", columns=["SRCC", "ci_low", "ci_high"]).round(3))
     if name == "livec":
         found = {"srcc_trained": rows[LINE["teacher"]], "srcc_minus_ridge": rows["`teacher` minus `ridge_visual`, paired"],
@@ -222,16 +222,16 @@ if name == "livec":
     nb.results(records)
 
 # %% [markdown]
-# *How to read it*: the teacher of `photo` against the base model is what reinforcement learning on generated pictures gives for photographs that
+# *How to read it*: the teacher of `photo` against the base model is what reinforcement learning on generated images gives for photographs that
 # people rated. `teacher` minus `supervised` is what rewards add after fine-tuning. `rali_trunk` minus `ridge_visual` is the price of going through
-# words: the same trunk, the same pictures, but everything has to pass through a vocabulary of synthetic degradations. `rali_tuned` of
+# words: the same trunk, the same images, but everything has to pass through a vocabulary of synthetic degradations. `rali_tuned` of
 # section 4 has levels of quality for texts and pays no such price.
 #
 # ## 6 · The page of results
 
 # %%
-page = custom_dataset.page(name, text, summary, len(pictures), len(tables))
-(nb.out_dir / "10_your_pictures.md").write_text(page)
+page = custom_dataset.page(name, text, summary, len(images), len(tables))
+(nb.out_dir / "10_your_images.md").write_text(page)
 Markdown(page.split("## How well")[1].join(["## How well", ""]))
 
 # %% [markdown]
@@ -240,17 +240,17 @@ Markdown(page.split("## How well")[1].join(["## How well", ""]))
 # | symptom | likely cause | what to do |
 # |---|---|---|
 # | the sign is negative | DMOS | `lower_is_better = True` |
-# | everything is near zero | scores about content, not quality | look at the best and the worst picture |
+# | everything is near zero | scores about content, not quality | look at the best and the worst image |
 # | training and test differ wildly | near duplicates on both sides | a `source` column |
 #
 # ## Exercises
 #
-# **1 · A leak** (easy, 5 min). Ten pictures of one scene in training and one in the test: what column tells the splitter? Pass its name to the
+# **1 · A leak** (easy, 5 min). Ten images of one scene in training and one in the test: what column tells the splitter? Pass its name to the
 # check.
 
 # %%
 def check_column(column):
-    assert column == "source", "the column that says which pictures belong together"
+    assert column == "source", "the column that says which images belong together"
     print("right")
 
 
@@ -263,21 +263,21 @@ def check_column(column):
 # ```
 # </details>
 #
-# **2 · How many pictures does it take?** (medium, 10 min). Give the study every second picture, and pass both SRCC of `ridge_visual` to the check.
+# **2 · How many images does it take?** (medium, 10 min). Give the study every second image, and pass both SRCC of `ridge_visual` to the check.
 
 # %%
 def check_half(srcc_half, srcc_all):
     assert -1 < srcc_half < 1 and -1 < srcc_all < 1, "two correlations"
-    print("half the pictures cost", round(srcc_all - srcc_half, 3))
+    print("half the images cost", round(srcc_all - srcc_half, 3))
 
 
 # %% [markdown]
-# <details><summary>hint</summary>`custom_dataset.study(pictures[::2], looks={k: v[::2] for k, v in looks.items()})`</details>
+# <details><summary>hint</summary>`custom_dataset.study(images[::2], looks={k: v[::2] for k, v in looks.items()})`</details>
 # <details><summary>solution</summary>
 #
 # ```python
 # quiet = {"report": lambda line: None, "n_splits": 5, "tune": False}
-# half = custom_dataset.summarise(custom_dataset.study(pictures[::2], looks={k: v[::2] for k, v in looks.items()}, **quiet), n_boot=50)
+# half = custom_dataset.summarise(custom_dataset.study(images[::2], looks={k: v[::2] for k, v in looks.items()}, **quiet), n_boot=50)
 # check_half(half.set_index(["method", "metric"])["value"]["ridge_visual", "srcc"], trained["ridge_visual", "srcc"])
 # ```
 # </details>
@@ -291,7 +291,7 @@ def check_half(srcc_half, srcc_all):
 # ## Reuse this in your own study
 
 # %%
-some = custom_dataset.study(pictures, looks=looks, n_splits=2, tune=False, report=lambda line: None)   # any list of rated pictures (read_dataset)
+some = custom_dataset.study(images, looks=looks, n_splits=2, tune=False, report=lambda line: None)   # any list of rated images (read_dataset)
 print(custom_dataset.summarise(some, n_boot=20).head(3).round(2))
 
 # %% [markdown]
@@ -299,13 +299,13 @@ print(custom_dataset.summarise(some, n_boot=20).head(3).round(2))
 # `rali-lab score --model mine`; `rali-lab fit` does both from the command line.
 
 # %%
-others = {kind: seen[1:] for kind, seen in looks.items()}  # every picture was looked at in section 3
-mine = custom_dataset.fit(pictures[1:], looks=others, tune=False, report=lambda line: None)  # tune=True trains the trunk as well
-why = mine.explain(pictures[0].pixels(), k=5)
-print(f"scored {why.score:.2f}, people say {pictures[0].mos:.2f}")
+others = {kind: seen[1:] for kind, seen in looks.items()}  # every image was looked at in section 3
+mine = custom_dataset.fit(images[1:], looks=others, tune=False, report=lambda line: None)  # tune=True trains the trunk as well
+why = mine.explain(images[0].pixels(), k=5)
+print(f"scored {why.score:.2f}, people say {images[0].mos:.2f}")
 why.basis.assign(text=[custom_dataset.levels.TEXTS[i] for i in why.basis["basis"]]).round(2)
 
 # %% [markdown]
 # ## References
 #
-# Ghadiyaram and Bovik, *Massive Online Crowdsourced Study of Subjective and Objective Picture Quality*, IEEE TIP 2016 (LIVE in the Wild).
+# Ghadiyaram and Bovik, *Massive Online Crowdsourced Study of Subjective and Objective Image Quality*, IEEE TIP 2016 (LIVE in the Wild).
