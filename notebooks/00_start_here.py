@@ -82,12 +82,24 @@ import sys
 import psutil
 
 memory, disk = psutil.virtual_memory().available / 2**30, shutil.disk_usage(nb.out_dir).free / 2**30
-print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {memory:.1f} GiB memory free, {disk:.1f} GiB disk free")
-nb.checks.expect("Python version (major + minor / 100)", sys.version_info[0] + sys.version_info[1] / 100, low=3.11,
-                 if_missed="make the environment again with Python 3.11 or newer (`make setup PYTHON=python3.11`)")
-nb.checks.expect("free memory in GiB", memory, low=2, if_missed="close other programs; notebook 02 would be killed half-way")
-nb.checks.expect("free disk in GiB", disk, low=1, if_missed="make room; artefacts and notebooks of a run need it");
-
+print(
+    f"Python {platform.python_version()}, {os.cpu_count()} cores, {memory:.1f} GiB memory free, {disk:.1f} GiB disk free"
+)
+nb.checks.expect(
+    "Python version (major + minor / 100)",
+    sys.version_info[0] + sys.version_info[1] / 100,
+    low=3.11,
+    if_missed="make the environment again with Python 3.11 or newer (`make setup PYTHON=python3.11`)",
+)
+nb.checks.expect(
+    "free memory in GiB",
+    memory,
+    low=2,
+    if_missed="close other programs; notebook 02 would be killed half-way",
+)
+nb.checks.expect(
+    "free disk in GiB", disk, low=1, if_missed="make room; artefacts and notebooks of a run need it"
+)
 # %% [markdown]
 # ## 3 · Score an image
 #
@@ -104,7 +116,11 @@ scorer = load_scorer()
 cat = photographs("chelsea", count=1, seed=seed)[0]
 score = float(scorer.predict([cat])[0])
 print(f"{scorer.parameters():,} numbers, image {cat.shape}")
-nb.figure(plot_images_grid([cat], [f"RALI {score:.2f}"]), "00_a_score", pd.DataFrame({"image": ["chelsea"], "score": [score]}))
+nb.figure(
+    plot_images_grid([cat], [f"RALI {score:.2f}"]),
+    "00_a_score",
+    pd.DataFrame({"image": ["chelsea"], "score": [score]}),
+)
 
 # %% [markdown]
 # One number says little. Make the image worse, and worse again: the number must follow.
@@ -120,17 +136,30 @@ KINDS = ("gaussian_blur", "gaussian_noise", "jpeg")
 
 def worse(image: np.ndarray, kind: str) -> list[np.ndarray]:
     """The image itself and its five levels of one distortion."""
-    return [image] + [apply(image, (Distortion(kind, level),), np.random.default_rng(0)) for level in range(1, 6)]
+    return [image] + [
+        apply(image, (Distortion(kind, level),), np.random.default_rng(0)) for level in range(1, 6)
+    ]
 
 
 ladder = {kind: worse(cat, kind) for kind in KINDS}
 scores = {kind: scorer.predict(steps) for kind, steps in ladder.items()}
 fig = plot_images_grid(
     [x for kind in KINDS for x in ladder[kind]],
-    [f"{kind.replace('_', ' ')}, level {level}\nRALI {s:.2f}" if level else f"as it is\nRALI {s:.2f}" for kind in KINDS for level, s in enumerate(scores[kind])],
-    columns=6, note="a scene that RALI was not trained on; levels as in notebook 01",
+    [
+        f"{kind.replace('_', ' ')}, level {level}\nRALI {s:.2f}"
+        if level
+        else f"as it is\nRALI {s:.2f}"
+        for kind in KINDS
+        for level, s in enumerate(scores[kind])
+    ],
+    columns=6,
+    note="a scene that RALI was not trained on; levels as in notebook 01",
 )
-rows = [{"distortion": kind, "level": level, "score": s} for kind in KINDS for level, s in enumerate(scores[kind])]
+rows = [
+    {"distortion": kind, "level": level, "score": s}
+    for kind in KINDS
+    for level, s in enumerate(scores[kind])
+]
 nb.figure(fig, "00_levels", pd.DataFrame(rows))
 
 # %% [markdown]
@@ -144,14 +173,29 @@ for scene in TEST:
     for crop, image in enumerate(photographs(scene, count=3, seed=seed)):
         for kind in KINDS:
             for level, s in enumerate(scorer.predict(worse(image, kind))):
-                rows.append({"scene": scene, "crop": crop, "distortion": kind, "level": level, "score": s})
+                rows.append(
+                    {"scene": scene, "crop": crop, "distortion": kind, "level": level, "score": s}
+                )
 ladders = pd.DataFrame(rows)
 n = ladders.groupby(["scene", "crop"]).ngroups
 fig = Figure(figsize=(5.6, 3.6), layout="constrained")
 ax = fig.subplots()
-for (kind, part), marker, color, shift in zip(ladders.groupby("distortion", sort=False), "osD", ("#0173b2", "#d55e00", "#029e73"), (-0.06, 0, 0.06)):
+for (kind, part), marker, color, shift in zip(
+    ladders.groupby("distortion", sort=False),
+    "osD",
+    ("#0173b2", "#d55e00", "#029e73"),
+    (-0.06, 0, 0.06),
+):
     by_level = part.groupby("level")["score"].agg(["mean", "std"])
-    ax.errorbar(by_level.index + shift, by_level["mean"], 1.96 * by_level["std"] / np.sqrt(n), marker=marker, color=color, capsize=3, label=kind.replace("_", " "))
+    ax.errorbar(
+        by_level.index + shift,
+        by_level["mean"],
+        1.96 * by_level["std"] / np.sqrt(n),
+        marker=marker,
+        color=color,
+        capsize=3,
+        label=kind.replace("_", " "),
+    )
 ax.set(xlabel="level (0: as it is)", ylabel="RALI score (1-5, higher is better)", ylim=(1, 5))
 ax.legend()
 from rali_lab.plotting.style import caption
@@ -161,11 +205,19 @@ nb.figure(fig, "00_score_falls", ladders)
 
 # %%
 mean = ladders.groupby(["distortion", "level"])["score"].mean().unstack()
-nb.checks.expect("points lost from the image as it is to level 5, the least of the three", (mean[0] - mean[5]).min(), low=0.8,
-                 if_missed="the scorer does not see this distortion; was it saved from a run whose checks failed?")
+nb.checks.expect(
+    "points lost from the image as it is to level 5, the least of the three",
+    (mean[0] - mean[5]).min(),
+    low=0.8,
+    if_missed="the scorer does not see this distortion; was it saved from a run whose checks failed?",
+)
 falls = float((mean.diff(axis=1).iloc[:, 1:] < 0).mean(axis=None))
-nb.checks.expect("share of the steps at which the mean score falls", falls, low=0.8,
-                 if_missed="scores go up and down; compare with the validation error in notebook 06")
+nb.checks.expect(
+    "share of the steps at which the mean score falls",
+    falls,
+    low=0.8,
+    if_missed="scores go up and down; compare with the validation error in notebook 06",
+)
 mean.round(2)
 
 # %% [markdown]
@@ -199,13 +251,19 @@ with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
     exif[274] = 6  # "turn me by a quarter before you show me", as telephones write it
     image.rotate(90).save("from_a_phone.jpg", quality=92, exif=exif)
     Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save("sixteen_bits.png")
-    Image.merge("RGBA", (*image.split(), Image.new("L", image.size, 200))).save("half_transparent.webp")
+    Image.merge("RGBA", (*image.split(), Image.new("L", image.size, 200))).save(
+        "half_transparent.webp"
+    )
     open("broken.jpg", "wb").write(open("photo.jpg", "rb").read()[:1500])
     code = cli.main(["score", "."])
 print("exit code", code)
-nb.checks.expect("exit code with one broken file among good ones", code, low=1, high=1,
-                 if_missed="a damaged image went unnoticed, or the good ones were not scored");
-
+nb.checks.expect(
+    "exit code with one broken file among good ones",
+    code,
+    low=1,
+    high=1,
+    if_missed="a damaged image went unnoticed, or the good ones were not scored",
+)
 # %% [markdown]
 # ## 5 · Against people
 #
@@ -221,14 +279,20 @@ from rali_lab.reproduce.project import rated_photographs
 livec = rated_photographs()
 if livec is None:
     rated = pd.DataFrame()
-    print("no photographs rated by people are at hand; set RALI_LAB_LIVEC to the folder that holds them, and run again")
+    print(
+        "no photographs rated by people are at hand; set RALI_LAB_LIVEC to the folder that holds them, and run again"
+    )
 else:
     from rali_lab.experiments import custom_dataset
     from rali_lab.data.ratings import read_livec
 
     people = read_livec(livec)[: sizes.real_limit]
-    looks = custom_dataset.look(people, report=lambda line: None)  # kept as an artefact, which notebook 10 finds
-    rated = pd.DataFrame({"image": [p.id for p in people], "mos": [p.mos for p in people], "score": looks["rali"]})
+    looks = custom_dataset.look(
+        people, report=lambda line: None
+    )  # kept as an artefact, which notebook 10 finds
+    rated = pd.DataFrame(
+        {"image": [p.id for p in people], "mos": [p.mos for p in people], "score": looks["rali"]}
+    )
     print(f"{len(rated)} photographs rated by people")
 
 # %%
@@ -236,13 +300,25 @@ from rali_lab.evaluate import Record, correlate
 from rali_lab.plotting import plot_score_scatter
 
 if len(rated):
-    measured = {kind: correlate(rated["score"], rated["mos"], kind=kind, n_boot=sizes.n_boot) for kind in ("plcc", "srcc")}
-    nb.results(Record.of(m, profile=profile, method="rali", domain="livec", role="real") for m in measured.values())
+    measured = {
+        kind: correlate(rated["score"], rated["mos"], kind=kind, n_boot=sizes.n_boot)
+        for kind in ("plcc", "srcc")
+    }
+    nb.results(
+        Record.of(m, profile=profile, method="rali", domain="livec", role="real")
+        for m in measured.values()
+    )
     print("zero-shot, native size:", *measured.values(), sep="\n  ")
-    nb.checks.expect("SRCC with human scores", measured["srcc"].value, low=0.1,
-                     if_missed="on real photographs the scorer is blind; are colours and sizes read as in data/images.py?")
+    nb.checks.expect(
+        "SRCC with human scores",
+        measured["srcc"].value,
+        low=0.1,
+        if_missed="on real photographs the scorer is blind; are colours and sizes read as in data/images.py?",
+    )
     drawn = rated.assign(domain="livec")
-    fig = plot_score_scatter(drawn, correlations={"livec": measured["srcc"]}, label="MOS of people", note="zero-shot")
+    fig = plot_score_scatter(
+        drawn, correlations={"livec": measured["srcc"]}, label="MOS of people", note="zero-shot"
+    )
     fig.set_size_inches(4, 4)
     display(nb.figure(fig, "00_livec", drawn))
 
@@ -270,7 +346,13 @@ story = {
 for name, text in story.items():
     file = project.notebooks().parent / "figures" / f"{name}.png"
     display(Markdown(text))
-    display(Show(filename=str(file), width=720) if file.is_file() else Markdown(f"*`figures/{file.name}` is not there yet: run notebook {name[:2]}, or `make reproduce` and `make publish`.*"))
+    display(
+        Show(filename=str(file), width=720)
+        if file.is_file()
+        else Markdown(
+            f"*`figures/{file.name}` is not there yet: run notebook {name[:2]}, or `make reproduce` and `make publish`.*"
+        )
+    )
 
 # %% [markdown]
 # ## 7 · Where to go next
@@ -319,6 +401,7 @@ for name, text in story.items():
 # ```
 # </details>
 
+
 # %%
 def check_1(score: float, mirrored: float) -> str:
     close = abs(score - mirrored) < 0.5 and score != mirrored
@@ -328,6 +411,7 @@ def check_1(score: float, mirrored: float) -> str:
 def check_2(image: np.ndarray, before: np.ndarray = cat) -> str:
     old, new = scorer.predict([before, image])
     return f"{'right' if new > old else 'not yet'}: from {old:.2f} to {new:.2f}; only people could tell whether it is better"
+
 
 # %% [markdown]
 # ## What to take away

@@ -65,9 +65,17 @@ base, processor = load_policy(experiments.base_path(sizes))
 torch.manual_seed(seed)
 shown = val[:4]
 for image, said in zip(shown, ask(base, processor, [p.pixels() for p in shown], samples=3)):
-    print(f"\n{image.id}, pseudo-MOS {image.mos:.2f}, in truth:", ", ".join(f"{d.level_word} {d.name}" for d in image.distortions) or "clean")
+    print(
+        f"\n{image.id}, pseudo-MOS {image.mos:.2f}, in truth:",
+        ", ".join(f"{d.level_word} {d.name}" for d in image.distortions) or "clean",
+    )
     print("\n".join("   " + s for s in said))
-nb.figure(plot_images_grid([p.pixels() for p in shown], [f"{p.id}\npseudo-MOS {p.mos:.2f}" for p in shown]), "02_examples")
+nb.figure(
+    plot_images_grid(
+        [p.pixels() for p in shown], [f"{p.id}\npseudo-MOS {p.mos:.2f}" for p in shown]
+    ),
+    "02_examples",
+)
 
 # %% [markdown]
 # ## 2 · Rewards
@@ -85,11 +93,13 @@ said = [
     "I would say 3.00",
 ]
 about = {"task": ["score"] * 4, "mos": [3.0] * 4}
-rewards = pd.DataFrame({
-    "form": format_reward(said, **about),
-    "score": ScoreReward(0.35)(said, **about),
-    "closeness": ClosenessReward(2.0)(said, **about),
-})
+rewards = pd.DataFrame(
+    {
+        "form": format_reward(said, **about),
+        "score": ScoreReward(0.35)(said, **about),
+        "closeness": ClosenessReward(2.0)(said, **about),
+    }
+)
 rewards["total"] = rewards.sum(axis=1)
 rewards
 
@@ -110,7 +120,11 @@ advantage = (r - r.mean()) / (r.std(ddof=1) + 1e-4)
 print("rewards   ", r.round(2), "\nadvantages", advantage.round(2))
 
 equal = np.full(4, 1.7)
-print("equal rewards ->", (equal - equal.mean()) / (equal.std(ddof=1) + 1e-4), " nothing is learned from such a group")
+print(
+    "equal rewards ->",
+    (equal - equal.mean()) / (equal.std(ddof=1) + 1e-4),
+    " nothing is learned from such a group",
+)
 
 # one token per answer: probability now / when it was written, clipped at 1 +- epsilon, the smaller of both counts
 ratio, epsilon = np.array([1.3, 1.0, 0.7, 1.0]), 0.2
@@ -123,7 +137,9 @@ print("loss of this group:", round(float(-per_answer.mean()), 3))
 # %%
 from rali_lab.reasoner.reference import grpo_loss
 
-library = grpo_loss(torch.log(torch.tensor(ratio))[:, None], torch.zeros(4, 1), torch.tensor(r), epsilon=epsilon)
+library = grpo_loss(
+    torch.log(torch.tensor(ratio))[:, None], torch.zeros(4, 1), torch.tensor(r), epsilon=epsilon
+)
 assert abs(float(library) + per_answer.mean()) < 1e-6
 print("reference implementation agrees:", round(float(library), 3))
 
@@ -142,7 +158,13 @@ from dataclasses import asdict
 from rali_lab.reasoner.grpo import paper_settings
 
 mine, paper = asdict(experiments.grpo_settings(sizes, seed=seed)), asdict(paper_settings(steps=0))
-pd.DataFrame([{"setting": k, "paper": paper[k], "here": v} for k, v in mine.items() if v != paper[k] and k not in ("system", "score_question", "seed", "steps")])
+pd.DataFrame(
+    [
+        {"setting": k, "paper": paper[k], "here": v}
+        for k, v in mine.items()
+        if v != paper[k] and k not in ("system", "score_question", "seed", "steps")
+    ]
+)
 
 # %%
 teacher = experiments.train_teacher(sizes, seed=seed)
@@ -161,23 +183,47 @@ curve.round(3)
 # %%
 from rali_lab.plotting import plot_training_curves
 
-history = pd.concat([
-    log[["step", "reward", "frac_reward_zero_std", "kl"]].rename(columns={"frac_reward_zero_std": "groups without spread"}),
-    curve[["step", "plcc", "srcc", "naming_accuracy", "spread", "format_share"]],
-]).sort_values("step")
-fig = plot_training_curves(history, metrics=["reward", "kl", "groups without spread", "plcc", "naming_accuracy", "spread"],
-                           note=f"GRPO on {len(train)} images; plcc, naming and spread on {len(val)} validation images")
+history = pd.concat(
+    [
+        log[["step", "reward", "frac_reward_zero_std", "kl"]].rename(
+            columns={"frac_reward_zero_std": "groups without spread"}
+        ),
+        curve[["step", "plcc", "srcc", "naming_accuracy", "spread", "format_share"]],
+    ]
+).sort_values("step")
+fig = plot_training_curves(
+    history,
+    metrics=["reward", "kl", "groups without spread", "plcc", "naming_accuracy", "spread"],
+    note=f"GRPO on {len(train)} images; plcc, naming and spread on {len(val)} validation images",
+)
 nb.figure(fig, "02_training", history)
 
 # %%
 first, last = curve.iloc[0], curve.iloc[-1]
-nb.checks.expect("the form has converged", last["format_share"], low=0.95, if_missed="no score of such a model means anything")
-nb.checks.observe("ratings follow the pseudo-MOS better than before (PLCC gained)", last["plcc"] - first["plcc"], low=0.1,
-                 if_missed="rewards may be unrelated to the images, or the learning rate is too small")
-nb.checks.observe("the ratings have not collapsed (spread over that of the MOS)", last["spread"], low=0.5,
-                 if_missed="one safe rating for every image: see the failed run below")
-nb.checks.observe("the model still names degradations (share gained)", last["naming_accuracy"] - first["naming_accuracy"], low=-0.12,
-                 if_missed="the words no longer describe the image; text cannot carry quality then")
+nb.checks.expect(
+    "the form has converged",
+    last["format_share"],
+    low=0.95,
+    if_missed="no score of such a model means anything",
+)
+nb.checks.observe(
+    "ratings follow the pseudo-MOS better than before (PLCC gained)",
+    last["plcc"] - first["plcc"],
+    low=0.1,
+    if_missed="rewards may be unrelated to the images, or the learning rate is too small",
+)
+nb.checks.observe(
+    "the ratings have not collapsed (spread over that of the MOS)",
+    last["spread"],
+    low=0.5,
+    if_missed="one safe rating for every image: see the failed run below",
+)
+nb.checks.observe(
+    "the model still names degradations (share gained)",
+    last["naming_accuracy"] - first["naming_accuracy"],
+    low=-0.12,
+    if_missed="the words no longer describe the image; text cannot carry quality then",
+)
 
 # the form's interval: images are resampled, answers of one image stay together
 torch.manual_seed(seed)
@@ -185,7 +231,12 @@ policy, _ = load_policy(teacher.path)
 from rali_lab.reasoner.rationales import write_rationales
 
 answers = write_rationales(policy, processor, val, samples=4)
-good = ((answers["status"] == "ok") & answers["rating"].notna()).groupby(answers["image"]).mean().to_numpy()
+good = (
+    ((answers["status"] == "ok") & answers["rating"].notna())
+    .groupby(answers["image"])
+    .mean()
+    .to_numpy()
+)
 draws = np.random.default_rng(seed).choice(good, (1000, len(good))).mean(axis=1)
 low, high = np.percentile(draws, [2.5, 97.5])
 nb.ledger.record("teacher.format", good.mean(), low, high, len(answers), 1)
@@ -213,21 +264,40 @@ for p, old in zip(shown, before):
 wrong = experiments.train_teacher(sizes, seed=seed, name="collapse", **sizes.collapse)
 bad_curve = pd.read_csv(wrong.path / "validation.csv")
 bad_log = pd.read_csv(wrong.path / "log.csv").dropna(subset=["reward"])
-both = pd.concat([
-    c.assign(run=name)
-    for name, parts in {"as trained": (log, curve), "without leash": (bad_log, bad_curve)}.items()
-    for c in (parts[0][["step", "reward"]], parts[1][["step", "plcc", "naming_accuracy", "spread"]])
-])
-fig = plot_training_curves(both, metrics=["reward", "plcc", "naming_accuracy", "spread"], note="validation images; the reward is the training batch's")
+both = pd.concat(
+    [
+        c.assign(run=name)
+        for name, parts in {
+            "as trained": (log, curve),
+            "without leash": (bad_log, bad_curve),
+        }.items()
+        for c in (
+            parts[0][["step", "reward"]],
+            parts[1][["step", "plcc", "naming_accuracy", "spread"]],
+        )
+    ]
+)
+fig = plot_training_curves(
+    both,
+    metrics=["reward", "plcc", "naming_accuracy", "spread"],
+    note="validation images; the reward is the training batch's",
+)
 nb.figure(fig, "02_what_went_wrong", both)
 
 # %%
 ok = bad_log["reward"]
-nb.checks.observe("the wrong run's reward rose all the same", ok.tail(5).mean() - ok.head(5).mean(), low=0.0,
-                 if_missed="then it is another failure than the one this section is about")
-nb.checks.observe("but its words went (naming accuracy, wrong run minus the good one)",
-                 bad_curve["naming_accuracy"].iloc[-1] - last["naming_accuracy"], high=-0.1,
-                 if_missed="the run was not driven hard enough to show the effect")
+nb.checks.observe(
+    "the wrong run's reward rose all the same",
+    ok.tail(5).mean() - ok.head(5).mean(),
+    low=0.0,
+    if_missed="then it is another failure than the one this section is about",
+)
+nb.checks.observe(
+    "but its words went (naming accuracy, wrong run minus the good one)",
+    bad_curve["naming_accuracy"].iloc[-1] - last["naming_accuracy"],
+    high=-0.1,
+    if_missed="the run was not driven hard enough to show the effect",
+)
 
 # %% [markdown]
 # ## If it went differently
@@ -244,10 +314,13 @@ nb.checks.observe("but its words went (naming accuracy, wrong run minus the good
 # **1 · The silent group** (easy, 5 min). With a binary reward that one answer in `p` earns, what share of groups of 8 has no spread?
 # Write `silent(p, g)` and pass it to the check.
 
+
 # %%
 def check_silent(silent):
     sample = np.random.default_rng(0).random((20000, 8)) < 0.18
-    assert abs(silent(0.18, 8) - (sample.all(1) | ~sample.any(1)).mean()) < 0.02, "try p**g + (1 - p)**g"
+    assert abs(silent(0.18, 8) - (sample.all(1) | ~sample.any(1)).mean()) < 0.02, (
+        "try p**g + (1 - p)**g"
+    )
     print("right")
 
 
@@ -274,7 +347,9 @@ def check_silent(silent):
 # %%
 from rali_lab.reasoner.grpo import GrpoSettings, trl_config
 
-settings = GrpoSettings(steps=500, images_per_step=4, beta=1e-3, trl_options={"bf16": True, "use_vllm": False})
+settings = GrpoSettings(
+    steps=500, images_per_step=4, beta=1e-3, trl_options={"bf16": True, "use_vllm": False}
+)
 # from rali_lab.reasoner.grpo import train_grpo
 # train_grpo("a folder with your model", train, val, settings, "out")
 print({k: getattr(settings, k) for k in ("steps", "beta", "generations", "learning_rate")})

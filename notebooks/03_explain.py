@@ -68,6 +68,7 @@ sizes = get_profile(profile)
 # and the scores are 1, 3, 5, in the same order, correlation 1. Block P and all three are 2: nothing is left.
 # **A share of 95 % with no causal part in the ranking.** Check it:
 
+
 # %%
 def read(logits, values, blocked=None):
     """What one query reads: softmax over keys, of which one may be blocked."""
@@ -84,25 +85,33 @@ assert np.allclose(share, [0.05, 0.95]) and np.isclose(score, 2.10)
 assert np.isclose(read(LOGITS, [4.0, 2.0], blocked=P)[1], 2.00)
 assert np.isclose(read(LOGITS, [4.0, 2.0], blocked=T)[1], 4.00)
 
-trap = pd.DataFrame({
-    "P": [1.0, 3.0, 5.0],
-    "as it is": [read(LOGITS, [p, 2.0])[1] for p in (1.0, 3.0, 5.0)],
-    "T blocked": [read(LOGITS, [p, 2.0], blocked=T)[1] for p in (1.0, 3.0, 5.0)],
-    "P blocked": [read(LOGITS, [p, 2.0], blocked=P)[1] for p in (1.0, 3.0, 5.0)],
-})
+trap = pd.DataFrame(
+    {
+        "P": [1.0, 3.0, 5.0],
+        "as it is": [read(LOGITS, [p, 2.0])[1] for p in (1.0, 3.0, 5.0)],
+        "T blocked": [read(LOGITS, [p, 2.0], blocked=T)[1] for p in (1.0, 3.0, 5.0)],
+        "P blocked": [read(LOGITS, [p, 2.0], blocked=P)[1] for p in (1.0, 3.0, 5.0)],
+    }
+)
 assert np.allclose(trap["as it is"], [1.95, 2.05, 2.15]) and trap["P blocked"].nunique() == 1
 trap
 
 # %% [markdown]
 # The library must do the same. This is torch's own attention with the block as a mask, and the same numbers:
 
+
 # %%
 def library(values, blocked=None):
     """The same through torch's scaled_dot_product_attention: keys are the logits, the query is 1."""
-    query, keys = torch.ones(1, 1, 1, 1), torch.tensor(LOGITS, dtype=torch.float32).reshape(1, 1, 2, 1)
+    query, keys = (
+        torch.ones(1, 1, 1, 1),
+        torch.tensor(LOGITS, dtype=torch.float32).reshape(1, 1, 2, 1),
+    )
     seen = torch.tensor([[i != blocked for i in (P, T)]])
     value = torch.tensor(values, dtype=torch.float32).reshape(1, 1, 2, 1)
-    return torch.nn.functional.scaled_dot_product_attention(query, keys, value, attn_mask=seen, scale=1.0).item()
+    return torch.nn.functional.scaled_dot_product_attention(
+        query, keys, value, attn_mask=seen, scale=1.0
+    ).item()
 
 
 for values in ([4.0, 2.0], [1.0, 2.0], [5.0, 2.0]):
@@ -124,10 +133,17 @@ print("nine cases agree")
 # %%
 live = experiments.explain(sizes.live, seed=seed)
 print(live)
-print("answers without reasoning or rating:", (live.path / "unread.json").read_text().replace("\n", ""))
+print(
+    "answers without reasoning or rating:",
+    (live.path / "unread.json").read_text().replace("\n", ""),
+)
 tables = experiments.seed_tables(sizes, "mechanism", live, seed=seed)
 print(f"tables of seeds {tables.seeds}: {tables.origin}")
-print("" if tables.controls else "nothing is checked in for this profile: what follows compares this run with itself")
+print(
+    ""
+    if tables.controls
+    else "nothing is checked in for this profile: what follows compares this run with itself"
+)
 
 # %% [markdown]
 # The probe of this seed was made here, now. Verdicts need more than one training, so the tables of several seeds are checked in, made
@@ -141,16 +157,29 @@ ratings = pd.read_parquet(live.path / "ratings.parquet")
 
 def conditions(table, model):
     """Ratings of one model with the condition in the place of the method, as `rali_lab.experiments.reports` takes them."""
-    return table[table["model"] == model].rename(columns={"condition": "method"}).reset_index(drop=True)
+    return (
+        table[table["model"] == model]
+        .rename(columns={"condition": "method"})
+        .reset_index(drop=True)
+    )
 
 
 kept = tables["ratings"][tables.seeds.index(seed) if seed in tables.seeds else 0]
-kept = kept[kept["image"].isin(ratings["image"])]  # the tables hold more images than are asked about here
-both = [mean_correlation([conditions(t, "teacher")], "as written", role=None, n_boot=200) for t in (ratings, kept)]
+kept = kept[
+    kept["image"].isin(ratings["image"])
+]  # the tables hold more images than are asked about here
+both = [
+    mean_correlation([conditions(t, "teacher")], "as written", role=None, n_boot=200)
+    for t in (ratings, kept)
+]
 print("teacher as written, this run:   ", both[0])
 print("teacher as written, checked in: ", both[1])
-nb.checks.observe("the checked-in tables tell the same story as this run (difference of PLCC)", abs(both[0].value - both[1].value), high=0.1,
-                 if_missed="the tables belong to an older teacher: run `make bench-seeds`")
+nb.checks.observe(
+    "the checked-in tables tell the same story as this run (difference of PLCC)",
+    abs(both[0].value - both[1].value),
+    high=0.1,
+    if_missed="the tables belong to an older teacher: run `make bench-seeds`",
+)
 
 # %% [markdown]
 # ## 3 · Where the score tokens look
@@ -165,20 +194,48 @@ from rali_lab.models.vlm import load_policy
 
 teacher = load_policy(experiments.train_teacher(sizes, seed=seed).path)
 images = {p.id: p for p in select(experiments.images(sizes), split="test")}
-answers = pd.read_parquet(live.path / "answers-teacher.parquet").query("sample == 0 and status == 'ok'")
-shown = [images[i] for i in answers["image"] if images[i].domain == "photo" and len(images[i].distortions) == 1][:8]
+answers = pd.read_parquet(live.path / "answers-teacher.parquet").query(
+    "sample == 0 and status == 'ok'"
+)
+shown = [
+    images[i]
+    for i in answers["image"]
+    if images[i].domain == "photo" and len(images[i].distortions) == 1
+][:8]
 texts = answers.set_index("image")["text"].loc[[p.id for p in shown]].tolist()
 rows = score_rows(*teacher, [p.pixels() for p in shown], texts)
-heat = pd.DataFrame(rows[0].weights.reshape(-1, len(rows[0].tokens)), columns=[f"{i} {t}" for i, t in enumerate(rows[0].tokens)])
-nb.figure(plot_score_attention(rows[0].tokens, rows[0].groups, rows[0].weights, title=f"teacher, {shown[0].id}",
-                               note="rows: heads; mean over the tokens that decide the rating's digits"), "03_attention_map", heat)
+heat = pd.DataFrame(
+    rows[0].weights.reshape(-1, len(rows[0].tokens)),
+    columns=[f"{i} {t}" for i, t in enumerate(rows[0].tokens)],
+)
+nb.figure(
+    plot_score_attention(
+        rows[0].tokens,
+        rows[0].groups,
+        rows[0].weights,
+        title=f"teacher, {shown[0].id}",
+        note="rows: heads; mean over the tokens that decide the rating's digits",
+    ),
+    "03_attention_map",
+    heat,
+)
 
 # %%
 side = int(np.sqrt(rows[0].of("image").shape[-1]))
 grids = [r.of("image").mean((0, 1)).reshape(side, side) for r in rows]
-captions = [f"{p.distortions[0].level_word} {p.distortions[0].name.replace('_', ' ')}\nimage: {100 * g.sum():.0f} % of attention" for p, g in zip(shown, grids)]
-nb.figure(plot_image_attention([p.pixels() for p in shown], grids, captions,
-                                 note="bright: where the score tokens look; mean over layers and heads"), "03_attention_images")
+captions = [
+    f"{p.distortions[0].level_word} {p.distortions[0].name.replace('_', ' ')}\nimage: {100 * g.sum():.0f} % of attention"
+    for p, g in zip(shown, grids)
+]
+nb.figure(
+    plot_image_attention(
+        [p.pixels() for p in shown],
+        grids,
+        captions,
+        note="bright: where the score tokens look; mean over layers and heads",
+    ),
+    "03_attention_images",
+)
 
 # %% [markdown]
 # Over all images and seeds. Left the total, right the attention per token: a kind that holds many tokens gets much in total without
@@ -194,11 +251,24 @@ for model, part in attention.groupby("model", sort=False):
     tokens = part[[f"tokens_{g}" for g in GROUPS]].to_numpy()
     even = tokens / tokens.sum(1, keepdims=True)
     for i, g in enumerate(GROUPS):
-        bars.append({"method": model, "group": g, "share": part[f"share_{g}"].mean(), "tokens": tokens[:, i].mean(),
-                     "per_token": (part[f"share_{g}"] / even[:, i]).mean()})
+        bars.append(
+            {
+                "method": model,
+                "group": g,
+                "share": part[f"share_{g}"].mean(),
+                "tokens": tokens[:, i].mean(),
+                "per_token": (part[f"share_{g}"] / even[:, i]).mean(),
+            }
+        )
 bars = pd.DataFrame(bars)
-nb.figure(plot_token_shares(bars, note=f"{attention['image'].nunique()} images, seeds {tables.seeds}; mean over layers and heads"),
-          "03_attention_share", bars)
+nb.figure(
+    plot_token_shares(
+        bars,
+        note=f"{attention['image'].nunique()} images, seeds {tables.seeds}; mean over layers and heads",
+    ),
+    "03_attention_share",
+    bars,
+)
 
 
 # %%
@@ -208,15 +278,31 @@ def reasoning_share(table):
 
 
 def with_counts(found, table):
-    return {"value": found[0], "ci_low": found[1], "ci_high": found[2], "n": len(table[0]), "seeds": tables.seeds}
+    return {
+        "value": found[0],
+        "ci_low": found[1],
+        "ci_high": found[2],
+        "n": len(table[0]),
+        "seeds": tables.seeds,
+    }
 
 
 teachers = [t[t["model"] == "teacher"] for t in tables["attention"]]
-nb.ledger.record("mechanism.attention_share", **with_counts(pooled(teachers, reasoning_share, n_boot=sizes.n_boot), teachers),
-                 detail=" and ".join(f"{pd.concat(teachers)[f'tokens_{g}'].mean():.0f} {g} tokens" for g in ("image", "reasoning")))
+nb.ledger.record(
+    "mechanism.attention_share",
+    **with_counts(pooled(teachers, reasoning_share, n_boot=sizes.n_boot), teachers),
+    detail=" and ".join(
+        f"{pd.concat(teachers)[f'tokens_{g}'].mean():.0f} {g} tokens"
+        for g in ("image", "reasoning")
+    ),
+)
 sums = attention[[f"share_{g}" for g in GROUPS]].sum(axis=1)
-nb.checks.expect("shares sum to one (largest deviation)", float((sums - 1).abs().max()), high=1e-3,
-                 if_missed="some tokens belong to no kind, or the rows are not softmax rows")
+nb.checks.expect(
+    "shares sum to one (largest deviation)",
+    float((sums - 1).abs().max()),
+    high=1e-3,
+    if_missed="some tokens belong to no kind, or the rows are not softmax rows",
+)
 
 # %% [markdown]
 # ## 4 · Taking things away
@@ -234,15 +320,44 @@ models = list(dict.fromkeys(attention["model"]))
 effects = []
 for condition in (*KNOCKOUTS, TEXT_ONLY, *CONTROLS, WITHOUT):
     for model in models:
-        found = difference([conditions(t, model) for t in tables["ratings"]], condition, INTACT, role=None, n_boot=sizes.n_boot)
-        effects.append({"effect": condition, "method": model, "value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high,
-                        "unread": np.mean([conditions(t, model).query("method == @condition")["unread"].mean() for t in tables["ratings"]])})
+        found = difference(
+            [conditions(t, model) for t in tables["ratings"]],
+            condition,
+            INTACT,
+            role=None,
+            n_boot=sizes.n_boot,
+        )
+        effects.append(
+            {
+                "effect": condition,
+                "method": model,
+                "value": found.value,
+                "ci_low": found.ci_low,
+                "ci_high": found.ci_high,
+                "unread": np.mean(
+                    [
+                        conditions(t, model).query("method == @condition")["unread"].mean()
+                        for t in tables["ratings"]
+                    ]
+                ),
+            }
+        )
 effects = pd.DataFrame(effects)
-nb.figure(plot_effects(effects, xlabel="change of PLCC, mean over five domains", bands=[TEXT_ONLY, WITHOUT],
-                       note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired with the ratings as written"), "03_knockout", effects)
+nb.figure(
+    plot_effects(
+        effects,
+        xlabel="change of PLCC, mean over five domains",
+        bands=[TEXT_ONLY, WITHOUT],
+        note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired with the ratings as written",
+    ),
+    "03_knockout",
+    effects,
+)
 
 # %%
-effects.pivot(index="effect", columns="method", values="unread").loc[list(dict.fromkeys(effects["effect"])), models].round(3)
+effects.pivot(index="effect", columns="method", values="unread").loc[
+    list(dict.fromkeys(effects["effect"])), models
+].round(3)
 
 # %% [markdown]
 # The last table counts ratings that could not be read (they are left out, never replaced). Read the figure with it: an answer that breaks
@@ -252,8 +367,16 @@ effects.pivot(index="effect", columns="method", values="unread").loc[list(dict.f
 # %%
 def gap(a, b, model="teacher"):
     """PLCC of condition a minus that of b, mean over all generated domains, as fields of a verdict."""
-    found = difference([conditions(t, model) for t in tables["ratings"]], a, b, role=None, n_boot=sizes.n_boot)
-    return {"value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n, "seeds": tables.seeds}
+    found = difference(
+        [conditions(t, model) for t in tables["ratings"]], a, b, role=None, n_boot=sizes.n_boot
+    )
+    return {
+        "value": found.value,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "n": found.n,
+        "seeds": tables.seeds,
+    }
 
 
 nb.ledger.record("mechanism.image_knockout", **gap("score to image", INTACT))
@@ -261,9 +384,16 @@ nb.ledger.record("mechanism.text_knockout", **gap("all to image", "answer to rea
 nb.ledger.record("mechanism.text_only", **gap(TEXT_ONLY, INTACT))
 nb.ledger.record("mechanism.reasoning_off", **gap(INTACT, WITHOUT))
 
-shuffled = mean_correlation([conditions(t, "teacher") for t in tables["ratings"]], CONTROLS[0], role=None, n_boot=200)
-nb.checks.expect("another image's words alone say nothing about this one (PLCC)", shuffled.value, low=-0.25, high=0.25,
-                 if_missed="words and images are still paired somewhere: look at `donors`")
+shuffled = mean_correlation(
+    [conditions(t, "teacher") for t in tables["ratings"]], CONTROLS[0], role=None, n_boot=200
+)
+nb.checks.expect(
+    "another image's words alone say nothing about this one (PLCC)",
+    shuffled.value,
+    low=-0.25,
+    high=0.25,
+    if_missed="words and images are still paired somewhere: look at `donors`",
+)
 
 # %% [markdown]
 # ## 5 · When image and words disagree
@@ -281,16 +411,36 @@ weights = []
 for model in models:
     conflicts = [t[t["model"] == model] for t in tables["conflict"]]
     value, low, high = pooled(conflicts, text_weights, n_boot=sizes.n_boot, counted=True)
-    weights.append({"effect": "weight of the text", "method": model, "value": value, "ci_low": low, "ci_high": high, "n": len(conflicts[0])})
+    weights.append(
+        {
+            "effect": "weight of the text",
+            "method": model,
+            "value": value,
+            "ci_low": low,
+            "ci_high": high,
+            "n": len(conflicts[0]),
+        }
+    )
 weights = pd.DataFrame(weights)
-nb.figure(plot_effects(weights, xlabel="0: follows the image alone     1: follows the text alone", reference=0.5, xlim=(0, 1),
-                       note=f"{CONFLICT}, seeds {tables.seeds}, intervals over scenes and seeds"), "03_conflict", weights)
+nb.figure(
+    plot_effects(
+        weights,
+        xlabel="0: follows the image alone     1: follows the text alone",
+        reference=0.5,
+        xlim=(0, 1),
+        note=f"{CONFLICT}, seeds {tables.seeds}, intervals over scenes and seeds",
+    ),
+    "03_conflict",
+    weights,
+)
 
 
 # %%
 def weight_of(model):
     """Weight of the text of one model in every draw; `counts` says how often each row of the table was drawn."""
-    return lambda table, counts: text_weights(table[table["model"] == model], counts[:, table["model"] == model])
+    return lambda table, counts: text_weights(
+        table[table["model"] == model], counts[:, table["model"] == model]
+    )
 
 
 def weight_gap(a, b):
@@ -299,13 +449,21 @@ def weight_gap(a, b):
 
 def weight_verdict(statistic, of):
     kept = [t[t["model"].isin(of)].reset_index(drop=True) for t in tables["conflict"]]
-    return with_counts(pooled(kept, statistic, n_boot=sizes.n_boot, counted=True), [t[t["model"] == of[0]] for t in kept])
+    return with_counts(
+        pooled(kept, statistic, n_boot=sizes.n_boot, counted=True),
+        [t[t["model"] == of[0]] for t in kept],
+    )
 
 
 nb.ledger.record("mechanism.conflict", **weight_verdict(weight_of("teacher"), ["teacher"]))
-nb.ledger.record("mechanism.rl_shift", **weight_verdict(weight_gap("teacher", "base"), ["teacher", "base"]))
+nb.ledger.record(
+    "mechanism.rl_shift", **weight_verdict(weight_gap("teacher", "base"), ["teacher", "base"])
+)
 if tables.controls:
-    nb.ledger.record("mechanism.rl_not_sft", **weight_verdict(weight_gap("teacher", "supervised"), ["teacher", "supervised"]))
+    nb.ledger.record(
+        "mechanism.rl_not_sft",
+        **weight_verdict(weight_gap("teacher", "supervised"), ["teacher", "supervised"]),
+    )
 else:
     nb.ledger.not_testable("mechanism.rl_not_sft", "needs the supervised control: make bench-seeds")
 
@@ -327,19 +485,44 @@ clip = load_base_clip()
 def embedded(table, ids):
     """Mean embedding of each image's rationales, (n, d)."""
     told = table[table["status"] == "ok"]
-    return pd.DataFrame(embed_texts(clip, told["reasoning"].tolist())).groupby(told["image"].to_numpy()).mean().loc[ids].to_numpy()
+    return (
+        pd.DataFrame(embed_texts(clip, told["reasoning"].tolist()))
+        .groupby(told["image"].to_numpy())
+        .mean()
+        .loc[ids]
+        .to_numpy()
+    )
 
 
 written = pd.read_parquet(experiments.write_reasoning(sizes, seed=seed).path / "rationales.parquet")
-train = [p for p in select(experiments.images(sizes), domain="photo", split="train") if p.id in set(written["image"])]
+train = [
+    p
+    for p in select(experiments.images(sizes), domain="photo", split="train")
+    if p.id in set(written["image"])
+]
 told = pd.read_parquet(live.path / "answers-teacher.parquet")
-intact, alone = (ratings.query("model == 'teacher' and condition == @c").dropna(subset="score") for c in (INTACT, TEXT_ONLY))
-read_by_ridge = ridge_scores(embedded(written, [p.id for p in train]), np.array([p.mos for p in train]), [p.source for p in train],
-                             embedded(told, intact["image"].tolist()))
+intact, alone = (
+    ratings.query("model == 'teacher' and condition == @c").dropna(subset="score")
+    for c in (INTACT, TEXT_ONLY)
+)
+read_by_ridge = ridge_scores(
+    embedded(written, [p.id for p in train]),
+    np.array([p.mos for p in train]),
+    [p.source for p in train],
+    embedded(told, intact["image"].tolist()),
+)
 outside = intact.assign(ridge=read_by_ridge)
-reading = {"teacher as written": (intact, "score"), "teacher, its words alone": (alone, "score"), "ridge on its words": (outside, "ridge")}
-pd.DataFrame({name: {d: plcc(t[column], t["mos"]) for d, t in table.groupby("domain", sort=False)}
-              for name, (table, column) in reading.items()}).T.round(3)
+reading = {
+    "teacher as written": (intact, "score"),
+    "teacher, its words alone": (alone, "score"),
+    "ridge on its words": (outside, "ridge"),
+}
+pd.DataFrame(
+    {
+        name: {d: plcc(t[column], t["mos"]) for d, t in table.groupby("domain", sort=False)}
+        for name, (table, column) in reading.items()
+    }
+).T.round(3)
 
 # %% [markdown]
 # ## 7 · Is it reinforcement learning, and does it need the reasoning?
@@ -352,19 +535,47 @@ pd.DataFrame({name: {d: plcc(t[column], t["mos"]) for d, t in table.groupby("dom
 # while the control sees scores alone; and the settings were tuned for reinforcement learning.
 
 # %%
-print(f"share of the teacher's prompts that reward naming: {sizes.grpo.get('degradation_share', 0):.0%}")
+print(
+    f"share of the teacher's prompts that reward naming: {sizes.grpo.get('degradation_share', 0):.0%}"
+)
 if tables.controls:
     alike = {"base|base": "base", "photo|photo": "teacher"}  # both modules of one model
     asked = [t.assign(method=t["method"].astype(str).replace(alike)) for t in tables["scores"]]
-    found = {(m, where): mean_correlation(asked, m, role=role, n_boot=sizes.n_boot)
-             for m in ("base", "supervised", "unreasoned", "teacher") for where, role in (("trained domain", "in"), ("other domains", "out"))}
-    trained = pd.DataFrame([{"effect": where, "method": m, "value": c.value, "ci_low": c.ci_low, "ci_high": c.ci_high}
-                            for (m, where), c in found.items()])
-    for id, b, role in (("teacher.rl_over_sft", "supervised", "out"), ("mechanism.reasoning_off_trained", "unreasoned", None)):
+    found = {
+        (m, where): mean_correlation(asked, m, role=role, n_boot=sizes.n_boot)
+        for m in ("base", "supervised", "unreasoned", "teacher")
+        for where, role in (("trained domain", "in"), ("other domains", "out"))
+    }
+    trained = pd.DataFrame(
+        [
+            {
+                "effect": where,
+                "method": m,
+                "value": c.value,
+                "ci_low": c.ci_low,
+                "ci_high": c.ci_high,
+            }
+            for (m, where), c in found.items()
+        ]
+    )
+    for id, b, role in (
+        ("teacher.rl_over_sft", "supervised", "out"),
+        ("mechanism.reasoning_off_trained", "unreasoned", None),
+    ):
         d = difference(asked, "teacher", b, role=role, n_boot=sizes.n_boot)
         nb.ledger.record(id, d.value, d.ci_low, d.ci_high, d.n, tables.seeds)
-    display(nb.figure(plot_effects(trained, xlabel="PLCC", reference=None, note=f"seeds {tables.seeds}; intervals over scenes and seeds"),
-                      "03_training", trained))
+    display(
+        nb.figure(
+            plot_effects(
+                trained,
+                xlabel="PLCC",
+                reference=None,
+                note=f"seeds {tables.seeds}; intervals over scenes and seeds",
+            ),
+            "03_training",
+            trained,
+        )
+    )
 else:
     for id in ("teacher.rl_over_sft", "mechanism.reasoning_off_trained"):
         nb.ledger.not_testable(id, "needs trainings of its own: make bench-seeds")
@@ -389,26 +600,57 @@ if tables.controls:
     rows = []
     for vision, language in experiments.SWAPS:
         c = mean_correlation(away, f"{vision}|{language}", role=None, n_boot=sizes.n_boot)
-        rows.append({"effect": f"{vision} | {language}", "method": "base" if "base" in (vision, language) else "teacher",
-                     "value": c.value, "ci_low": c.ci_low, "ci_high": c.ci_high})
+        rows.append(
+            {
+                "effect": f"{vision} | {language}",
+                "method": "base" if "base" in (vision, language) else "teacher",
+                "value": c.value,
+                "ci_low": c.ci_low,
+                "ci_high": c.ci_high,
+            }
+        )
     swaps = pd.DataFrame(rows)
-    display(nb.figure(plot_effects(swaps, xlabel="PLCC, mean over three domains that neither training saw", reference=None,
-                                   bands=["photo | base"], note="vision side | language module; grey: with a module of the base model"),
-                      "03_swap", swaps))
+    display(
+        nb.figure(
+            plot_effects(
+                swaps,
+                xlabel="PLCC, mean over three domains that neither training saw",
+                reference=None,
+                bands=["photo | base"],
+                note="vision side | language module; grey: with a module of the base model",
+            ),
+            "03_swap",
+            swaps,
+        )
+    )
 
     def changes(table, counts):
         """PLCC with the other training's language module minus that with its own, for each draw, and each vision side and domain."""
+
         def found(method, domain):
             rows = ((table["method"] == method) & (table["domain"] == domain)).to_numpy()
-            return correlations(*table.loc[rows, ["score", "mos"]].to_numpy(float).T, counts[:, rows], "plcc")
+            return correlations(
+                *table.loc[rows, ["score", "mos"]].to_numpy(float).T, counts[:, rows], "plcc"
+            )
 
         pairs = (("photo", "procedural"), ("procedural", "photo"))
-        changed = [found(f"{own}|{other}", d) - found(f"{own}|{own}", d) for own, other in pairs for d in elsewhere]
+        changed = [
+            found(f"{own}|{other}", d) - found(f"{own}|{own}", d)
+            for own, other in pairs
+            for d in elsewhere
+        ]
         return np.stack(changed, axis=1)
 
-    lost = pooled(away, lambda t, counts: -changes(t, counts).mean(axis=1), n_boot=sizes.n_boot, counted=True)
-    nb.ledger.record("mechanism.module_swap", *lost, n=away[0]["image"].nunique(), seeds=tables.seeds)
-    print("mean absolute change:", round(float(np.mean([np.abs(changes(t, np.ones((1, len(t))))).mean() for t in away])), 3))
+    lost = pooled(
+        away, lambda t, counts: -changes(t, counts).mean(axis=1), n_boot=sizes.n_boot, counted=True
+    )
+    nb.ledger.record(
+        "mechanism.module_swap", *lost, n=away[0]["image"].nunique(), seeds=tables.seeds
+    )
+    print(
+        "mean absolute change:",
+        round(float(np.mean([np.abs(changes(t, np.ones((1, len(t))))).mean() for t in away])), 3),
+    )
 else:
     nb.ledger.not_testable("mechanism.module_swap", "needs a second teacher: make bench-seeds")
 
@@ -427,11 +669,14 @@ else:
 # **1 · The trap, reversed** (easy, 5 min). Find values for P and T so that T gets 95 % of the attention, every image's T differs, and
 # blocking P still changes the *order* of two images. Pass two pairs `(P, T)` to the check.
 
+
 # %%
 def check_order(first, second):
     before = read(LOGITS, list(first))[1] - read(LOGITS, list(second))[1]
     after = read(LOGITS, list(first), blocked=P)[1] - read(LOGITS, list(second), blocked=P)[1]
-    assert first[1] != second[1] and before * after < 0, "P must differ by more than 19 times what T does, the other way"
+    assert first[1] != second[1] and before * after < 0, (
+        "P must differ by more than 19 times what T does, the other way"
+    )
     print("right")
 
 
@@ -447,9 +692,12 @@ def check_order(first, second):
 # **2 · Which layer?** (medium, 10 min). `rate(..., layers=[k])` blocks a single layer. Hide the reasoning from the answer in one layer at a
 # time: how far do the ratings of the eight images of section 3 move? Pass the four mean absolute changes to the check.
 
+
 # %%
 def check_layers(moved):
-    assert len(moved) == len(teacher[0].get_decoder().layers) and min(moved) >= 0, "one mean absolute change for every layer"
+    assert len(moved) == len(teacher[0].get_decoder().layers) and min(moved) >= 0, (
+        "one mean absolute change for every layer"
+    )
     print("well formed; most sensitive: layer", int(np.argmax(moved)) + 1)
 
 
@@ -481,9 +729,20 @@ from rali_lab.interpret import rate
 
 model, processor = teacher  # any image-text-to-text model of transformers with its processor
 share = attention_share(model, processor, [p.pixels() for p in shown[:2]], texts[:2])
-blind = rate(model, processor, [p.pixels() for p in shown[:2]], ["There is serious blur.", "There is slight noise."],
-             block=KNOCKOUTS["all to image"], samples=4)
-print("share of the reasoning:", share.text_share().round(2), " ratings without sight of the image:", blind.mean(1).round(2))
+blind = rate(
+    model,
+    processor,
+    [p.pixels() for p in shown[:2]],
+    ["There is serious blur.", "There is slight noise."],
+    block=KNOCKOUTS["all to image"],
+    samples=4,
+)
+print(
+    "share of the reasoning:",
+    share.text_share().round(2),
+    " ratings without sight of the image:",
+    blind.mean(1).round(2),
+)
 
 # %% [markdown]
 # ## References

@@ -49,15 +49,26 @@ from rali_lab.profiles import get_profile
 nb = open_notebook("04", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
 artefact = experiments.represent(sizes, seed=seed)
-stages, tokens = (dict(np.load(artefact.path / f"{name}.npz")) for name in ("representations", "tokens"))
+stages, tokens = (
+    dict(np.load(artefact.path / f"{name}.npz")) for name in ("representations", "tokens")
+)
 about = pd.read_parquet(artefact.path / "images.parquet")
 unread = {name: int(np.isnan(x).any(axis=1).sum()) for name, x in stages.items()}
-print(f"{artefact}\nimages without a readable answer, by stage: { {k: v for k, v in unread.items() if v} or 'none'}")
+print(
+    f"{artefact}\nimages without a readable answer, by stage: { {k: v for k, v in unread.items() if v} or 'none' }"
+)
 kept = ~np.any([np.isnan(x).any(axis=1) for x in stages.values()], axis=0)
 stages, about = {name: x[kept] for name, x in stages.items()}, about[kept].reset_index(drop=True)
-nb.checks.expect("share of the images that all stages can be compared on", kept.mean(), low=0.9,
-                 if_missed="too many answers cannot be read; the rest would be a selection of easy images")
-pd.DataFrame({"images": [len(x) for x in stages.values()], "width": [x.shape[1] for x in stages.values()]}, index=list(stages))
+nb.checks.expect(
+    "share of the images that all stages can be compared on",
+    kept.mean(),
+    low=0.9,
+    if_missed="too many answers cannot be read; the rest would be a selection of easy images",
+)
+pd.DataFrame(
+    {"images": [len(x) for x in stages.values()], "width": [x.shape[1] for x in stages.values()]},
+    index=list(stages),
+)
 
 # %% [markdown]
 # `visual` are the statistics of the frozen tower. `_image` is the projector's output, averaged over the image's tokens; `_reasoning` and
@@ -76,8 +87,16 @@ cloud = np.array([[-3.0, 0.1], [-2.0, -0.1], [-1.0, 0.2], [1.0, -0.2], [2.0, 0.1
 centred = cloud - cloud.mean(axis=0)
 eigen = np.linalg.eigvalsh(centred.T @ centred / (len(cloud) - 1))[::-1]
 share, weight = eigen / eigen.sum(), np.sqrt(eigen) / np.sqrt(eigen).sum()
-by_hand = (eigen.sum() ** 2 / (eigen**2).sum(), np.exp(-(weight * np.log(weight)).sum()), int((share.cumsum() < 0.9).sum()) + 1)
-by_library = (participation_ratio(cloud, debiased=False), effective_rank(cloud), pca_dimension(cloud, 0.9))
+by_hand = (
+    eigen.sum() ** 2 / (eigen**2).sum(),
+    np.exp(-(weight * np.log(weight)).sum()),
+    int((share.cumsum() < 0.9).sum()) + 1,
+)
+by_library = (
+    participation_ratio(cloud, debiased=False),
+    effective_rank(cloud),
+    pca_dimension(cloud, 0.9),
+)
 assert np.allclose(by_hand, by_library) and np.allclose(eigen, spectrum(cloud))
 print("participation ratio {:.3f}, effective rank {:.3f}, PCA dimension {}".format(*by_hand))
 
@@ -88,10 +107,20 @@ print("participation ratio {:.3f}, effective rank {:.3f}, PCA dimension {}".form
 # %%
 rng = np.random.default_rng(seed)
 wide = {n: rng.normal(size=(n, 384)) for n in (50, 200, 800)}
-bias = pd.DataFrame({n: {"plain": participation_ratio(x, debiased=False), "debiased": participation_ratio(x)} for n, x in wide.items()}).T
+bias = pd.DataFrame(
+    {
+        n: {"plain": participation_ratio(x, debiased=False), "debiased": participation_ratio(x)}
+        for n, x in wide.items()
+    }
+).T
 print("participation ratio of white noise in 384 dimensions (truth: 384)\n", bias.round(1))
-nb.checks.expect("debiased participation ratio of white noise over the truth, 200 points", bias.loc[200, "debiased"] / 384, low=0.7, high=1.5,
-                 if_missed="the estimator is biased; no dimension below can be trusted")
+nb.checks.expect(
+    "debiased participation ratio of white noise over the truth, 200 points",
+    bias.loc[200, "debiased"] / 384,
+    low=0.7,
+    high=1.5,
+    if_missed="the estimator is biased; no dimension below can be trusted",
+)
 
 # %% [markdown]
 # ## 2 · Tokens
@@ -113,22 +142,39 @@ source = mine["image"].map(about.set_index("image")["source"])
 ratio = tokens["map"].shape[1] / length.mean()
 per_source = pd.Series(length).groupby(source.to_numpy()).mean().to_numpy()
 draws = tokens["map"].shape[1] / rng.choice(per_source, (1000, len(per_source))).mean(axis=1)
-print(f"visual tokens per image: {tokens['map'].shape[1]} before merging, {tokens['cells'].shape[1]} after; "
-      f"text tokens: {length.mean():.1f} on average, {length.max()} at most")
-nb.ledger.record("compression.tokens", ratio, *np.percentile(draws, [2.5, 97.5]), mine["image"].nunique(), 1,
-                 detail="images of 128 px; at the paper's 512 x 384 this tower would have twelve times as many positions")
+print(
+    f"visual tokens per image: {tokens['map'].shape[1]} before merging, {tokens['cells'].shape[1]} after; "
+    f"text tokens: {length.mean():.1f} on average, {length.max()} at most"
+)
+nb.ledger.record(
+    "compression.tokens",
+    ratio,
+    *np.percentile(draws, [2.5, 97.5]),
+    mine["image"].nunique(),
+    1,
+    detail="images of 128 px; at the paper's 512 x 384 this tower would have twelve times as many positions",
+)
 
 # %% [markdown]
 # Tokens are not numbers that say anything by themselves: neighbouring tokens of an image are alike. The participation ratio of an image's
 # tokens, relative to their count, tells how redundant they are.
 
 # %%
-redundancy = pd.DataFrame({
-    name: {"tokens": x.shape[1], "channels": x.shape[2],
-           "participation ratio inside an image": np.mean([participation_ratio(t, debiased=False) for t in x])}
-    for name, x in tokens.items()
-}).T
-redundancy["share of the most possible"] = redundancy["participation ratio inside an image"] / (redundancy["tokens"] - 1)
+redundancy = pd.DataFrame(
+    {
+        name: {
+            "tokens": x.shape[1],
+            "channels": x.shape[2],
+            "participation ratio inside an image": np.mean(
+                [participation_ratio(t, debiased=False) for t in x]
+            ),
+        }
+        for name, x in tokens.items()
+    }
+).T
+redundancy["share of the most possible"] = redundancy["participation ratio inside an image"] / (
+    redundancy["tokens"] - 1
+)
 redundancy.round(3)
 
 # %% [markdown]
@@ -150,7 +196,11 @@ SHOWN = {
     "rali": ("RALI's image embedding", look("rali").color, "-"),
 }
 spectra = {name: spectrum(stages[name]) for name in SHOWN}
-rows = [{"stage": n, "axis": i + 1, "share": v} for n, s in spectra.items() for i, v in enumerate(np.cumsum(s / s.sum())[:60])]
+rows = [
+    {"stage": n, "axis": i + 1, "share": v}
+    for n, s in spectra.items()
+    for i, v in enumerate(np.cumsum(s / s.sum())[:60])
+]
 fig = Figure(figsize=(7, 3.8), layout="constrained")
 ax = fig.subplots()
 for name, (label, colour, line) in SHOWN.items():
@@ -163,10 +213,16 @@ caption(fig, f"n = {len(about)} test images of five domains; grey line: nine ten
 nb.figure(fig, "04_spectra", pd.DataFrame(rows))
 
 # %%
-dimension = pd.DataFrame({
-    name: {"participation ratio": participation_ratio(x), "effective rank": effective_rank(x), "PCA dimension (90 %)": pca_dimension(x, 0.9)}
-    for name, x in stages.items()
-}).T
+dimension = pd.DataFrame(
+    {
+        name: {
+            "participation ratio": participation_ratio(x),
+            "effective rank": effective_rank(x),
+            "PCA dimension (90 %)": pca_dimension(x, 0.9),
+        }
+        for name, x in stages.items()
+    }
+).T
 dimension.round(1)
 
 # %% [markdown]
@@ -176,6 +232,7 @@ dimension.round(1)
 # Interval: sources are halved at random many times; the spread of such halves is that of the whole (a half-sample has twice the variance,
 # and half of it is taken away by drawing without replacement).
 
+
 # %%
 def halves(statistic, times=200):
     """95 % interval of statistic(rows), over random halves of the sources of each domain."""
@@ -183,15 +240,24 @@ def halves(statistic, times=200):
     names = pd.DataFrame(list(units), columns=["domain", "source"])
     value, found = statistic(np.arange(len(about))), []
     for _ in range(times):
-        half = names.groupby("domain", group_keys=False).sample(frac=0.5, random_state=int(draw.integers(1 << 31)))
+        half = names.groupby("domain", group_keys=False).sample(
+            frac=0.5, random_state=int(draw.integers(1 << 31))
+        )
         found.append(statistic(np.concatenate([units[tuple(u)] for u in half.to_numpy()])))
     low, high = np.percentile(np.array(found) - np.mean(found), [2.5, 97.5])
     return value, value + low, value + high
 
 
 compact = {}
-for a, b in (("teacher_text", "visual"), ("teacher_reasoning", "visual"), ("teacher_text", "base_text"), ("teacher_reasoning", "base_reasoning")):
-    compact[f"{a} / {b}"] = halves(lambda r: np.log(participation_ratio(stages[a][r]) / participation_ratio(stages[b][r])))
+for a, b in (
+    ("teacher_text", "visual"),
+    ("teacher_reasoning", "visual"),
+    ("teacher_text", "base_text"),
+    ("teacher_reasoning", "base_reasoning"),
+):
+    compact[f"{a} / {b}"] = halves(
+        lambda r: np.log(participation_ratio(stages[a][r]) / participation_ratio(stages[b][r]))
+    )
 ratios = pd.DataFrame(compact, index=["ratio", "low", "high"]).T.map(np.exp)
 print("participation ratio, one stage over another [95 %]\n", ratios.round(2))
 nb.ledger.record("compression.compact", *ratios.loc["teacher_text / visual"], len(about), 1)
@@ -214,7 +280,13 @@ for name, x in stages.items():
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", AnalysisWarning)
         m = two_nn(x)
-    found[name] = {"TwoNN": m.value, "low": m.ci_low, "high": m.ci_high, "rows": m.n, "said": "; ".join(str(w.message)[:60] for w in said)}
+    found[name] = {
+        "TwoNN": m.value,
+        "low": m.ci_low,
+        "high": m.ci_high,
+        "rows": m.n,
+        "said": "; ".join(str(w.message)[:60] for w in said),
+    }
 intrinsic = pd.DataFrame(found).T
 single = answers[(answers["method"] == "teacher") & (answers["sample"] == 0)]["reasoning"]
 print(f"single rationales: {single.nunique()} different ones for {len(single)} images")
@@ -231,11 +303,23 @@ from rali_lab.analysis import decode_score
 
 quality = about.groupby("domain")["mos"].transform(lambda x: (x - x.mean()) / x.std()).to_numpy()
 groups = about["source"].to_numpy()
-readout = {name: decode_score(x, quality, groups=groups, n_permutations=100, random_state=seed) for name, x in stages.items()}
-table = pd.DataFrame({name: {"PLCC": m.value, "low": m.ci_low, "high": m.ci_high, "null": m.null_mean, "p": m.p} for name, m in readout.items()}).T
+readout = {
+    name: decode_score(x, quality, groups=groups, n_permutations=100, random_state=seed)
+    for name, x in stages.items()
+}
+table = pd.DataFrame(
+    {
+        name: {"PLCC": m.value, "low": m.ci_low, "high": m.ci_high, "null": m.null_mean, "p": m.p}
+        for name, m in readout.items()
+    }
+).T
 table = table.join(dimension)
-nb.checks.expect("the readout of shuffled scores finds nothing (largest |null|)", table["null"].abs().max(), high=0.1,
-                 if_missed="the null is not a null: folds leak")
+nb.checks.expect(
+    "the readout of shuffled scores finds nothing (largest |null|)",
+    table["null"].abs().max(),
+    high=0.1,
+    if_missed="the null is not a null: folds leak",
+)
 table.sort_values("PLCC", ascending=False).round(3)
 
 # %%
@@ -249,15 +333,35 @@ for i, name in enumerate(order):
     left.plot(row["PLCC"], i, "o", color=colour, mfc=hollow, ms=7)
     right.plot([0, row["participation ratio"]], [i, i], color=colour, lw=1, alpha=0.6)
     right.plot(row["participation ratio"], i, "o", color=colour, mfc=hollow, ms=7)
-left.set(yticks=range(len(order)), yticklabels=order, xlabel="PLCC of a held-out readout (higher is better)")
+left.set(
+    yticks=range(len(order)),
+    yticklabels=order,
+    xlabel="PLCC of a held-out readout (higher is better)",
+)
 right.set(xlabel="participation ratio (lower: more compact)", xlim=(0, None))
-caption(fig, f"n = {len(about)} test images; bars: 95 % intervals, sources resampled; hollow: before RL or alignment")
+caption(
+    fig,
+    f"n = {len(about)} test images; bars: 95 % intervals, sources resampled; hollow: before RL or alignment",
+)
 nb.figure(fig, "04_compact_and_kept", table.reset_index(names="stage"))
 
 # %%
-kept_quality = halves(lambda r: decode_score(stages["teacher_text"][r], quality[r], groups=groups[r], n_permutations=0, n_boot=0).value
-                      - decode_score(stages["visual"][r], quality[r], groups=groups[r], n_permutations=0, n_boot=0).value, times=60)
-print("PLCC from the rationale minus PLCC from the visual features: {:.3f} [{:.3f}, {:.3f}]".format(*kept_quality))
+kept_quality = halves(
+    lambda r: (
+        decode_score(
+            stages["teacher_text"][r], quality[r], groups=groups[r], n_permutations=0, n_boot=0
+        ).value
+        - decode_score(
+            stages["visual"][r], quality[r], groups=groups[r], n_permutations=0, n_boot=0
+        ).value
+    ),
+    times=60,
+)
+print(
+    "PLCC from the rationale minus PLCC from the visual features: {:.3f} [{:.3f}, {:.3f}]".format(
+        *kept_quality
+    )
+)
 nb.ledger.record("compression.quality", *kept_quality, len(about), 1)
 
 # %% [markdown]
@@ -308,6 +412,7 @@ nb.ledger.record("compression.quality", *kept_quality, len(about), 1)
 # check_3(min(loss, key=loss.get))
 # ```
 # </details>
+
 
 # %%
 def check_1(number):

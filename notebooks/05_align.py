@@ -54,11 +54,16 @@ artefact = experiments.represent(sizes, seed=seed)
 stages = dict(np.load(artefact.path / "representations.npz"))
 about = pd.read_parquet(artefact.path / "images.parquet")
 kept = ~np.any([np.isnan(x).any(axis=1) for x in stages.values()], axis=0)
-stages, about = {name: x[kept].astype(float) for name, x in stages.items()}, about[kept].reset_index(drop=True)
+stages, about = (
+    {name: x[kept].astype(float) for name, x in stages.items()},
+    about[kept].reset_index(drop=True),
+)
 domains, sources = about["domain"].to_numpy(), about["source"].to_numpy()
 quality = about.groupby("domain")["mos"].transform(lambda x: (x - x.mean()) / x.std()).to_numpy()
 print(f"{artefact}\n{len(about)} test images, {(~kept).sum()} left out without a readable answer")
-pd.crosstab(about["domain"], pd.cut(about["mos"], [1, 2, 3, 4, 5])).rename_axis(columns="pseudo-MOS")
+pd.crosstab(about["domain"], pd.cut(about["mos"], [1, 2, 3, 4, 5])).rename_axis(
+    columns="pseudo-MOS"
+)
 
 # %% [markdown]
 # ## 1 · How CKA invents a similarity
@@ -89,16 +94,29 @@ for n in (20, 50, 100, 200, 500, 1000):
         rows.append({"n": n, "biased": cka(a, b, debiased=False), "debiased": cka(a, b)})
 noise = pd.DataFrame(rows)
 mean = noise.groupby("n").mean()
-nb.checks.expect("biased CKA of independent noise, n = 50, d = 768", mean.loc[50, "biased"], low=0.9,
-                 if_missed="then it is not the biased estimator")
-nb.checks.expect("debiased CKA of the same noise, size", abs(mean.loc[50, "debiased"]), high=0.1,
-                 if_missed="the debiased estimator has a bias; nothing below can be trusted")
+nb.checks.expect(
+    "biased CKA of independent noise, n = 50, d = 768",
+    mean.loc[50, "biased"],
+    low=0.9,
+    if_missed="then it is not the biased estimator",
+)
+nb.checks.expect(
+    "debiased CKA of the same noise, size",
+    abs(mean.loc[50, "debiased"]),
+    high=0.1,
+    if_missed="the debiased estimator has a bias; nothing below can be trusted",
+)
 fig = Figure(figsize=(6, 3.4), layout="constrained")
 ax = fig.subplots()
 for name, colour in (("biased", "#d55e00"), ("debiased", "#0173b2")):
     ax.plot(noise["n"], noise[name], ".", color=colour, alpha=0.6)
     ax.plot(mean.index, mean[name], color=colour, lw=2, label=name)
-ax.set(xscale="log", xlabel="items n", ylabel="CKA of independent noise\n(should be 0)", ylim=(-0.15, 1))
+ax.set(
+    xscale="log",
+    xlabel="items n",
+    ylabel="CKA of independent noise\n(should be 0)",
+    ylim=(-0.15, 1),
+)
 ax.legend(frameon=False)
 caption(fig, "two independent Gaussian samples, d = 768, five draws for each n")
 nb.figure(fig, "05_cka_of_noise", noise)
@@ -112,16 +130,28 @@ nb.figure(fig, "05_cka_of_noise", noise)
 
 # %%
 blob = np.random.default_rng(seed).normal(size=(300, 50))
-maps = {f"UMAP, {k} neighbours": project(blob, n_neighbors=k, min_dist=0.0, seeds=(0, 1)) for k in (3, 30)}
+maps = {
+    f"UMAP, {k} neighbours": project(blob, n_neighbors=k, min_dist=0.0, seeds=(0, 1))
+    for k in (3, 30)
+}
 maps["PCA"] = project(blob, method="pca", n_neighbors=15)
 fig = Figure(figsize=(10, 3.5), layout="constrained")
 for ax, (name, p) in zip(fig.subplots(1, 3), maps.items(), strict=True):
     z = p.coordinates[0]
     ax.scatter(z[:, 0], z[:, 1], s=7, color="#555555", lw=0)
-    ax.set(xticks=[], yticks=[], title=f"{name}\ntrustworthiness {p.trustworthiness[0]:.2f}, overlap {p.overlap[0]:.2f}")
+    ax.set(
+        xticks=[],
+        yticks=[],
+        title=f"{name}\ntrustworthiness {p.trustworthiness[0]:.2f}, overlap {p.overlap[0]:.2f}",
+    )
     print(f"{name}: {p}")
-caption(fig, "the same 300 points of a single Gaussian in 50 dimensions; overlap: share of true neighbours kept")
-nb.figure(fig, "05_umap_of_a_blob", pd.DataFrame([{"map": n, **p.to_dict()} for n, p in maps.items()]))
+caption(
+    fig,
+    "the same 300 points of a single Gaussian in 50 dimensions; overlap: share of true neighbours kept",
+)
+nb.figure(
+    fig, "05_umap_of_a_blob", pd.DataFrame([{"map": n, **p.to_dict()} for n, p in maps.items()])
+)
 
 # %% [markdown]
 # ## 3 · The image that everybody draws, over three seeds
@@ -129,7 +159,11 @@ nb.figure(fig, "05_umap_of_a_blob", pd.DataFrame([{"map": n, **p.to_dict()} for 
 # **Before you run:** which distances in these images may you use as evidence? (None.)
 
 # %%
-DRAWN = {"visual": "visual features", "base_text": "rationales before RL", "teacher_text": "rationales after RL"}
+DRAWN = {
+    "visual": "visual features",
+    "base_text": "rationales before RL",
+    "teacher_text": "rationales after RL",
+}
 drawn = {name: project(stages[name], n_neighbors=15, seeds=(0, 1, 2)) for name in DRAWN}
 fig = Figure(figsize=(9.5, 9), layout="constrained")
 axes = fig.subplots(3, 3)
@@ -137,12 +171,28 @@ for row, (name, p) in zip(axes, drawn.items(), strict=True):
     for j, (ax, z) in enumerate(zip(row, p.coordinates, strict=True)):
         for domain in dict.fromkeys(domains):
             pick = domains == domain
-            ax.scatter(*z[pick].T, s=9, lw=0, alpha=0.75, color=look(domain).color, label=look(domain).label)
-        ax.set(xticks=[], yticks=[], title=f"seed {p.seeds[j]}: trust {p.trustworthiness[j]:.2f}, overlap {p.overlap[j]:.2f}")
+            ax.scatter(
+                *z[pick].T,
+                s=9,
+                lw=0,
+                alpha=0.75,
+                color=look(domain).color,
+                label=look(domain).label,
+            )
+        ax.set(
+            xticks=[],
+            yticks=[],
+            title=f"seed {p.seeds[j]}: trust {p.trustworthiness[j]:.2f}, overlap {p.overlap[j]:.2f}",
+        )
     row[0].set_ylabel(DRAWN[name])
     print(f"{name}: {p}")
-fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, markerscale=2)
-caption(fig, f"UMAP, n = {len(about)} test images; read the measures of the next sections, not the distances")
+fig.legend(
+    *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, markerscale=2
+)
+caption(
+    fig,
+    f"UMAP, n = {len(about)} test images; read the measures of the next sections, not the distances",
+)
 nb.figure(fig, "05_umap", pd.DataFrame([{"stage": n, **p.to_dict()} for n, p in drawn.items()]))
 
 # %% [markdown]
@@ -156,9 +206,26 @@ nb.figure(fig, "05_umap", pd.DataFrame([{"stage": n, **p.to_dict()} for n, p in 
 # %%
 from rali_lab.analysis import compare
 
-COMPARED = ("visual", "base_image", "base_reasoning", "teacher_reasoning", "base_text", "teacher_text", "clip", "rali")
-report = compare({name: stages[name] for name in COMPARED}, scores=quality, domains=domains, groups=sources,
-                 gaps=("proxy_a", "knn_mixing"), n_permutations=20, n_boot=20, random_state=seed)
+COMPARED = (
+    "visual",
+    "base_image",
+    "base_reasoning",
+    "teacher_reasoning",
+    "base_text",
+    "teacher_text",
+    "clip",
+    "rali",
+)
+report = compare(
+    {name: stages[name] for name in COMPARED},
+    scores=quality,
+    domains=domains,
+    groups=sources,
+    gaps=("proxy_a", "knn_mixing"),
+    n_permutations=20,
+    n_boot=20,
+    random_state=seed,
+)
 print(*report.skipped, sep="\n")
 gaps = report.table.query("measure in ('proxy_a', 'knn_mixing', 'domain_accuracy')")
 gaps.drop(columns="notes").round(3)
@@ -173,8 +240,19 @@ for i, name in enumerate(COMPARED):
     ax.plot([m["ci_low"], m["ci_high"]], [i, i], color="#0173b2", lw=2)
     ax.plot(m["value"], i, "o", color="#0173b2", label="at equal score" if not i else None)
     ax.plot(raw.loc[name, "value"], i, "x", color="#8c8c8c", label="raw" if not i else None)
-    ax.plot(m["floor"], i, "|", color="#d55e00", ms=14, label="floor: halves of one domain" if not i else None)
-ax.set(yticks=range(len(COMPARED)), yticklabels=COMPARED, xlabel="proxy A-distance, mean over pairs of domains (0: alike, 2: apart)")
+    ax.plot(
+        m["floor"],
+        i,
+        "|",
+        color="#d55e00",
+        ms=14,
+        label="floor: halves of one domain" if not i else None,
+    )
+ax.set(
+    yticks=range(len(COMPARED)),
+    yticklabels=COMPARED,
+    xlabel="proxy A-distance, mean over pairs of domains (0: alike, 2: apart)",
+)
 ax.invert_yaxis()
 fig.legend(loc="outside upper center", ncols=3)
 caption(fig, f"n = {len(about)}; bars: 95 % intervals, sources resampled")
@@ -191,12 +269,30 @@ units = about.groupby(["domain", "source"]).indices
 names = pd.DataFrame(list(units), columns=["domain", "source"])
 
 
-half = [np.concatenate([units[tuple(u)] for u in names.groupby("domain", group_keys=False).sample(frac=0.5, random_state=i).to_numpy()])
-        for i in range(40)]
+half = [
+    np.concatenate(
+        [
+            units[tuple(u)]
+            for u in names.groupby("domain", group_keys=False)
+            .sample(frac=0.5, random_state=i)
+            .to_numpy()
+        ]
+    )
+    for i in range(40)
+]
 
 
 def gap(x, r):
-    return domain_gap(x, domains[r], measure="proxy_a", scores=quality[r], groups=sources[r], n_permutations=0, n_floor=0, n_bins=3).value
+    return domain_gap(
+        x,
+        domains[r],
+        measure="proxy_a",
+        scores=quality[r],
+        groups=sources[r],
+        n_permutations=0,
+        n_floor=0,
+        n_bins=3,
+    ).value
 
 
 everything = np.arange(len(about))
@@ -210,8 +306,15 @@ def difference(a, b):
     return value, *(value + np.percentile(spread - spread.mean(), [2.5, 97.5]))
 
 
-closer = {f"{a} - {b}": difference(a, b) for a, b in (("teacher_text", "visual"), ("teacher_text", "base_text"))}
-print(pd.DataFrame(closer, index=["proxy A-distance at equal score, difference", "low", "high"]).T.round(3))
+closer = {
+    f"{a} - {b}": difference(a, b)
+    for a, b in (("teacher_text", "visual"), ("teacher_text", "base_text"))
+}
+print(
+    pd.DataFrame(
+        closer, index=["proxy A-distance at equal score, difference", "low", "high"]
+    ).T.round(3)
+)
 nb.ledger.record("alignment.domain_gap", *closer["teacher_text - visual"], len(about), 1)
 nb.ledger.record("alignment.rl", *closer["teacher_text - base_text"], len(about), 1)
 
@@ -231,22 +334,48 @@ from rali_lab.data.records import RatedImage
 
 PAIRS = 130
 rng = np.random.default_rng(seed)
-photos = [x for s in OTHERS + TEST for x in photographs(s, count=PAIRS // len(OTHERS + TEST), seed=seed + 7)]
-textures = [x for k in PROCEDURAL for x in procedural(k, count=-(-len(photos) // len(PROCEDURAL)), seed=seed + 7)]
+photos = [
+    x
+    for s in OTHERS + TEST
+    for x in photographs(s, count=PAIRS // len(OTHERS + TEST), seed=seed + 7)
+]
+textures = [
+    x
+    for k in PROCEDURAL
+    for x in procedural(k, count=-(-len(photos) // len(PROCEDURAL)), seed=seed + 7)
+]
 textures = [textures[i] for i in rng.permutation(len(textures))[: len(photos)]]
 done = [draw_distortions(DOMAINS["photo"], rng) for _ in photos]
 pairs = {
-    kind: [RatedImage(id=f"{kind}-{i}", domain=kind, source=str(i), split="test", distortions=d, array=apply(x, d, np.random.default_rng(i)))
-           for i, (x, d) in enumerate(zip(clean, done, strict=True))]
+    kind: [
+        RatedImage(
+            id=f"{kind}-{i}",
+            domain=kind,
+            source=str(i),
+            split="test",
+            distortions=d,
+            array=apply(x, d, np.random.default_rng(i)),
+        )
+        for i, (x, d) in enumerate(zip(clean, done, strict=True))
+    ]
     for kind, clean in (("photographs", photos), ("procedural", textures))
 }
 seen = {kind: experiments.read_images(sizes, made, seed=seed) for kind, made in pairs.items()}
-readable = ~np.any([np.isnan(x).any(axis=1) for found in seen.values() for x in found.values()], axis=0)
+readable = ~np.any(
+    [np.isnan(x).any(axis=1) for found in seen.values() for x in found.values()], axis=0
+)
 print(f"{readable.sum()} of {len(readable)} pairs with readable answers on both sides")
 
 # %%
 paired = {
-    name: significance(cka, seen["photographs"][name][readable], seen["procedural"][name][readable], n_permutations=500, n_boot=200, random_state=seed)
+    name: significance(
+        cka,
+        seen["photographs"][name][readable],
+        seen["procedural"][name][readable],
+        n_permutations=500,
+        n_boot=200,
+        random_state=seed,
+    )
     for name in seen["photographs"]
 }
 for name, m in paired.items():
@@ -259,13 +388,25 @@ for i, name in enumerate(order):
     ax.plot([m.ci_low, m.ci_high], [i, i], color="#0173b2", lw=2)
     ax.plot(m.value, i, "o", color="#0173b2")
     ax.plot(m.null_mean + 2 * m.null_sd, i, "|", color="#d55e00", ms=12)
-ax.set(yticks=range(len(order)), yticklabels=order, xlim=(-0.05, 1), xlabel="debiased CKA, photographs ~ procedural images with the same degradations")
-caption(fig, f"n = {readable.sum()} pairs; bars: 95 % intervals; orange: two standard deviations above the null of shuffled pairs")
+ax.set(
+    yticks=range(len(order)),
+    yticklabels=order,
+    xlim=(-0.05, 1),
+    xlabel="debiased CKA, photographs ~ procedural images with the same degradations",
+)
+caption(
+    fig,
+    f"n = {readable.sum()} pairs; bars: 95 % intervals; orange: two standard deviations above the null of shuffled pairs",
+)
 nb.figure(fig, "05_paired_cka", pd.DataFrame([{"stage": n, **paired[n].to_dict()} for n in order]))
+
 
 # %%
 def lift(rows):
-    a, b = ({kind: seen[kind][name][readable][rows] for kind in seen} for name in ("teacher_text", "visual"))
+    a, b = (
+        {kind: seen[kind][name][readable][rows] for kind in seen}
+        for name in ("teacher_text", "visual")
+    )
     return cka(*a.values()) - cka(*b.values())
 
 
@@ -274,10 +415,16 @@ draw = np.random.default_rng(seed)
 spread = np.array([lift(draw.permutation(count)[: count // 2]) for _ in range(300)])
 low, high = np.percentile(spread - spread.mean(), [2.5, 97.5])
 value = lift(np.arange(count))
-print(f"CKA of the rationales minus CKA of the visual features: {value:.3f} [{value + low:.3f}, {value + high:.3f}]")
+print(
+    f"CKA of the rationales minus CKA of the visual features: {value:.3f} [{value + low:.3f}, {value + high:.3f}]"
+)
 nb.ledger.record("alignment.contents", value, value + low, value + high, count, 1)
-nb.checks.expect("shuffled pairs have nothing in common (largest null mean)", max(abs(m.null_mean) for m in paired.values()), high=0.05,
-                 if_missed="the null of CKA is not centred at 0")
+nb.checks.expect(
+    "shuffled pairs have nothing in common (largest null mean)",
+    max(abs(m.null_mean) for m in paired.values()),
+    high=0.05,
+    if_missed="the null of CKA is not centred at 0",
+)
 
 # %% [markdown]
 # ## 6 · The answer on one page
@@ -286,26 +433,64 @@ nb.checks.expect("shuffled pairs have nothing in common (largest null mean)", ma
 # visual features, and as high.
 
 # %%
-held = {name: decode_score(stages[name], quality, groups=sources, n_permutations=0, random_state=seed) for name in COMPARED}
-page = pd.DataFrame({
-    n: {"domain": at_equal.loc[n, "value"], "domain_low": at_equal.loc[n, "ci_low"], "domain_high": at_equal.loc[n, "ci_high"],
-        "quality": held[n].value, "quality_low": held[n].ci_low, "quality_high": held[n].ci_high}
-    for n in COMPARED
-}).T
-COLOUR = {"visual": look("ridge_visual").color, "clip": look("rali").color, "rali": look("rali").color}
+held = {
+    name: decode_score(stages[name], quality, groups=sources, n_permutations=0, random_state=seed)
+    for name in COMPARED
+}
+page = pd.DataFrame(
+    {
+        n: {
+            "domain": at_equal.loc[n, "value"],
+            "domain_low": at_equal.loc[n, "ci_low"],
+            "domain_high": at_equal.loc[n, "ci_high"],
+            "quality": held[n].value,
+            "quality_low": held[n].ci_low,
+            "quality_high": held[n].ci_high,
+        }
+        for n in COMPARED
+    }
+).T
+COLOUR = {
+    "visual": look("ridge_visual").color,
+    "clip": look("rali").color,
+    "rali": look("rali").color,
+}
 fig = Figure(figsize=(7, 4.6), layout="constrained")
 ax = fig.subplots()
 for name, r in page.iterrows():
     colour = COLOUR.get(name, look("teacher").color)
-    ax.errorbar(r["domain"], r["quality"], xerr=[[r["domain"] - r["domain_low"]], [r["domain_high"] - r["domain"]]],
-                yerr=[[r["quality"] - r["quality_low"]], [r["quality_high"] - r["quality"]]], fmt="s" if "text" in name else "o", color=colour,
-                mfc="white" if name.startswith("base") or name == "clip" else colour, ms=8, lw=1.2)
-    left, low = name.endswith("reasoning") or name == "base_image", name in ("visual", "base_text", "base_reasoning", "rali")
-    ax.annotate(name, (r["domain"], r["quality"]), xytext=(-7 if left else 7, -12 if low else 6), textcoords="offset points", fontsize=8.5,
-                ha="right" if left else "left")
+    ax.errorbar(
+        r["domain"],
+        r["quality"],
+        xerr=[[r["domain"] - r["domain_low"]], [r["domain_high"] - r["domain"]]],
+        yerr=[[r["quality"] - r["quality_low"]], [r["quality_high"] - r["quality"]]],
+        fmt="s" if "text" in name else "o",
+        color=colour,
+        mfc="white" if name.startswith("base") or name == "clip" else colour,
+        ms=8,
+        lw=1.2,
+    )
+    left, low = (
+        name.endswith("reasoning") or name == "base_image",
+        name in ("visual", "base_text", "base_reasoning", "rali"),
+    )
+    ax.annotate(
+        name,
+        (r["domain"], r["quality"]),
+        xytext=(-7 if left else 7, -12 if low else 6),
+        textcoords="offset points",
+        fontsize=8.5,
+        ha="right" if left else "left",
+    )
 ax.axvline(at_equal["floor"].mean(), color="#d55e00", lw=1, ls="--")
-ax.set(xlabel="domain: proxy A-distance at equal score (less to the left)", ylabel="quality: PLCC of a held-out readout\n(higher is better)")
-caption(fig, f"n = {len(about)} test images; bars: 95 % intervals, sources resampled; dashed: floor; squares: text; hollow: before RL or alignment")
+ax.set(
+    xlabel="domain: proxy A-distance at equal score (less to the left)",
+    ylabel="quality: PLCC of a held-out readout\n(higher is better)",
+)
+caption(
+    fig,
+    f"n = {len(about)} test images; bars: 95 % intervals, sources resampled; dashed: floor; squares: text; hollow: before RL or alignment",
+)
 nb.figure(fig, "05_domain_against_quality", page.reset_index(names="stage"))
 
 # %% [markdown]
@@ -317,11 +502,24 @@ nb.figure(fig, "05_domain_against_quality", page.reset_index(names="stage"))
 # %%
 from rali_lab.analysis import modality_gap
 
-gap_of = {name: modality_gap(stages[name], stages["teacher_text"], n_permutations=200, random_state=seed) for name in ("clip", "rali")}
+gap_of = {
+    name: modality_gap(stages[name], stages["teacher_text"], n_permutations=200, random_state=seed)
+    for name in ("clip", "rali")
+}
 for name, m in gap_of.items():
     print(name, m)
-pairing = {name: significance(cka, stages[name], stages["teacher_text"], n_permutations=200, n_boot=100, groups=sources, random_state=seed)
-           for name in ("visual", "clip", "rali")}
+pairing = {
+    name: significance(
+        cka,
+        stages[name],
+        stages["teacher_text"],
+        n_permutations=200,
+        n_boot=100,
+        groups=sources,
+        random_state=seed,
+    )
+    for name in ("visual", "clip", "rali")
+}
 for name, m in pairing.items():
     print(f"{name} ~ rationales: {m}")
 
@@ -377,6 +575,7 @@ for name, m in pairing.items():
 # ```
 # </details>
 
+
 # %%
 def check_1(before, after):
     assert abs(before - after) < 1e-6, f"{before:.4f} became {after:.4f}"
@@ -385,13 +584,17 @@ def check_1(before, after):
 
 def check_2(gap_after, cka_after):
     assert gap_after < 0.2 * gap_of["rali"].value, f"the gap is still {gap_after:.3f}"
-    print(f"right: the gap went from {gap_of['rali'].value:.2f} to {gap_after:.2f}, CKA stands at {cka_after:.3f} (before: {pairing['rali'].value:.3f})")
+    print(
+        f"right: the gap went from {gap_of['rali'].value:.2f} to {gap_after:.2f}, CKA stands at {cka_after:.3f} (before: {pairing['rali'].value:.3f})"
+    )
 
 
 def check_3(x):
     now, before = gap(x, everything), gap(stages["visual"], everything)
     good = decode_score(x, quality, groups=sources, n_permutations=0, n_boot=0).value
-    assert now < before and good > held["visual"].value - 0.1, f"gap {before:.2f} to {now:.2f}, quality {held['visual'].value:.2f} to {good:.2f}"
+    assert now < before and good > held["visual"].value - 0.1, (
+        f"gap {before:.2f} to {now:.2f}, quality {held['visual'].value:.2f} to {good:.2f}"
+    )
     print(f"right: gap {before:.2f} to {now:.2f}, quality {held['visual'].value:.2f} to {good:.2f}")
 
 

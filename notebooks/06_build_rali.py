@@ -55,7 +55,9 @@ photo = select(experiments.images(sizes), domain="photo")
 train, val = select(photo, split="train"), select(photo, split="val")
 reasoning = experiments.write_reasoning(sizes, seed=seed)
 fitted = experiments.fit_rali(sizes, seed=seed)
-print(f"{reasoning}\n{fitted}\n{len(train)} training and {len(val)} validation images of the domain photo")
+print(
+    f"{reasoning}\n{fitted}\n{len(train)} training and {len(val)} validation images of the domain photo"
+)
 
 # %% [markdown]
 # ## 1 · What the teacher wrote
@@ -68,11 +70,19 @@ table = pd.read_parquet(reasoning.path / "rationales.parquet")
 good = table[table["status"] == "ok"]
 texts = good.groupby("image")["reasoning"].agg(list)
 print(table["status"].value_counts().to_string())
-print(f"\n{len(good)} usable rationales, {good['reasoning'].nunique()} different ones, {good['reasoning'].str.split().str.len().mean():.1f} words on average")
+print(
+    f"\n{len(good)} usable rationales, {good['reasoning'].nunique()} different ones, {good['reasoning'].str.split().str.len().mean():.1f} words on average"
+)
 with_text = np.mean([p.id in texts.index for p in train])
-nb.checks.expect("share of the training images with a usable rationale", with_text, low=0.98,
-                 if_missed="the teacher lost the form; RALI would learn from a selection of easy images (see notebook 02)")
-good[["image", "sample", "reasoning", "rating"]].head(6).style.set_properties(**{"text-align": "left"})
+nb.checks.expect(
+    "share of the training images with a usable rationale",
+    with_text,
+    low=0.98,
+    if_missed="the teacher lost the form; RALI would learn from a selection of easy images (see notebook 02)",
+)
+good[["image", "sample", "reasoning", "rating"]].head(6).style.set_properties(
+    **{"text-align": "left"}
+)
 
 # %%
 import textwrap
@@ -82,10 +92,24 @@ from rali_lab.plotting import plot_images_grid
 ranked = sorted((p for p in train if p.id in texts.index), key=lambda p: -p.mos)
 shown = [ranked[int(i)] for i in np.linspace(0, len(ranked) - 1, 6)]
 mean_rating = good.groupby("image")["rating"].mean()
-titles = [f"pseudo-MOS {p.mos:.1f}, teacher {mean_rating[p.id]:.1f}\n" + textwrap.fill(texts[p.id][0], 42) for p in shown]
-fig = plot_images_grid([p.pixels() for p in shown], titles, columns=3, note="training images from best to worst, with the first rationale of the teacher")
+titles = [
+    f"pseudo-MOS {p.mos:.1f}, teacher {mean_rating[p.id]:.1f}\n" + textwrap.fill(texts[p.id][0], 42)
+    for p in shown
+]
+fig = plot_images_grid(
+    [p.pixels() for p in shown],
+    titles,
+    columns=3,
+    note="training images from best to worst, with the first rationale of the teacher",
+)
 fig.set_size_inches(8, 6.4)
-listed = pd.DataFrame({"image": [p.id for p in shown], "mos": [p.mos for p in shown], "rationale": [texts[p.id][0] for p in shown]})
+listed = pd.DataFrame(
+    {
+        "image": [p.id for p in shown],
+        "mos": [p.mos for p in shown],
+        "rationale": [texts[p.id][0] for p in shown],
+    }
+)
 nb.figure(fig, "06_rationales", listed)
 
 # %% [markdown]
@@ -102,7 +126,9 @@ from open_clip.loss import ClipLoss
 from rali_lab.models.clip import embed_texts, load_base_clip
 from rali_lab.models.image_encoder import embed_images
 
-clip = load_base_clip()  # the small CLIP that alignment starts from; its text tower stays frozen throughout
+clip = (
+    load_base_clip()
+)  # the small CLIP that alignment starts from; its text tower stays frozen throughout
 apart = list({texts[p.id][0]: p for p in reversed(ranked)}.values())[:: max(1, len(ranked) // 8)]
 four = sorted(apart, key=lambda p: -p.mos)[:: max(1, len(apart) // 4)][:4]
 z_image = torch.from_numpy(embed_images(clip, [p.pixels() for p in four]))
@@ -114,8 +140,12 @@ rows = torch.softmax(scale * cosine, dim=1)  # which text is mine?
 columns = torch.softmax(scale * cosine, dim=0)  # which image is mine?
 loss = (-rows.diag().log().mean() - columns.diag().log().mean()) / 2
 assert torch.isclose(loss, ClipLoss()(z_image, z_text, scale), atol=1e-5)
-print(f"temperature {1 / scale:.3f}, loss {loss:.3f}, for comparison guessing among four: {np.log(4):.3f}")
-pd.DataFrame(cosine.numpy(), index=[p.id for p in four], columns=[f"text of {p.id}" for p in four]).round(2)
+print(
+    f"temperature {1 / scale:.3f}, loss {loss:.3f}, for comparison guessing among four: {np.log(4):.3f}"
+)
+pd.DataFrame(
+    cosine.numpy(), index=[p.id for p in four], columns=[f"text of {p.id}" for p in four]
+).round(2)
 
 # %% [markdown]
 # Rationales come from a small vocabulary, so a batch holds equal ones. Does the loss then call an image's own words wrong whenever they
@@ -142,9 +172,13 @@ def cross_entropy(logits: torch.Tensor) -> torch.Tensor:
 logits = scale * z_image @ shared_text.T
 by_hand = (cross_entropy(logits) + cross_entropy(logits.T)) / 2
 assert torch.isclose(by_hand, SharedTextClipLoss()(z_image, shared_text, scale, ids), atol=1e-5)
-assert torch.isclose(by_hand, ClipLoss()(z_image, shared_text, scale), atol=1e-5)  # equal columns: whichever counts as right
-print(f"targets of the first image {target[0].tolist()}; loss {by_hand:.3f}, plain or shared; the least an encoder can reach here "
-      f"{-(target * target.clamp_min(1e-9).log()).sum(dim=1).mean():.3f}")
+assert torch.isclose(
+    by_hand, ClipLoss()(z_image, shared_text, scale), atol=1e-5
+)  # equal columns: whichever counts as right
+print(
+    f"targets of the first image {target[0].tolist()}; loss {by_hand:.3f}, plain or shared; the least an encoder can reach here "
+    f"{-(target * target.clamp_min(1e-9).log()).sum(dim=1).mean():.3f}"
+)
 
 
 def push(z_of_texts: torch.Tensor) -> float:
@@ -154,16 +188,28 @@ def push(z_of_texts: torch.Tensor) -> float:
     return float((gradient[0] - gradient[1]).norm())
 
 
-wordings = sorted({describe([Finding("noise", 4)], np.random.default_rng(i)) for i in range(20)})[:2]
+wordings = sorted({describe([Finding("noise", 4)], np.random.default_rng(i)) for i in range(20)})[
+    :2
+]
 z_wordings = torch.from_numpy(embed_texts(clip, wordings))
 print(f"{wordings[0]!r} and {wordings[1]!r}: cosine {z_wordings[0] @ z_wordings[1]:.2f}")
-pushes = {"equal text": push(shared_text), "same finding, other words": push(torch.cat([z_wordings, z_text[2:]]))}
+pushes = {
+    "equal text": push(shared_text),
+    "same finding, other words": push(torch.cat([z_wordings, z_text[2:]])),
+}
 print({k: f"{v:.2g}" for k, v in pushes.items()})
-nb.checks.expect("push between two images with one text", pushes["equal text"], high=1e-4,
-                 if_missed="equal texts repel each other; are their embeddings really equal (dropout in the text tower)?")
-nb.checks.expect("push between two wordings of one finding", pushes["same finding, other words"], low=1e-3,
-                 if_missed="the text tower gives two wordings one vector; then rephrasing cannot teach anything");
-
+nb.checks.expect(
+    "push between two images with one text",
+    pushes["equal text"],
+    high=1e-4,
+    if_missed="equal texts repel each other; are their embeddings really equal (dropout in the text tower)?",
+)
+nb.checks.expect(
+    "push between two wordings of one finding",
+    pushes["same finding, other words"],
+    low=1e-3,
+    if_missed="the text tower gives two wordings one vector; then rephrasing cannot teach anything",
+)
 # %% [markdown]
 # **What you should see**: an equal text is harmless. It only raises the floor that the loss can reach, and the shared targets say so openly.
 # Another wording of the same finding is a *false negative*: the loss drives apart what should stay together. That is a reason to draw another
@@ -179,10 +225,15 @@ from rali_lab.plotting import plot_training_curves
 
 history = pd.read_csv(fitted.path / "alignment.csv")
 curves = history.rename(columns={"epoch": "step"})
-labels = {"loss": "contrastive loss, training (nats)", "holdout_loss": "the same, validation (nats)",
-          "holdout_top1": "validation: share with own text nearest"}
+labels = {
+    "loss": "contrastive loss, training (nats)",
+    "holdout_loss": "the same, validation (nats)",
+    "holdout_top1": "validation: share with own text nearest",
+}
 fig = plot_training_curves(curves, metrics=list(labels), labels=labels, note="a step is an epoch")
-print(f"learned temperature: {history['temperature'].iloc[0]:.4f} at first, {history['temperature'].iloc[-1]:.4f} at the end")
+print(
+    f"learned temperature: {history['temperature'].iloc[0]:.4f} at first, {history['temperature'].iloc[-1]:.4f} at the end"
+)
 nb.figure(fig, "06_alignment", history)
 
 # %% [markdown]
@@ -212,13 +263,27 @@ def top1(z: np.ndarray, own: np.ndarray) -> float:
 
 
 wrong = own[np.random.default_rng(seed).permutation(len(own))]
-found = {when: {"margin": margin(z, own), "nearest text is its own": top1(z, own), "the same, texts dealt wrongly": top1(z, wrong)}
-         for when, z in z_val.items()}
+found = {
+    when: {
+        "margin": margin(z, own),
+        "nearest text is its own": top1(z, own),
+        "the same, texts dealt wrongly": top1(z, wrong),
+    }
+    for when, z in z_val.items()
+}
 print(f"{len(held)} images, {len(vocabulary)} texts")
-nb.checks.observe("margin of own over other texts after alignment (cosine)", found["after"]["margin"], low=0.05,
-                 if_missed="images and rationales may be paired wrongly, or the teacher's words say nothing about the image")
-nb.checks.observe("loss of the last epoch over that of the first", history["loss"].iloc[-1] / history["loss"].iloc[0], high=0.98,
-                 if_missed="alignment did not train; look at the learning rate in the curves above")
+nb.checks.observe(
+    "margin of own over other texts after alignment (cosine)",
+    found["after"]["margin"],
+    low=0.05,
+    if_missed="images and rationales may be paired wrongly, or the teacher's words say nothing about the image",
+)
+nb.checks.observe(
+    "loss of the last epoch over that of the first",
+    history["loss"].iloc[-1] / history["loss"].iloc[0],
+    high=0.98,
+    if_missed="alignment did not train; look at the learning rate in the curves above",
+)
 pd.DataFrame(found).T.round(3)
 
 # %% [markdown]
@@ -234,23 +299,39 @@ pd.DataFrame(found).T.round(3)
 # %%
 from sklearn.decomposition import PCA
 
-z_train = {when: embed_images(tower, [p.pixels() for p in ranked]) for when, tower in towers.items()}
+z_train = {
+    when: embed_images(tower, [p.pixels() for p in ranked]) for when, tower in towers.items()
+}
 z_texts = embed_texts(clip, [texts[p.id][0] for p in ranked])
 plane = PCA(2).fit(z_texts)
 mos = mos_of(ranked)
-views = {"texts of the teacher": z_texts, "images, before": z_train["before"], "images, after": z_train["after"]}
-places = pd.concat([pd.DataFrame(plane.transform(z), columns=["x", "y"]).assign(view=name, mos=mos) for name, z in views.items()])
+views = {
+    "texts of the teacher": z_texts,
+    "images, before": z_train["before"],
+    "images, after": z_train["after"],
+}
+places = pd.concat(
+    [
+        pd.DataFrame(plane.transform(z), columns=["x", "y"]).assign(view=name, mos=mos)
+        for name, z in views.items()
+    ]
+)
 
 from rali_lab.plotting.style import caption, panels
 
 fig, axes = panels(3, size=(3.5, 3.3), sharex=True, sharey=True)
 for ax, (name, part) in zip(axes, places.groupby("view", sort=False)):
-    dots = ax.scatter(part["x"], part["y"], c=part["mos"], cmap="viridis", vmin=1, vmax=5, s=14, lw=0, alpha=0.8)
+    dots = ax.scatter(
+        part["x"], part["y"], c=part["mos"], cmap="viridis", vmin=1, vmax=5, s=14, lw=0, alpha=0.8
+    )
     ax.set(title=name, xlabel="first component of the texts")
 axes[0].set_ylabel("second component of the texts")
 fig.colorbar(dots, ax=list(axes), label="pseudo-MOS (1-5, higher is better)", ticks=range(1, 6))
 share = plane.explained_variance_ratio_.sum()
-caption(fig, f"n = {len(ranked)} training images and one rationale each; the plane holds {share:.0%} of the texts' variance")
+caption(
+    fig,
+    f"n = {len(ranked)} training images and one rationale each; the plane holds {share:.0%} of the texts' variance",
+)
 nb.figure(fig, "06_planes", places)
 
 # %% [markdown]
@@ -280,7 +361,9 @@ def two_means(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 clusters = []
 for b in range(3):
     members = np.flatnonzero(bins == b)
-    crowded = b == np.bincount(bins).argmax()  # four clusters for three bins: the fullest bin gets the fourth
+    crowded = (
+        b == np.bincount(bins).argmax()
+    )  # four clusters for three bins: the fullest bin gets the fourth
     clusters += [members[part] for part in two_means(z6[members])] if crowded else [members]
 by_hand = sorted((z6[c].mean(), mos6[c].mean()) for c in clusters)
 vectors, basis_scores = binned_kmeans(z6[:, None], mos6, n_bins=3, n_basis=4, seed=seed)
@@ -289,8 +372,12 @@ assert np.allclose(by_hand, sorted(zip(vectors[:, 0], basis_scores)))
 rng = np.random.default_rng(0)
 wide = rng.normal(size=(30, 5)) * [1, 2, 3, 4, 5] @ rng.normal(size=(5, 5))
 standard = (wide - wide.mean(axis=0)) / wide.std(axis=0)  # first every dimension to one scale,
-axes_by_hand = np.linalg.svd(standard, full_matrices=False)[2][:2]  # then the directions of most variance
-assert np.allclose(np.abs(Compressor(2).fit(wide).transform(wide)), np.abs(standard @ axes_by_hand.T))
+axes_by_hand = np.linalg.svd(standard, full_matrices=False)[2][
+    :2
+]  # then the directions of most variance
+assert np.allclose(
+    np.abs(Compressor(2).fit(wide).transform(wide)), np.abs(standard @ axes_by_hand.T)
+)
 pd.DataFrame(by_hand, columns=["basis vector", "basis score"]).round(2)
 
 # %% [markdown]
@@ -300,24 +387,50 @@ pd.DataFrame(by_hand, columns=["basis vector", "basis score"]).round(2)
 # %%
 kept = scorer.n_components
 spectra = {}
-for name, z in {"images, before": z_train["before"], "images, after": z_train["after"], "texts of the teacher": z_texts}.items():
+for name, z in {
+    "images, before": z_train["before"],
+    "images, after": z_train["after"],
+    "texts of the teacher": z_texts,
+}.items():
     standard = (z - z.mean(axis=0)) / np.maximum(z.std(axis=0), 1e-9)
     variance = np.linalg.svd(standard, compute_uv=False) ** 2
     spectra[name] = np.cumsum(variance) / variance.sum()
 fig = Figure(figsize=(5.6, 3.5), layout="constrained")
 ax = fig.subplots()
 for (name, share), marker, color in zip(spectra.items(), "os^", ("#8c8c8c", "#d55e00", "#0173b2")):
-    ax.plot(np.arange(1, len(share) + 1), share, color=color, marker=marker, markevery=[0, 1, 3, 7, 15, 31, 63], label=name)
+    ax.plot(
+        np.arange(1, len(share) + 1),
+        share,
+        color=color,
+        marker=marker,
+        markevery=[0, 1, 3, 7, 15, 31, 63],
+        label=name,
+    )
 ax.axvline(kept, color="#22272e", ls=":", lw=1.3)
 ax.annotate("kept", (kept, 0.04), xytext=(4, 0), textcoords="offset points", fontsize=9)
-ax.set(xscale="log", ylim=(0, 1.02), xlabel="principal components (log scale)", ylabel="share of the variance held")
+ax.set(
+    xscale="log",
+    ylim=(0, 1.02),
+    xlabel="principal components (log scale)",
+    ylabel="share of the variance held",
+)
 ax.legend(loc="center right")
 caption(fig, f"standardised embeddings, n = {len(ranked)} training images")
 half = {name: int(np.searchsorted(share, 0.9)) + 1 for name, share in spectra.items()}
 print("components that hold 90 % of the variance:", half, f"| kept: {kept} of {z_texts.shape[1]}")
-nb.checks.observe("share of the variance that the kept components hold", scorer.compressor_.explained_share_, low=0.85,
-                 if_missed="raise n_components in the profile, or accept that fine differences are lost")
-nb.figure(fig, "06_spectrum", pd.DataFrame({"component": np.arange(1, len(ranked) + 1)[: len(spectra["images, after"])], **spectra}))
+nb.checks.observe(
+    "share of the variance that the kept components hold",
+    scorer.compressor_.explained_share_,
+    low=0.85,
+    if_missed="raise n_components in the profile, or accept that fine differences are lost",
+)
+nb.figure(
+    fig,
+    "06_spectrum",
+    pd.DataFrame(
+        {"component": np.arange(1, len(ranked) + 1)[: len(spectra["images, after"])], **spectra}
+    ),
+)
 
 # %% [markdown]
 # ## 5 · More bins than it seems wise
@@ -332,31 +445,55 @@ nb.figure(fig, "06_spectrum", pd.DataFrame({"component": np.arange(1, len(ranked
 N, K = scorer.n_bins, scorer.n_basis
 compressed = scorer.compressor_.transform(embed_images(scorer.visual_, [p.pixels() for p in train]))
 mos_train = mos_of(train)
-raw_vectors, raw_scores = binned_kmeans(compressed, mos_train, n_bins=N, n_basis=K, seed=scorer.random_state)
+raw_vectors, raw_scores = binned_kmeans(
+    compressed, mos_train, n_bins=N, n_basis=K, seed=scorer.random_state
+)
 
 
 def crowding(n_bins: int, n_basis: int) -> dict[str, float]:
     edges = np.linspace(mos_train.min(), mos_train.max(), n_bins + 1)
     bin_of = lambda scores: np.clip(np.searchsorted(edges, scores, side="right") - 1, 0, n_bins - 1)
     images = np.bincount(bin_of(mos_train), minlength=n_bins)
-    _, basis_scores = binned_kmeans(compressed, mos_train, n_bins=n_bins, n_basis=n_basis, seed=scorer.random_state)
+    _, basis_scores = binned_kmeans(
+        compressed, mos_train, n_bins=n_bins, n_basis=n_basis, seed=scorer.random_state
+    )
     clusters = np.bincount(bin_of(basis_scores), minlength=n_bins)[images > 0]
-    return {"bins N": n_bins, "basis vectors K": n_basis, "empty bins": int((images == 0).sum()), "images per basis vector": len(train) / n_basis,
-            "bins with one cluster, of those not empty": np.mean(clusters == 1), "the same if no bin were empty, at least": 1 - min(1, (n_basis - n_bins) / n_bins)}
+    return {
+        "bins N": n_bins,
+        "basis vectors K": n_basis,
+        "empty bins": int((images == 0).sum()),
+        "images per basis vector": len(train) / n_basis,
+        "bins with one cluster, of those not empty": np.mean(clusters == 1),
+        "the same if no bin were empty, at least": 1 - min(1, (n_basis - n_bins) / n_bins),
+    }
 
 
-crowds = pd.DataFrame({"the paper's N and K on our images": crowding(240, 250), "this profile": crowding(N, K)}).T
-nb.checks.expect("images per basis vector", len(train) / K, low=1.0,
-                 if_missed="more basis vectors than images; lower n_basis in the profile")
+crowds = pd.DataFrame(
+    {"the paper's N and K on our images": crowding(240, 250), "this profile": crowding(N, K)}
+).T
+nb.checks.expect(
+    "images per basis vector",
+    len(train) / K,
+    low=1.0,
+    if_missed="more basis vectors than images; lower n_basis in the profile",
+)
 crowds.T.round(2)
 
 # %%
 from rali_lab.plotting import plot_basis
 
 flat = PCA(2).fit(compressed)
-fig = plot_basis(flat.transform(scorer.vectors_), scorer.scores_, images=flat.transform(compressed),
-                 note=f"first two of {kept} components, {flat.explained_variance_ratio_.sum():.0%} of their variance; after fine-tuning")
-nb.figure(fig, "06_basis", pd.DataFrame(flat.transform(scorer.vectors_), columns=["x", "y"]).assign(score=scorer.scores_))
+fig = plot_basis(
+    flat.transform(scorer.vectors_),
+    scorer.scores_,
+    images=flat.transform(compressed),
+    note=f"first two of {kept} components, {flat.explained_variance_ratio_.sum():.0%} of their variance; after fine-tuning",
+)
+nb.figure(
+    fig,
+    "06_basis",
+    pd.DataFrame(flat.transform(scorer.vectors_), columns=["x", "y"]).assign(score=scorer.scores_),
+)
 
 # %% [markdown]
 # ## 6 · Step 3: the score, and the temperature that the formula does not print
@@ -367,13 +504,21 @@ nb.figure(fig, "06_basis", pd.DataFrame(flat.transform(scorer.vectors_), columns
 # %%
 from rali_lab.rali.basis import TAU, softmax_score, softmax_weights
 
-z, mu, f = np.array([[3.0, 1.0]]), np.array([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.5]]), np.array([4.5, 3.0, 1.2])
+z, mu, f = (
+    np.array([[3.0, 1.0]]),
+    np.array([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.5]]),
+    np.array([4.5, 3.0, 1.2]),
+)
 cosines = (z @ mu.T)[0] / (np.linalg.norm(z) * np.linalg.norm(mu, axis=1))
 lines = []
 for tau in (1.0, TAU):
     weights = np.exp(cosines / tau) / np.exp(cosines / tau).sum()
-    assert np.allclose(weights, softmax_weights(z, mu, tau=tau)[0]) and np.isclose(weights @ f, softmax_score(z, mu, f, tau=tau)[0])
-    lines.append({"tau": tau, **{f"weight {i + 1}": w for i, w in enumerate(weights)}, "score": weights @ f})
+    assert np.allclose(weights, softmax_weights(z, mu, tau=tau)[0]) and np.isclose(
+        weights @ f, softmax_score(z, mu, f, tau=tau)[0]
+    )
+    lines.append(
+        {"tau": tau, **{f"weight {i + 1}": w for i, w in enumerate(weights)}, "score": weights @ f}
+    )
 print("cosines", cosines.round(2), "basis scores", f)
 pd.DataFrame(lines).round(3)
 
@@ -389,25 +534,50 @@ from matplotlib import colormaps
 from rali_lab.evaluate import plcc
 
 viridis = colormaps["viridis"]  # dark: bad, bright: good, as above
-z_held, mos_val = scorer.compressor_.transform(embed_images(scorer.visual_, [p.pixels() for p in val])), mos_of(val)
+z_held, mos_val = (
+    scorer.compressor_.transform(embed_images(scorer.visual_, [p.pixels() for p in val])),
+    mos_of(val),
+)
 taus = np.unique(np.append(np.geomspace(0.01, 3, 25), [TAU, 1.0]))
 scores = np.stack([softmax_score(z_held, raw_vectors, raw_scores, tau=t) for t in taus])
-sweep = pd.DataFrame({"tau": taus, "spread": scores.std(axis=1), "plcc": [plcc(s, mos_val) for s in scores]})
+sweep = pd.DataFrame(
+    {"tau": taus, "spread": scores.std(axis=1), "plcc": [plcc(s, mos_val) for s in scores]}
+)
 fig = Figure(figsize=(9.6, 3.6), layout="constrained")
 left, right = fig.subplots(1, 2)
 for i in np.argsort(mos_val)[:: max(1, len(mos_val) // 30)]:
     left.plot(taus, scores[:, i], color=viridis((mos_val[i] - 1) / 4), lw=1, alpha=0.8)
-left.set(xscale="log", ylim=(1, 5), xlabel="temperature τ (log scale)", ylabel="score (1-5)", title="scores of validation images")
-right.plot(taus, sweep["spread"] / mos_val.std(), "-", color="#d55e00", label="spread of scores / of pseudo-MOS")
+left.set(
+    xscale="log",
+    ylim=(1, 5),
+    xlabel="temperature τ (log scale)",
+    ylabel="score (1-5)",
+    title="scores of validation images",
+)
+right.plot(
+    taus,
+    sweep["spread"] / mos_val.std(),
+    "-",
+    color="#d55e00",
+    label="spread of scores / of pseudo-MOS",
+)
 right.plot(taus, sweep["plcc"], "--", color="#0173b2", label="PLCC with pseudo-MOS")
 right.axhline(1, color="#6b7280", lw=1)
-right.set(xscale="log", xlabel="temperature τ (log scale)", ylabel="share, and correlation", title="size and order are two things")
+right.set(
+    xscale="log",
+    xlabel="temperature τ (log scale)",
+    ylabel="share, and correlation",
+    title="size and order are two things",
+)
 right.set_ylim(min(0, sweep["plcc"].min()), 1.25 * max(1, (sweep["spread"] / mos_val.std()).max()))
 right.legend(loc="upper right")
 for ax in (left, right):
     for t in (TAU, 1.0):
         ax.axvline(t, color="#22272e", ls=":", lw=1.2)
-caption(fig, f"n = {len(val)} validation images, K = {K} basis vectors before fine-tuning; dotted: τ of the released code, and τ = 1")
+caption(
+    fig,
+    f"n = {len(val)} validation images, K = {K} basis vectors before fine-tuning; dotted: τ of the released code, and τ = 1",
+)
 nb.figure(fig, "06_temperature", sweep.assign(relative_spread=sweep["spread"] / mos_val.std()))
 
 # %% [markdown]
@@ -420,14 +590,29 @@ ratio = at[1.0].std() / at[TAU].std()
 rng = np.random.default_rng(seed)
 draws = rng.integers(0, len(val), (sizes.n_boot, len(val)))
 low, high = np.percentile(at[1.0][draws].std(axis=1) / at[TAU][draws].std(axis=1), [2.5, 97.5])
-nb.ledger.record("rali.temperature", ratio, low, high, len(val), 1,
-                 detail=f"spread {at[1.0].std():.4f} at tau = 1, {at[TAU].std():.4f} at tau = {TAU}; images resampled, basis before fine-tuning")
+nb.ledger.record(
+    "rali.temperature",
+    ratio,
+    low,
+    high,
+    len(val),
+    1,
+    detail=f"spread {at[1.0].std():.4f} at tau = 1, {at[TAU].std():.4f} at tau = {TAU}; images resampled, basis before fine-tuning",
+)
 trained = {}
 for tau in (1.0, TAU):
     other = RaliScorer(**{**scorer.get_params(), "tau": tau})
-    other.fit(embed_images(scorer.visual_, [p.pixels() for p in train]), mos_train, validation=(embed_images(scorer.visual_, [p.pixels() for p in val]), mos_val))
+    other.fit(
+        embed_images(scorer.visual_, [p.pixels() for p in train]),
+        mos_train,
+        validation=(embed_images(scorer.visual_, [p.pixels() for p in val]), mos_val),
+    )
     out = other.predict_embeddings(embed_images(scorer.visual_, [p.pixels() for p in val]))
-    trained[f"tau = {tau:g}"] = {"spread over that of pseudo-MOS": out.std() / mos_val.std(), "PLCC": plcc(out, mos_val), "mean squared error": np.mean((out - mos_val) ** 2)}
+    trained[f"tau = {tau:g}"] = {
+        "spread over that of pseudo-MOS": out.std() / mos_val.std(),
+        "PLCC": plcc(out, mos_val),
+        "mean squared error": np.mean((out - mos_val) ** 2),
+    }
 print("\nand if the basis is fine-tuned at that temperature:")
 pd.DataFrame(trained).T.round(3)
 
@@ -446,16 +631,35 @@ tuning = pd.read_csv(fitted.path / "basis.csv")
 fig = Figure(figsize=(5.2, 3.2), layout="constrained")
 ax = fig.subplots()
 ax.plot(tuning["epoch"], tuning["train_mse"], color="#8c8c8c", marker="o", ms=3.5, label="training")
-ax.plot(tuning["epoch"], tuning["validation_mse"], color="#d55e00", marker="^", ms=4, label="validation (unseen scenes)")
+ax.plot(
+    tuning["epoch"],
+    tuning["validation_mse"],
+    color="#d55e00",
+    marker="^",
+    ms=4,
+    label="validation (unseen scenes)",
+)
 best = int(tuning["validation_mse"].idxmin())
 ax.axvline(tuning["epoch"][best], color="#22272e", ls=":", lw=1.3, label="kept")
-ax.set(xlabel="epoch of fine-tuning", ylabel="mean squared error (points², lower is better)", ylim=(0, None))
+ax.set(
+    xlabel="epoch of fine-tuning",
+    ylabel="mean squared error (points², lower is better)",
+    ylim=(0, None),
+)
 ax.legend()
-nb.checks.expect("validation error of the kept epoch over that of the start", tuning["validation_mse"][best] / tuning["validation_mse"][0], high=1.0,
-                 if_missed="fine-tuning kept a worse epoch than the first; early stopping in RaliScorer is broken")
+nb.checks.expect(
+    "validation error of the kept epoch over that of the start",
+    tuning["validation_mse"][best] / tuning["validation_mse"][0],
+    high=1.0,
+    if_missed="fine-tuning kept a worse epoch than the first; early stopping in RaliScorer is broken",
+)
 at_val = plcc(scorer.predict([p.pixels() for p in val]), mos_val)
-nb.checks.observe("PLCC of RALI on validation images, scenes never trained on", at_val, low=0.55,
-                 if_missed="alignment or basis failed; compare the margin of section 3 with the loss curves")
+nb.checks.observe(
+    "PLCC of RALI on validation images, scenes never trained on",
+    at_val,
+    low=0.55,
+    if_missed="alignment or basis failed; compare the margin of section 3 with the loss curves",
+)
 nb.figure(fig, "06_fine_tuning", tuning)
 
 # %% [markdown]
@@ -484,11 +688,18 @@ with tempfile.TemporaryDirectory() as folder:
         refused = True
         print(str(error).replace(folder, "...")[:110], "...")
 print(f"{scorer.parameters():,} numbers, {size / 2**20:.1f} MiB on disk")
-nb.checks.expect("saved and loaded: the same scores to the last bit (1 = yes)", equal, low=1,
-                 if_missed="something that predict needs is not saved; look at rali/checkpoint.py")
-nb.checks.expect("a changed file is refused (1 = yes)", refused, low=1,
-                 if_missed="the hash is not checked; a damaged model would score in silence");
-
+nb.checks.expect(
+    "saved and loaded: the same scores to the last bit (1 = yes)",
+    equal,
+    low=1,
+    if_missed="something that predict needs is not saved; look at rali/checkpoint.py",
+)
+nb.checks.expect(
+    "a changed file is refused (1 = yes)",
+    refused,
+    low=1,
+    if_missed="the hash is not checked; a damaged model would score in silence",
+)
 # %% [markdown]
 # ## 9 · Why this score?
 #
@@ -501,7 +712,9 @@ nb.checks.expect("a changed file is refused (1 = yes)", refused, low=1,
 asked = sorted(val, key=lambda p: p.mos)[len(val) // 4]
 explanation = scorer.explain(asked.pixels(), k=4)
 why = explanation.basis
-print(f"nearest words: {explanation.words['text'].iloc[0]!r} (similarity {explanation.words['similarity'].iloc[0]:.2f})")
+print(
+    f"nearest words: {explanation.words['text'].iloc[0]!r} (similarity {explanation.words['similarity'].iloc[0]:.2f})"
+)
 unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
 closest = (unit(scorer.vectors_[why["basis"]]) @ unit(compressed).T).argmax(axis=1)
 neighbours = [train[i] for i in closest]
@@ -510,8 +723,12 @@ titles = [f"the image: RALI {score:.2f},\npseudo-MOS {asked.mos:.2f}"] + [
     f"weight {w:.2f}, score {s:.2f}\n" + textwrap.fill(texts.get(p.id, ["(no rationale)"])[0], 34)
     for w, s, p in zip(why["weight"], why["score"], neighbours)
 ]
-fig = plot_images_grid([asked.pixels(), *(p.pixels() for p in neighbours)], titles, columns=5,
-                         note="left: a validation image; then the training images nearest to its heaviest basis vectors")
+fig = plot_images_grid(
+    [asked.pixels(), *(p.pixels() for p in neighbours)],
+    titles,
+    columns=5,
+    note="left: a validation image; then the training images nearest to its heaviest basis vectors",
+)
 fig.set_size_inches(12.5, 3.1)
 print(f"the {len(why)} heaviest of {K} basis vectors carry {why['weight'].sum():.0%} of the weight")
 nb.figure(fig, "06_explain", why.assign(image=[p.id for p in neighbours]))
@@ -536,12 +753,23 @@ def names(quoted):
 
 quoted = scorer.nearest_texts([p.pixels() for p in test])
 by_chance = np.random.default_rng(seed).choice(scorer.texts_, len(test)).tolist()
-table = pd.DataFrame({"domain": [p.domain for p in test], **{f"{who}: {what}": hit for who, q in (("nearest", quoted), ("chance", by_chance))
-                                                           for what, hit in zip(("one right", "all right"), names(q))}})
+table = pd.DataFrame(
+    {
+        "domain": [p.domain for p in test],
+        **{
+            f"{who}: {what}": hit
+            for who, q in (("nearest", quoted), ("chance", by_chance))
+            for what, hit in zip(("one right", "all right"), names(q))
+        },
+    }
+)
 words_right = table.groupby("domain", sort=False).mean()
-nb.checks.observe("the nearest words name a true degradation more often than chance does (share gained)",
-                 float(table["nearest: one right"].mean() - table["chance: one right"].mean()), low=0.2,
-                 if_missed="texts and images do not share a space: look at the alignment of section 3")
+nb.checks.observe(
+    "the nearest words name a true degradation more often than chance does (share gained)",
+    float(table["nearest: one right"].mean() - table["chance: one right"].mean()),
+    low=0.2,
+    if_missed="texts and images do not share a space: look at the alignment of section 3",
+)
 words_right.round(2)
 
 # %% [markdown]
@@ -595,10 +823,13 @@ words_right.round(2)
 # ```
 # </details>
 
+
 # %%
 def check_1(tau: float) -> str:
     weight = softmax_weights(np.eye(K)[:1], np.eye(K), tau=tau)[0, 0]
-    return f"{'right' if abs(weight - 0.5) < 0.01 else 'not yet'}: the match has weight {weight:.3f}"
+    return (
+        f"{'right' if abs(weight - 0.5) < 0.01 else 'not yet'}: the match has weight {weight:.3f}"
+    )
 
 
 def check_2(margins) -> str:
@@ -611,6 +842,7 @@ def check_3(few) -> str:
     out = few.predict_embeddings(embed_images(scorer.visual_, [p.pixels() for p in val]))
     done = few.n_bins < scorer.n_bins and len(few.vectors_) == K
     return f"{'right' if done else 'not yet'}: PLCC {plcc(out, mos_val):.3f} with {few.n_bins} bins, {at_val:.3f} with {N}"
+
 
 # %% [markdown]
 # ## What to take away
@@ -629,10 +861,17 @@ def check_3(few) -> str:
 from rali_lab.rali.scorer import RaliScorer
 
 z, y = z_train["after"], mos_of(ranked)  # your (n, d) embeddings and (n,) scores in 1..5
-mine = RaliScorer(n_components=16, n_bins=20, n_basis=40, tau=0.07).fit(z[::2], y[::2], validation=(z[1::2], y[1::2]))
+mine = RaliScorer(n_components=16, n_bins=20, n_basis=40, tau=0.07).fit(
+    z[::2], y[::2], validation=(z[1::2], y[1::2])
+)
 print(mine.predict_embeddings(z[:3]), "for", y[:3])
-whole = RaliScorer(n_components=16, n_bins=20, n_basis=40).fit([p.pixels() for p in val], mos_of(val), model=scorer.visual_, ids=[p.id for p in val])
-print(whole.predict([train[0].pixels()]), f"for {train[0].mos:.2f}; on images, with a tower; it can be saved")
+whole = RaliScorer(n_components=16, n_bins=20, n_basis=40).fit(
+    [p.pixels() for p in val], mos_of(val), model=scorer.visual_, ids=[p.id for p in val]
+)
+print(
+    whole.predict([train[0].pixels()]),
+    f"for {train[0].mos:.2f}; on images, with a tower; it can be saved",
+)
 
 # %% [markdown]
 # ## References

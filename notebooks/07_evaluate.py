@@ -60,7 +60,11 @@ from rali_lab.evaluate.protocol import Protocol, assert_disjoint
 images = experiments.images(sizes)
 train, test = select(images, split=("train", "val")), select(images, split="test")
 assert_disjoint(train, test)
-print(Protocol(split="test", label="pseudo-MOS", fit="none", clustered_by="source", n_boot=sizes.n_boot))
+print(
+    Protocol(
+        split="test", label="pseudo-MOS", fit="none", clustered_by="source", n_boot=sizes.n_boot
+    )
+)
 pd.Series([p.domain for p in test]).value_counts(sort=False).rename("test images").to_frame()
 
 # %% [markdown]
@@ -76,7 +80,9 @@ from rali_lab.evaluate.correlation import correlate, plcc
 rng = np.random.default_rng(0)
 scene = np.repeat(np.arange(8), 12)
 truth = rng.normal(size=96)
-guess = truth + rng.normal(size=96) * 0.8 + rng.normal(size=8)[scene]  # an error that a whole scene shares
+guess = (
+    truth + rng.normal(size=96) * 0.8 + rng.normal(size=8)[scene]
+)  # an error that a whole scene shares
 
 draws = []
 for _ in range(1000):
@@ -115,19 +121,29 @@ from rali_lab.experiments.reports import accuracy_records
 records = accuracy_records([scores], profile=profile, n_boot=sizes.n_boot)
 nb.results(records)
 table = pd.DataFrame([r.to_dict() for r in records])
-table[table["metric"] == "plcc"].pivot(index="method", columns="domain", values="value")[list(dict.fromkeys(scores["domain"]))].round(3)
+table[table["metric"] == "plcc"].pivot(index="method", columns="domain", values="value")[
+    list(dict.fromkeys(scores["domain"]))
+].round(3)
 
 # %%
 from rali_lab.plotting import plot_dot_interval
 
-fig = plot_dot_interval(table[table["metric"] == "plcc"], metric="plcc", note="test images, intervals clustered by scene")
+fig = plot_dot_interval(
+    table[table["metric"] == "plcc"],
+    metric="plcc",
+    note="test images, intervals clustered by scene",
+)
 nb.figure(fig, "07_accuracy", table)
 
 # %%
 from rali_lab.plotting import plot_score_scatter
 
 shown = scores[scores["method"].isin(["teacher", "ridge_visual", "rali"])]
-fig = plot_score_scatter(shown[shown["method"] == "rali"].drop(columns="method"), label="pseudo-MOS", note="RALI, test images")
+fig = plot_score_scatter(
+    shown[shown["method"] == "rali"].drop(columns="method"),
+    label="pseudo-MOS",
+    note="RALI, test images",
+)
 nb.figure(fig, "07_scatter_rali", shown)
 
 # %% [markdown]
@@ -155,22 +171,43 @@ for claim, (a, b, role) in comparisons.items():
     d = found[claim] = difference([scores], a, b, role=role, n_boot=sizes.n_boot)
     print(f"{a} minus {b} ({role or 'all'} domains): {d}")
     nb.ledger.record(claim, d.value, d.ci_low, d.ci_high, d.n, 1)
-print("teacher minus teacher_no_reasoning (all domains; verdict in notebook 03):",
-      difference([scores], "teacher", "teacher_no_reasoning", role=None, n_boot=sizes.n_boot))
+print(
+    "teacher minus teacher_no_reasoning (all domains; verdict in notebook 03):",
+    difference([scores], "teacher", "teacher_no_reasoning", role=None, n_boot=sizes.n_boot),
+)
 
 # %% [markdown]
 # **What you should see**, as checks that can fail:
 
 # %%
-inside = {m: mean_correlation([scores], m, role="in", n_boot=100).value for m in ("base", "teacher", "rali")}
-nb.checks.observe("the teacher rates its own domain well (PLCC)", inside["teacher"], low=0.7,
-                 if_missed="the RL run of notebook 02 did not learn; look at its curves")
-nb.checks.observe("the base model's ratings are weak (PLCC)", inside["base"], high=0.7,
-                 if_missed="the base already rates well, so RL has nothing to show")
-nb.checks.observe("RL gained in its own domain", found["teacher.scoring"].value, low=0.1,
-                 if_missed="base and teacher may be the same weights, or the scores are not theirs")
-nb.checks.observe("RALI is within reach of the teacher outside", found["rali.accuracy"].value, low=-0.15,
-                 if_missed="alignment failed, or the rationales belong to other images (notebook 06)")
+inside = {
+    m: mean_correlation([scores], m, role="in", n_boot=100).value
+    for m in ("base", "teacher", "rali")
+}
+nb.checks.observe(
+    "the teacher rates its own domain well (PLCC)",
+    inside["teacher"],
+    low=0.7,
+    if_missed="the RL run of notebook 02 did not learn; look at its curves",
+)
+nb.checks.observe(
+    "the base model's ratings are weak (PLCC)",
+    inside["base"],
+    high=0.7,
+    if_missed="the base already rates well, so RL has nothing to show",
+)
+nb.checks.observe(
+    "RL gained in its own domain",
+    found["teacher.scoring"].value,
+    low=0.1,
+    if_missed="base and teacher may be the same weights, or the scores are not theirs",
+)
+nb.checks.observe(
+    "RALI is within reach of the teacher outside",
+    found["rali.accuracy"].value,
+    low=-0.15,
+    if_missed="alignment failed, or the rationales belong to other images (notebook 06)",
+)
 
 # %% [markdown]
 # ## 5 · Three protocols, one leaderboard
@@ -181,15 +218,31 @@ nb.checks.observe("RALI is within reach of the teacher outside", found["rali.acc
 # %%
 from rali_lab.evaluate.correlation import plcc, plcc_fitted
 
-protocols = {"raw": lambda t: plcc(t["score"], t["mos"]), "logistic": lambda t: plcc_fitted(t["score"], t["mos"]),
-             "isotonic, cross-validated": lambda t: plcc_fitted(t["score"], t["mos"], fit="isotonic_cv", groups=t["source"])}
+protocols = {
+    "raw": lambda t: plcc(t["score"], t["mos"]),
+    "logistic": lambda t: plcc_fitted(t["score"], t["mos"]),
+    "isotonic, cross-validated": lambda t: plcc_fitted(
+        t["score"], t["mos"], fit="isotonic_cv", groups=t["source"]
+    ),
+}
 outside = scores[scores["domain"] != "photo"].dropna(subset="score")
-board = pd.DataFrame({
-    name: {m: np.mean([f(t) for _, t in rows.groupby("domain")]) for m, rows in outside.groupby("method", sort=False)}
-    for name, f in protocols.items()
-})
+board = pd.DataFrame(
+    {
+        name: {
+            m: np.mean([f(t) for _, t in rows.groupby("domain")])
+            for m, rows in outside.groupby("method", sort=False)
+        }
+        for name, f in protocols.items()
+    }
+)
 print("largest gain by a protocol:", round(float((board.max(axis=1) - board["raw"]).max()), 3))
-pd.concat({"mean over the domains not trained on": board.round(3), "rank": board.rank(ascending=False).astype(int)}, axis=1)
+pd.concat(
+    {
+        "mean over the domains not trained on": board.round(3),
+        "rank": board.rank(ascending=False).astype(int),
+    },
+    axis=1,
+)
 
 # %% [markdown]
 # ## 6 · What the answers look like
@@ -201,22 +254,41 @@ from rali_lab.reasoner.rationales import format_share, naming_accuracy
 from rali_lab.experiments.reports import count_records
 
 quality = {
-    m: {"format_share": format_share(answers[answers["method"] == m]), "naming_accuracy": naming_accuracy(answers[answers["method"] == m], test)}
+    m: {
+        "format_share": format_share(answers[answers["method"] == m]),
+        "naming_accuracy": naming_accuracy(answers[answers["method"] == m], test),
+    }
     for m in ("base", "teacher")
 }
-quality["teacher_no_reasoning"] = {"format_share": format_share(answers[answers["method"] == "teacher_no_reasoning"])}
+quality["teacher_no_reasoning"] = {
+    "format_share": format_share(answers[answers["method"] == "teacher_no_reasoning"])
+}
 nb.results(count_records(quality, profile=profile, seeds=1))
 by_domain = pd.DataFrame(
-    {m: {d: naming_accuracy(answers[(answers["method"] == m) & answers["image"].str.startswith(d)], test) for d in dict.fromkeys(scores["domain"])}
-     for m in ("base", "teacher")}
+    {
+        m: {
+            d: naming_accuracy(
+                answers[(answers["method"] == m) & answers["image"].str.startswith(d)], test
+            )
+            for d in dict.fromkeys(scores["domain"])
+        }
+        for m in ("base", "teacher")
+    }
 )
 print(pd.DataFrame(quality).T.round(3))
 print("\nall degradations named, none invented:\n", by_domain.round(2))
-nb.checks.expect("the teacher's answers have the required form", quality["teacher"]["format_share"], low=0.95,
-                 if_missed="correlations over the readable answers alone would flatter the teacher")
-nb.checks.observe("RL did not cost the teacher its words (teacher minus base)",
-                 quality["teacher"]["naming_accuracy"] - quality["base"]["naming_accuracy"], low=-0.1,
-                 if_missed="reward for the rating alone has washed out the naming; raise degradation_share or beta")
+nb.checks.expect(
+    "the teacher's answers have the required form",
+    quality["teacher"]["format_share"],
+    low=0.95,
+    if_missed="correlations over the readable answers alone would flatter the teacher",
+)
+nb.checks.observe(
+    "RL did not cost the teacher its words (teacher minus base)",
+    quality["teacher"]["naming_accuracy"] - quality["base"]["naming_accuracy"],
+    low=-0.1,
+    if_missed="reward for the rating alone has washed out the naming; raise degradation_share or beta",
+)
 
 # %% [markdown]
 # ## 7 · Parameters, time, memory
@@ -238,23 +310,39 @@ teacher, processor = load_policy(experiments.train_teacher(sizes, seed=seed).pat
 rali = RaliScorer.load(experiments.fit_rali(sizes, seed=seed).path / "model")
 some = [p.pixels() for p in test[:16]]
 jobs = {
-    "teacher": lambda: ask(teacher, processor, some, samples=sizes.score_samples, batch=16 * sizes.score_samples),
+    "teacher": lambda: ask(
+        teacher, processor, some, samples=sizes.score_samples, batch=16 * sizes.score_samples
+    ),
     "rali": lambda: rali.predict(some),
 }
 timing = measure_side_by_side(jobs, n_images=len(some), repeats=5)
 print(f"batch of 16 images, a score is the mean of {sizes.score_samples} answers\n" + str(timing))
-single = measure_side_by_side({"teacher": lambda: ask(teacher, processor, some), "rali": jobs["rali"]}, n_images=len(some), repeats=5)
+single = measure_side_by_side(
+    {"teacher": lambda: ask(teacher, processor, some), "rali": jobs["rali"]},
+    n_images=len(some),
+    repeats=5,
+)
 print("batch of 16 images, one answer\n" + str(single))
 one = measure_side_by_side(
-    {"teacher": lambda: ask(teacher, processor, some[:1], samples=sizes.score_samples), "rali": lambda: rali.predict(some[:1])},
-    n_images=1, repeats=7,
+    {
+        "teacher": lambda: ask(teacher, processor, some[:1], samples=sizes.score_samples),
+        "rali": lambda: rali.predict(some[:1]),
+    },
+    n_images=1,
+    repeats=7,
 )
 print(f"one image at a time, {sizes.score_samples} answers\n" + str(one))
 
 # %%
 cost = {
-    "teacher": {"parameters": count_parameters(teacher), "peak_memory_bytes": peak_memory(jobs["teacher"], resident=[teacher])},
-    "rali": {"parameters": rali.parameters(), "peak_memory_bytes": peak_memory(jobs["rali"], resident=[rali.visual_])},
+    "teacher": {
+        "parameters": count_parameters(teacher),
+        "peak_memory_bytes": peak_memory(jobs["teacher"], resident=[teacher]),
+    },
+    "rali": {
+        "parameters": rali.parameters(),
+        "peak_memory_bytes": peak_memory(jobs["rali"], resident=[rali.visual_]),
+    },
 }
 for method in cost:
     cost[method]["seconds_per_image"] = timing.seconds[method].median
@@ -263,16 +351,43 @@ nb.results(count_records(cost, profile=profile, seeds=1))
 # %%
 from rali_lab.plotting import plot_efficiency
 
-costs = pd.DataFrame([{"method": m, "metric": k, "value": v} for m, metrics in cost.items() for k, v in metrics.items()])
-ratio = {k: cost["rali"][k] / cost["teacher"][k] for k in ("parameters", "seconds_per_image", "peak_memory_bytes")}
+costs = pd.DataFrame(
+    [
+        {"method": m, "metric": k, "value": v}
+        for m, metrics in cost.items()
+        for k, v in metrics.items()
+    ]
+)
+ratio = {
+    k: cost["rali"][k] / cost["teacher"][k]
+    for k in ("parameters", "seconds_per_image", "peak_memory_bytes")
+}
 print({k: f"{v:.2%}" for k, v in ratio.items()})
-nb.ledger.record("rali.parameters", ratio["parameters"], ratio["parameters"], ratio["parameters"], 1, 1)
+nb.ledger.record(
+    "rali.parameters", ratio["parameters"], ratio["parameters"], ratio["parameters"], 1, 1
+)
 spread = timing.ratio["rali"]
-nb.ledger.record("rali.time", spread.median, spread.low, spread.high, len(some), 1,
-                 detail=f"batch of 16, a score of the teacher is the mean of {sizes.score_samples} answers; against one answer: "
-                        f"{single.ratio['rali'].median:.2%}; one image at a time: {one.ratio['rali'].median:.2%}")
-nb.ledger.record("rali.memory", ratio["peak_memory_bytes"], ratio["peak_memory_bytes"], ratio["peak_memory_bytes"], len(some), 1)
-fig = plot_efficiency(costs, limits={"parameters": 0.05, "seconds_per_image": 0.034, "peak_memory_bytes": 0.147})
+nb.ledger.record(
+    "rali.time",
+    spread.median,
+    spread.low,
+    spread.high,
+    len(some),
+    1,
+    detail=f"batch of 16, a score of the teacher is the mean of {sizes.score_samples} answers; against one answer: "
+    f"{single.ratio['rali'].median:.2%}; one image at a time: {one.ratio['rali'].median:.2%}",
+)
+nb.ledger.record(
+    "rali.memory",
+    ratio["peak_memory_bytes"],
+    ratio["peak_memory_bytes"],
+    ratio["peak_memory_bytes"],
+    len(some),
+    1,
+)
+fig = plot_efficiency(
+    costs, limits={"parameters": 0.05, "seconds_per_image": 0.034, "peak_memory_bytes": 0.147}
+)
 nb.figure(fig, "07_efficiency", costs)
 
 # %% [markdown]
@@ -285,7 +400,10 @@ nb.figure(fig, "07_efficiency", costs)
 from rali_lab.rali.onnx_export import OnnxScorer
 
 files = experiments.export_rali(sizes, seed=seed).path
-exported = {"rali_onnx": OnnxScorer(files / "rali.onnx"), "rali_int8": OnnxScorer(files / "rali-int8.onnx")}
+exported = {
+    "rali_onnx": OnnxScorer(files / "rali.onnx"),
+    "rali_int8": OnnxScorer(files / "rali-int8.onnx"),
+}
 pixels = [p.pixels() for p in test]
 plain = scores[scores["method"] == "rali"]
 extra = {m: plain.assign(method=m, score=s.predict(pixels)) for m, s in exported.items()}
@@ -294,9 +412,15 @@ print({m: f"largest difference {d.max():.1e}, mean {d.mean():.1e}" for m, d in a
 both = pd.concat([plain, *extra.values()], ignore_index=True)
 nb.results(accuracy_records([both[both["method"] != "rali"]], profile=profile, n_boot=sizes.n_boot))
 for m in extra:
-    print(m, "minus rali, all domains:", difference([both], m, "rali", role=None, n_boot=sizes.n_boot))
-nb.checks.expect("the ONNX file scores as torch does (largest difference)", float(apart["rali_onnx"].max()), high=1e-2,
-                 if_missed="another scorer was exported, or an operation is not what it says")
+    print(
+        m, "minus rali, all domains:", difference([both], m, "rali", role=None, n_boot=sizes.n_boot)
+    )
+nb.checks.expect(
+    "the ONNX file scores as torch does (largest difference)",
+    float(apart["rali_onnx"].max()),
+    high=1e-2,
+    if_missed="another scorer was exported, or an operation is not what it says",
+)
 
 # %%
 from torch.utils.flop_counter import FlopCounterMode
@@ -305,26 +429,51 @@ from rali_lab.rali.baselines import visual_features
 
 
 def runners(images):
-    return {"rali": lambda: rali.predict(images, batch=16), "rali_onnx": lambda: exported["rali_onnx"].predict(images, batch=16),
-            "rali_int8": lambda: exported["rali_int8"].predict(images, batch=16), "ridge_visual": lambda: visual_features(images)}
+    return {
+        "rali": lambda: rali.predict(images, batch=16),
+        "rali_onnx": lambda: exported["rali_onnx"].predict(images, batch=16),
+        "rali_int8": lambda: exported["rali_int8"].predict(images, batch=16),
+        "ridge_visual": lambda: visual_features(images),
+    }
 
 
 speeds, threads = [], torch.get_num_threads()
 torch.set_num_threads(1)
 for n in (1, 4, 16):
     timed = measure_side_by_side(runners(pixels[:n]), n_images=n, repeats=9)
-    speeds += [{"batch": n, "method": m, "images a second": 1 / s.median, "time, share of torch": timed.ratio[m].median} for m, s in timed.seconds.items()]
+    speeds += [
+        {
+            "batch": n,
+            "method": m,
+            "images a second": 1 / s.median,
+            "time, share of torch": timed.ratio[m].median,
+        }
+        for m, s in timed.seconds.items()
+    ]
 torch.set_num_threads(threads)
 with FlopCounterMode(display=False) as counted:
     rali.predict(pixels[:1])
 with FlopCounterMode(display=False) as counted_teacher:
     ask(teacher, processor, pixels[:1], samples=sizes.score_samples)
 flops = {"rali": counted.get_total_flops(), "teacher": counted_teacher.get_total_flops()}
-print({m: f"{f / 1e6:.0f} million operations an image" for m, f in flops.items()}, f"({flops['rali'] / flops['teacher']:.1%})")
+print(
+    {m: f"{f / 1e6:.0f} million operations an image" for m, f in flops.items()},
+    f"({flops['rali'] / flops['teacher']:.1%})",
+)
 speeds = pd.DataFrame(speeds)
-nb.results(count_records({m: {"images_per_second": v} for m, v in speeds[speeds["batch"] == 16].set_index("method")["images a second"].items()},
-                         profile=profile, seeds=1))
-nb.results(count_records({m: {"flops_per_image": v} for m, v in flops.items()}, profile=profile, seeds=1))
+nb.results(
+    count_records(
+        {
+            m: {"images_per_second": v}
+            for m, v in speeds[speeds["batch"] == 16].set_index("method")["images a second"].items()
+        },
+        profile=profile,
+        seeds=1,
+    )
+)
+nb.results(
+    count_records({m: {"flops_per_image": v} for m, v in flops.items()}, profile=profile, seeds=1)
+)
 speeds.pivot(index="batch", columns="method").round(2)
 
 # %% [markdown]
@@ -358,9 +507,12 @@ speeds.pivot(index="batch", columns="method").round(2)
 # **2 · Fewer answers** (medium, 15 min). The teacher's score is a mean of several answers. How does the PLCC depend on their number?
 # Use `answers`; no new generation is needed. `check_fewer(values)` wants a list of PLCCs for 1, 2, 4 and 8 answers.
 
+
 # %%
 def check_fewer(values):
-    assert len(values) == 4 and all(-1 <= v <= 1 for v in values), "give four correlations, for 1, 2, 4 and 8 answers"
+    assert len(values) == 4 and all(-1 <= v <= 1 for v in values), (
+        "give four correlations, for 1, 2, 4 and 8 answers"
+    )
     print("well formed; is the last one the largest?", values[-1] == max(values))
 
 

@@ -61,8 +61,13 @@ hard = rng.normal(0, 0.9, 60)  # what both methods get wrong
 a, b = mos + hard + rng.normal(0, 0.15, 60), mos + hard + rng.normal(0, 0.30, 60)
 draws = [rng.integers(0, 60, 60) for _ in range(1000)]
 r = np.array([[np.corrcoef(x[d], mos[d])[0, 1] for x in (a, b)] for d in draws])
-print("width of A's interval:         ", round(float(np.ptp(np.percentile(r[:, 0], [2.5, 97.5]))), 3))
-print("width of the difference's:     ", round(float(np.ptp(np.percentile(r[:, 0] - r[:, 1], [2.5, 97.5]))), 3))
+print(
+    "width of A's interval:         ", round(float(np.ptp(np.percentile(r[:, 0], [2.5, 97.5]))), 3)
+)
+print(
+    "width of the difference's:     ",
+    round(float(np.ptp(np.percentile(r[:, 0] - r[:, 1], [2.5, 97.5]))), 3),
+)
 
 # %% [markdown]
 # ## 2 · One run of everything
@@ -77,23 +82,43 @@ live = experiments.ablate(sizes, seed=seed)
 print(live)
 tables = experiments.seed_tables(sizes, "ablations", live, seed=seed)
 print(f"tables of seeds {tables.seeds}: {tables.origin}")
-print("" if tables.controls else "nothing is checked in for this profile: what follows compares this run with itself")
+print(
+    ""
+    if tables.controls
+    else "nothing is checked in for this profile: what follows compares this run with itself"
+)
 
 # %%
 from rali_lab.experiments.reports import difference, mean_correlation
 
 mine = pd.read_parquet(live.path / "scores.parquet")
-nb.checks.expect("share of the test images for which a variant has a score", float(np.isfinite(mine["score"]).mean()), low=1,
-                 if_missed="a variant cannot read some images; its correlation would be over a selection of them")
+nb.checks.expect(
+    "share of the test images for which a variant has a score",
+    float(np.isfinite(mine["score"]).mean()),
+    low=1,
+    if_missed="a variant cannot read some images; its correlation would be over a selection of them",
+)
 kept = tables["scores"][tables.seeds.index(seed) if seed in tables.seeds else 0]
 both = [mean_correlation([t], "rali", role=None, n_boot=200) for t in (mine, kept)]
 print("RALI, this run:   ", both[0], "\nRALI, checked in: ", both[1])
-nb.checks.observe("the checked-in tables tell the same story as this run (difference of PLCC)", abs(both[0].value - both[1].value), high=0.1,
-                 if_missed="the tables belong to an older run: `make bench-seeds`")
-across = pd.DataFrame([
-    {"method": m, **{name: mean_correlation(tables["scores"], m, role=role, n_boot=2).value for name, role in (("photo", "in"), ("others", "out"))}}
-    for m in dict.fromkeys(tables["scores"][0]["method"])
-]).set_index("method")
+nb.checks.observe(
+    "the checked-in tables tell the same story as this run (difference of PLCC)",
+    abs(both[0].value - both[1].value),
+    high=0.1,
+    if_missed="the tables belong to an older run: `make bench-seeds`",
+)
+across = pd.DataFrame(
+    [
+        {
+            "method": m,
+            **{
+                name: mean_correlation(tables["scores"], m, role=role, n_boot=2).value
+                for name, role in (("photo", "in"), ("others", "out"))
+            },
+        }
+        for m in dict.fromkeys(tables["scores"][0]["method"])
+    ]
+).set_index("method")
 across.round(3)
 
 # %% [markdown]
@@ -103,20 +128,37 @@ across.round(3)
 from rali_lab.plotting import plot_effects
 
 PIECES = {
-    "no_alignment": "no contrastive alignment", "no_pca": "no PCA", "no_binned_kmeans": "k-means without bins",
-    "no_fine_tuning": "no score fine-tuning", "no_augmentation": "one rationale an image",
+    "no_alignment": "no contrastive alignment",
+    "no_pca": "no PCA",
+    "no_binned_kmeans": "k-means without bins",
+    "no_fine_tuning": "no score fine-tuning",
+    "no_augmentation": "one rationale an image",
 }
 
 
 def against(a, b, label, role=None, method="rali"):
     """PLCC of a minus that of b over all seeds, as a row of a figure."""
     d = difference(tables["scores"], a, b, role=role, n_boot=sizes.n_boot)
-    return {"effect": label, "method": method, "value": d.value, "ci_low": d.ci_low, "ci_high": d.ci_high, "n": d.n}
+    return {
+        "effect": label,
+        "method": method,
+        "value": d.value,
+        "ci_low": d.ci_low,
+        "ci_high": d.ci_high,
+        "n": d.n,
+    }
 
 
 lost = pd.DataFrame([against(m, "rali", label) for m, label in PIECES.items()])
-nb.figure(plot_effects(lost, xlabel="PLCC minus that of the full RALI, mean over five domains",
-                       note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired"), "08_table4", lost)
+nb.figure(
+    plot_effects(
+        lost,
+        xlabel="PLCC minus that of the full RALI, mean over five domains",
+        note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired",
+    ),
+    "08_table4",
+    lost,
+)
 
 
 # %%
@@ -143,16 +185,39 @@ verdict("ablation.augmentation", "rali", "no_augmentation")
 # And the sabotage: the texts of *another* image, random letters of the same length, the bare score "4.2".
 
 # %%
-TEXTS = {"rali": "the teacher's words", "text_base": "the base model's words", "text_supervised": "the supervised model's words",
-         "text_score": "bare scores", "text_words": "random words", "text_permuted": "another image's words", "text_noise": "random letters"}
-FRESH = {"fresh_rali": "the teacher's words", "fresh_score": "bare scores", "fresh_permuted": "another image's words",
-         "fresh_noise": "random letters"}
+TEXTS = {
+    "rali": "the teacher's words",
+    "text_base": "the base model's words",
+    "text_supervised": "the supervised model's words",
+    "text_score": "bare scores",
+    "text_words": "random words",
+    "text_permuted": "another image's words",
+    "text_noise": "random letters",
+}
+FRESH = {
+    "fresh_rali": "the teacher's words",
+    "fresh_score": "bare scores",
+    "fresh_permuted": "another image's words",
+    "fresh_noise": "random letters",
+}
 present = set(tables["scores"][0]["method"])
-rows = [against(m, "no_alignment", f"pretrained head: {label}") for m, label in TEXTS.items() if m in present]
+rows = [
+    against(m, "no_alignment", f"pretrained head: {label}")
+    for m, label in TEXTS.items()
+    if m in present
+]
 rows += [against(m, "fresh_no_alignment", f"random head: {label}") for m, label in FRESH.items()]
 words = pd.DataFrame(rows)
-nb.figure(plot_effects(words, xlabel="PLCC minus that without alignment, mean over five domains", bands=["random head: the teacher's words"],
-                       note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired"), "08_words", words)
+nb.figure(
+    plot_effects(
+        words,
+        xlabel="PLCC minus that without alignment, mean over five domains",
+        bands=["random head: the teacher's words"],
+        note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired",
+    ),
+    "08_words",
+    words,
+)
 
 # %%
 verdict("ablation.alignment_fresh", "fresh_rali_ridge", "raw_ridge")
@@ -160,8 +225,12 @@ verdict("ablation.text_content", "fresh_rali", "fresh_permuted")
 verdict("ablation.text_over_score", "fresh_rali", "fresh_score")
 noise = mean_correlation(tables["scores"], "fresh_noise", role=None, n_boot=200)
 real = mean_correlation(tables["scores"], "fresh_rali", role=None, n_boot=200)
-nb.checks.observe("from a random head, words beat random letters (PLCC gained)", real.value - noise.value, low=0.0,
-                 if_missed="the contrastive loss learns nothing from the texts: look at `alignment.csv`")
+nb.checks.observe(
+    "from a random head, words beat random letters (PLCC gained)",
+    real.value - noise.value,
+    low=0.0,
+    if_missed="the contrastive loss learns nothing from the texts: look at `alignment.csv`",
+)
 
 # %% [markdown]
 # How to read it: if right words, wrong words and letters all do the same from the pretrained head, then it is not this alignment that
@@ -182,19 +251,57 @@ reads = []
 for readout in READOUTS:
     for kind in ("aligned", "unaligned", "raw"):
         c = mean_correlation(tables["scores"], f"{kind}_{readout}", role="out", n_boot=sizes.n_boot)
-        reads.append({"effect": readout.replace("_", " "), "method": kind, "value": c.value, "ci_low": c.ci_low, "ci_high": c.ci_high})
-for label, m, kind in (("RALI", "rali", "aligned"), ("RALI", "no_alignment", "unaligned"), ("RALI", "fresh_no_alignment", "raw"),
-                       ("conditional means", "conditional_means", "aligned"), ("BRISQUE + SVR", "brisque", "raw")):
+        reads.append(
+            {
+                "effect": readout.replace("_", " "),
+                "method": kind,
+                "value": c.value,
+                "ci_low": c.ci_low,
+                "ci_high": c.ci_high,
+            }
+        )
+for label, m, kind in (
+    ("RALI", "rali", "aligned"),
+    ("RALI", "no_alignment", "unaligned"),
+    ("RALI", "fresh_no_alignment", "raw"),
+    ("conditional means", "conditional_means", "aligned"),
+    ("BRISQUE + SVR", "brisque", "raw"),
+):
     c = mean_correlation(tables["scores"], m, role="out", n_boot=sizes.n_boot)
-    reads.append({"effect": label, "method": kind, "value": c.value, "ci_low": c.ci_low, "ci_high": c.ci_high})
+    reads.append(
+        {
+            "effect": label,
+            "method": kind,
+            "value": c.value,
+            "ci_low": c.ci_low,
+            "ci_high": c.ci_high,
+        }
+    )
 reads = pd.DataFrame(reads)
-nb.figure(plot_effects(reads, xlabel="PLCC on the domains not trained on", reference=None, bands=["RALI"],
-                       note=f"seeds {tables.seeds}; intervals over scenes and seeds"), "08_readouts", reads)
+nb.figure(
+    plot_effects(
+        reads,
+        xlabel="PLCC on the domains not trained on",
+        reference=None,
+        bands=["RALI"],
+        note=f"seeds {tables.seeds}; intervals over scenes and seeds",
+    ),
+    "08_readouts",
+    reads,
+)
 
 # %%
-best = {kind: max(READOUTS, key=lambda r: across.loc[f"{kind}_{r}", "others"]) for kind in ("aligned", "unaligned", "raw")}
-pairs = pd.DataFrame([against("rali", f"{kind}_{readout}", f"RALI minus {readout} on {kind} features", role="out")
-                      for kind, found in best.items() for readout in dict.fromkeys(("ridge", found))])
+best = {
+    kind: max(READOUTS, key=lambda r: across.loc[f"{kind}_{r}", "others"])
+    for kind in ("aligned", "unaligned", "raw")
+}
+pairs = pd.DataFrame(
+    [
+        against("rali", f"{kind}_{readout}", f"RALI minus {readout} on {kind} features", role="out")
+        for kind, found in best.items()
+        for readout in dict.fromkeys(("ridge", found))
+    ]
+)
 verdict("ablation.beats_raw", "rali", "raw_ridge", role="out")
 verdict("ablation.beats_ridge", "rali", "aligned_ridge", role="out")
 pairs.round(3)
@@ -215,25 +322,53 @@ from rali_lab.rali.scorer import RaliScorer
 from rali_lab.models.image_encoder import embed_images
 
 everything = experiments.images(sizes)
-parts = {k: select(everything, domain="photo", split=k) for k in ("train", "val")} | {"test": select(everything, split="test")}
+parts = {k: select(everything, domain="photo", split=k) for k in ("train", "val")} | {
+    "test": select(everything, split="test")
+}
 visual = RaliScorer.load(experiments.fit_rali(sizes, seed=seed).path / "model").visual_
 z = {k: embed_images(visual, [p.pixels() for p in v]) for k, v in parts.items()}
 domain = np.array([p.domain for p in parts["test"]])
 mos = {k: mos_of(v) for k, v in parts.items()}
 used = sizes.rali
-SWEEPS = {"tau": [0.01, 0.03, 0.07, 0.15, 0.25, 0.5, 1.0], "n_basis": [used["n_bins"] + 1, *(int(used["n_basis"] * f) for f in (1, 1.5, 2.5, 4))],
-          "n_bins": [1, *(max(2, int(used["n_bins"] * f)) for f in (0.125, 0.25, 0.5, 1)), used["n_basis"] - 1],
-          "n_components": [2, 4, 8, 16, 32, 64, 128]}
+SWEEPS = {
+    "tau": [0.01, 0.03, 0.07, 0.15, 0.25, 0.5, 1.0],
+    "n_basis": [used["n_bins"] + 1, *(int(used["n_basis"] * f) for f in (1, 1.5, 2.5, 4))],
+    "n_bins": [
+        1,
+        *(max(2, int(used["n_bins"] * f)) for f in (0.125, 0.25, 0.5, 1)),
+        used["n_basis"] - 1,
+    ],
+    "n_components": [2, 4, 8, 16, 32, 64, 128],
+}
 rows = []
 for setting, values in SWEEPS.items():
     for value in values:
-        scorer = RaliScorer(random_state=seed, **{**sizes.rali, setting: value}).fit(z["train"], mos["train"], validation=(z["val"], mos["val"]))
+        scorer = RaliScorer(random_state=seed, **{**sizes.rali, setting: value}).fit(
+            z["train"], mos["train"], validation=(z["val"], mos["val"])
+        )
         test = scorer.predict_embeddings(z["test"])
-        rows.append({"setting": setting, "at": value, "images": "validation", "value": plcc(scorer.predict_embeddings(z["val"]), mos["val"])})
-        outside = [plcc(test[domain == d], mos["test"][domain == d]) for d in dict.fromkeys(domain) if d != "photo"]
-        rows.append({"setting": setting, "at": value, "images": "other domains", "value": np.mean(outside)})
+        rows.append(
+            {
+                "setting": setting,
+                "at": value,
+                "images": "validation",
+                "value": plcc(scorer.predict_embeddings(z["val"]), mos["val"]),
+            }
+        )
+        outside = [
+            plcc(test[domain == d], mos["test"][domain == d])
+            for d in dict.fromkeys(domain)
+            if d != "photo"
+        ]
+        rows.append(
+            {"setting": setting, "at": value, "images": "other domains", "value": np.mean(outside)}
+        )
 swept = pd.DataFrame(rows)
-nb.figure(plot_sweeps(swept, chosen={k: sizes.rali[k] for k in SWEEPS}, note=f"seed {seed}, one run"), "08_sweeps", swept)
+nb.figure(
+    plot_sweeps(swept, chosen={k: sizes.rali[k] for k in SWEEPS}, note=f"seed {seed}, one run"),
+    "08_sweeps",
+    swept,
+)
 
 # %% [markdown]
 # ## 7 · Every image its own basis
@@ -243,16 +378,31 @@ nb.figure(plot_sweeps(swept, chosen={k: sizes.rali[k] for k in SWEEPS}, note=f"s
 # more (no labels needed). Each setting was chosen on validation images.
 
 # %%
-RULES = {"dynamic_nearest": "nearest few", "dynamic_entropy": "equal certainty", "dynamic_domain": "what the domain uses"}
+RULES = {
+    "dynamic_nearest": "nearest few",
+    "dynamic_entropy": "equal certainty",
+    "dynamic_domain": "what the domain uses",
+}
 dynamic = pd.DataFrame([against(m, "rali", label, role="out") for m, label in RULES.items()])
-nb.figure(plot_effects(dynamic, xlabel="PLCC minus that of fixed weights, domains not trained on",
-                       note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired"), "08_dynamic", dynamic)
+nb.figure(
+    plot_effects(
+        dynamic,
+        xlabel="PLCC minus that of fixed weights, domains not trained on",
+        note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired",
+    ),
+    "08_dynamic",
+    dynamic,
+)
 
 # %%
 top = max(RULES, key=lambda m: across.loc[m, "others"])
 verdict("ablation.dynamic_basis", top, "rali", role="out")
-nb.checks.observe("weights of single images change little (largest change of PLCC)", float(dynamic["value"].abs().max()), high=0.1,
-                 if_missed="a rule breaks the score somewhere: look at its settings on the validation images")
+nb.checks.observe(
+    "weights of single images change little (largest change of PLCC)",
+    float(dynamic["value"].abs().max()),
+    high=0.1,
+    if_missed="a rule breaks the score somewhere: look at its settings on the validation images",
+)
 
 # %% [markdown]
 # ## If it went differently
@@ -268,6 +418,7 @@ nb.checks.observe("weights of single images change little (largest change of PLC
 # **1 · One vector a bin** (easy, 5 min). With as many basis vectors as filled bins, what is a basis vector? Write `by_hand(z, mos, edges)`
 # that gives the vectors, and pass it to the check.
 
+
 # %%
 def check_means(by_hand):
     from rali_lab.rali.basis import binned_kmeans
@@ -275,7 +426,9 @@ def check_means(by_hand):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 3)), np.repeat([1.2, 2.6, 4.8], [10, 20, 10])
     edges = np.linspace(y.min(), y.max(), 6)
-    assert np.allclose(by_hand(x, y, edges), binned_kmeans(x, y, n_bins=5, n_basis=3)[0]), "the mean embedding of each filled bin"
+    assert np.allclose(by_hand(x, y, edges), binned_kmeans(x, y, n_bins=5, n_basis=3)[0]), (
+        "the mean embedding of each filled bin"
+    )
     print("right")
 
 
@@ -295,10 +448,15 @@ def check_means(by_hand):
 # **2 · Fewer images** (medium, 10 min). Only every fourth training image has a score. Which loses less outside, RALI or a ridge on the same
 # embeddings? Give the mean PLCC over the other domains of both to the check.
 
+
 # %%
 def check_few(rali_plcc, ridge_plcc):
     assert 0 < rali_plcc < 1 and 0 < ridge_plcc < 1, "two correlations"
-    print("RALI" if rali_plcc > ridge_plcc else "the ridge", "does better by", round(abs(rali_plcc - ridge_plcc), 3))
+    print(
+        "RALI" if rali_plcc > ridge_plcc else "the ridge",
+        "does better by",
+        round(abs(rali_plcc - ridge_plcc), 3),
+    )
 
 
 # %% [markdown]
@@ -325,9 +483,13 @@ def check_few(rali_plcc, ridge_plcc):
 from rali_lab.rali.dynamic import nearest_weights
 
 sources = [p.source for p in parts["train"]]
-ridge = read_scores("ridge", z["train"], mos["train"], sources, z["test"][:3])  # any (n, d) features, scores and groups
+ridge = read_scores(
+    "ridge", z["train"], mos["train"], sources, z["test"][:3]
+)  # any (n, d) features, scores and groups
 rali = RaliScorer.load(experiments.fit_rali(sizes, seed=seed).path / "model")
-weights = nearest_weights(rali.compressor_.transform(z["test"][:3]), rali.vectors_, tau=rali.tau, k=5)
+weights = nearest_weights(
+    rali.compressor_.transform(z["test"][:3]), rali.vectors_, tau=rali.tau, k=5
+)
 print("ridge:", ridge.round(2), " five nearest:", (weights @ rali.scores_).round(2))
 
 # %% [markdown]

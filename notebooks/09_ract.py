@@ -58,16 +58,25 @@ sizes = get_profile(profile)
 # as the degradation grows. A model that learns from both learns `blur -> mild scores`, `haze -> harsh scores`.
 
 # %%
-truth = {"blur": np.array([4.0, 3.0, 2.0]), "haze": np.array([4.2, 3.2, 2.2])}  # haze a little better at every level
+truth = {
+    "blur": np.array([4.0, 3.0, 2.0]),
+    "haze": np.array([4.2, 3.2, 2.2]),
+}  # haze a little better at every level
 panels = {"blur": truth["blur"] + 0.5, "haze": truth["haze"] - 0.8}
 mixed = np.concatenate([panels["blur"], panels["haze"]])
 wanted = np.concatenate([truth["blur"], truth["haze"]])
 print("learned:", mixed, "\nwanted: ", wanted)
-print("within a set: PLCC", round(np.corrcoef(panels["haze"], truth["haze"])[0, 1], 2), " over both:", round(np.corrcoef(mixed, wanted)[0, 1], 2))
+print(
+    "within a set: PLCC",
+    round(np.corrcoef(panels["haze"], truth["haze"])[0, 1], 2),
+    " over both:",
+    round(np.corrcoef(mixed, wanted)[0, 1], 2),
+)
 
 # %% [markdown]
 # *Why not rescale?* Give both sets the same mean and spread, and the order is right here, because the two sets happen to hold equally
 # good images. Drop the worst hazy image and it is wrong again: scaling takes a difference of *content* for one of raters.
+
 
 # %%
 def scaled(scores, to):
@@ -76,7 +85,10 @@ def scaled(scores, to):
 
 for kept in (3, 2):
     both = np.concatenate([panels["blur"], scaled(panels["haze"][:kept], panels["blur"])])
-    print(f"{kept} hazy images: PLCC over both after scaling", round(np.corrcoef(both, np.concatenate([truth["blur"], truth["haze"][:kept]]))[0, 1], 2))
+    print(
+        f"{kept} hazy images: PLCC over both after scaling",
+        round(np.corrcoef(both, np.concatenate([truth["blur"], truth["haze"][:kept]]))[0, 1], 2),
+    )
 
 # %% [markdown]
 # ## 2 · Three training sets
@@ -95,10 +107,19 @@ from rali_lab.plotting.style import panels as make_panels
 from rali_lab.plotting.style import styled
 
 sets = experiments.training_sets(sizes)
-shown = pd.concat([
-    pd.DataFrame({"set": name, "quality": [p.reference for p in images], "mos": mos_of(images), "split": [p.split for p in images]})
-    for name, images in sets.items()
-])
+shown = pd.concat(
+    [
+        pd.DataFrame(
+            {
+                "set": name,
+                "quality": [p.reference for p in images],
+                "mos": mos_of(images),
+                "split": [p.split for p in images],
+            }
+        )
+        for name, images in sets.items()
+    ]
+)
 
 
 @styled
@@ -110,16 +131,29 @@ def plot_panels(data):
         grid = np.linspace(1, 5, 50)
         ax.plot(grid, grid, "--", lw=1, color="0.4")
         ax.plot(grid, domain.panel.opinion(grid), lw=1.5, color="0.1")
-        ax.set(title=f"{name} (n = {len(part)})", xlabel="quality before any panel", ylabel="pseudo-MOS" if ax is axes[0] else "")
+        ax.set(
+            title=f"{name} (n = {len(part)})",
+            xlabel="quality before any panel",
+            ylabel="pseudo-MOS" if ax is axes[0] else "",
+        )
     return fig
 
 
 nb.figure(plot_panels(shown), "09_sets", shown)
 
 # %%
-bias = shown.assign(bias=shown["mos"] - shown["quality"]).groupby("set", sort=False)["bias"].agg(["mean", "std"]).round(2)
-nb.checks.expect("the harsh panel is harsh (points below quality)", -bias.loc["snapshots", "mean"], low=0.5,
-                 if_missed="the panels agree, and there is nothing for RACT to mend: look at rali_lab/data/mixture.py")
+bias = (
+    shown.assign(bias=shown["mos"] - shown["quality"])
+    .groupby("set", sort=False)["bias"]
+    .agg(["mean", "std"])
+    .round(2)
+)
+nb.checks.expect(
+    "the harsh panel is harsh (points below quality)",
+    -bias.loc["snapshots", "mean"],
+    low=0.5,
+    if_missed="the panels agree, and there is nothing for RACT to mend: look at rali_lab/data/mixture.py",
+)
 bias
 
 # %% [markdown]
@@ -140,7 +174,9 @@ if tables.controls:
     words = words[(words["sample"] == 0) & (words["status"] == "ok")]
     for name in sets:
         for _, row in words[words["image"].str.startswith(name)].iloc[[3, 40]].iterrows():
-            print(f"{name:>10}, panel's score {rated[row['image']].mos:.2f}: {row['reasoning'][:110]}")
+            print(
+                f"{name:>10}, panel's score {rated[row['image']].mos:.2f}: {row['reasoning'][:110]}"
+            )
 
 # %% [markdown]
 # ## 4 · Stage three: eyes that see what all of them say
@@ -152,9 +188,18 @@ if tables.controls:
 # %%
 curve = pd.read_csv(model.path / "validation.csv")
 settings = json.loads((model.path / "settings.json").read_text())
-print({k: settings[k] for k in ("steps", "answers_per_step", "learning_rate", "train", "reasoning_only")})
-nb.checks.observe("the score survives on validation images (PLCC at the end)", float(curve["plcc"].iloc[-1]), low=0.6,
-                 if_missed="the eyes moved away from what the language module knows: fewer steps, a smaller rate")
+print(
+    {
+        k: settings[k]
+        for k in ("steps", "answers_per_step", "learning_rate", "train", "reasoning_only")
+    }
+)
+nb.checks.observe(
+    "the score survives on validation images (PLCC at the end)",
+    float(curve["plcc"].iloc[-1]),
+    low=0.6,
+    if_missed="the eyes moved away from what the language module knows: fewer steps, a smaller rate",
+)
 curve.round(3)
 
 # %%
@@ -168,11 +213,21 @@ def outside(tables):
     return [t[t["domain"].isin(OUT)] for t in tables]
 
 
-mine = mean_correlation(outside([pd.read_parquet(live.path / "scores.parquet")]), "ract", n_boot=200)
-kept = mean_correlation(outside([tables["scores"][tables.seeds.index(seed) if seed in tables.seeds else 0]]), "ract", n_boot=200)
+mine = mean_correlation(
+    outside([pd.read_parquet(live.path / "scores.parquet")]), "ract", n_boot=200
+)
+kept = mean_correlation(
+    outside([tables["scores"][tables.seeds.index(seed) if seed in tables.seeds else 0]]),
+    "ract",
+    n_boot=200,
+)
 print("RACT outside, this run:   ", mine, "\nRACT outside, checked in: ", kept)
-nb.checks.observe("the checked-in tables tell the same story as this run (difference of PLCC)", abs(mine.value - kept.value), high=0.1,
-                 if_missed="the tables belong to an older run: `make bench-seeds`")
+nb.checks.observe(
+    "the checked-in tables tell the same story as this run (difference of PLCC)",
+    abs(mine.value - kept.value),
+    high=0.1,
+    if_missed="the tables belong to an older run: `make bench-seeds`",
+)
 
 # %% [markdown]
 # ## 5 · Against mixing
@@ -184,19 +239,41 @@ nb.checks.observe("the checked-in tables tell the same story as this run (differ
 from rali_lab.plotting import plot_dot_interval, plot_effects
 from rali_lab.experiments.reports import accuracy_records
 
-METHODS = [m for m in ("teacher", "naive_mixing", "scaled_mixing", "ract") if m in set(tables["scores"][0]["method"])]
+METHODS = [
+    m
+    for m in ("teacher", "naive_mixing", "scaled_mixing", "ract")
+    if m in set(tables["scores"][0]["method"])
+]
 main = [t[t["method"].isin(METHODS)].reset_index(drop=True) for t in tables["scores"]]
 records = accuracy_records(main, profile=profile, n_boot=sizes.n_boot)
 dots = pd.DataFrame([r.to_dict() for r in records if r.metric == "plcc"]).drop(columns="role")
 new = [r for r in records if r.method in ("ract", "naive_mixing", "scaled_mixing")]
 nb.results([replace(r, role="in") if r.domain == "procedural" else r for r in new])
-nb.figure(plot_dot_interval(dots, note=f"seeds {tables.seeds}; intervals over scenes and seeds"), "09_accuracy", dots)
+nb.figure(
+    plot_dot_interval(dots, note=f"seeds {tables.seeds}; intervals over scenes and seeds"),
+    "09_accuracy",
+    dots,
+)
+
 
 # %%
 def against(a, b, label, role="out"):
     """PLCC of a minus that of b as a row of a figure: on the domains that no set shows, or on `photo`."""
-    found = difference(outside(tables["scores"]) if role == "out" else tables["scores"], a, b, role=role, n_boot=sizes.n_boot)
-    return {"effect": label, "method": a, "value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n}
+    found = difference(
+        outside(tables["scores"]) if role == "out" else tables["scores"],
+        a,
+        b,
+        role=role,
+        n_boot=sizes.n_boot,
+    )
+    return {
+        "effect": label,
+        "method": a,
+        "value": found.value,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "n": found.n,
+    }
 
 
 def verdict(id, a, b):
@@ -220,14 +297,26 @@ if tables.controls:
 # trained along, and the words about `photo` alone (more training of the eyes, no new images).
 
 # %%
-PAIRS = [("ract", "naive_mixing", "RACT minus naive mixing"), ("ract", "scaled_mixing", "RACT minus rescaled mixing"),
-         ("ract", "teacher", "RACT minus the teacher of one set"), ("naive_mixing", "teacher", "naive mixing minus the teacher of one set"),
-         ("ract", "ract_scores", "words alone minus words and scores"), ("ract", "ract_both", "vision alone minus vision and language"),
-         ("ract", "ract_photo", "words of all sets minus of photo alone")]
+PAIRS = [
+    ("ract", "naive_mixing", "RACT minus naive mixing"),
+    ("ract", "scaled_mixing", "RACT minus rescaled mixing"),
+    ("ract", "teacher", "RACT minus the teacher of one set"),
+    ("naive_mixing", "teacher", "naive mixing minus the teacher of one set"),
+    ("ract", "ract_scores", "words alone minus words and scores"),
+    ("ract", "ract_both", "vision alone minus vision and language"),
+    ("ract", "ract_photo", "words of all sets minus of photo alone"),
+]
 if tables.controls:
     parts = pd.DataFrame([against(a, b, label) for a, b, label in PAIRS])
-    nb.figure(plot_effects(parts, xlabel="difference of PLCC, mean over the domains that no set shows",
-                           note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired"), "09_parts", parts)
+    nb.figure(
+        plot_effects(
+            parts,
+            xlabel="difference of PLCC, mean over the domains that no set shows",
+            note=f"seeds {tables.seeds}; intervals over scenes and seeds, paired",
+        ),
+        "09_parts",
+        parts,
+    )
     display(pd.DataFrame([against(a, b, label, role="in") for a, b, label in PAIRS]).round(3))
 
 # %% [markdown]
@@ -241,9 +330,24 @@ from rali_lab.experiments.reports import pooled
 
 
 def name_or_nan(method):
-    named = [pooled([t[t["method"] == method] for t in outside(tables["scores"])], lambda t: t["named"].mean(), n_boot=sizes.n_boot)]
-    whole = [pooled([t[t["method"] == method] for t in outside(tables["scores"])], lambda t: t["score"].corr(t["reference"]), n_boot=sizes.n_boot)]
-    return {f"{what} [95 %]": "{:.3f} [{:.3f}, {:.3f}]".format(*v[0]) for what, v in (("named exactly", named), ("PLCC with quality, pooled", whole))}
+    named = [
+        pooled(
+            [t[t["method"] == method] for t in outside(tables["scores"])],
+            lambda t: t["named"].mean(),
+            n_boot=sizes.n_boot,
+        )
+    ]
+    whole = [
+        pooled(
+            [t[t["method"] == method] for t in outside(tables["scores"])],
+            lambda t: t["score"].corr(t["reference"]),
+            n_boot=sizes.n_boot,
+        )
+    ]
+    return {
+        f"{what} [95 %]": "{:.3f} [{:.3f}, {:.3f}]".format(*v[0])
+        for what, v in (("named exactly", named), ("PLCC with quality, pooled", whole))
+    }
 
 
 pd.DataFrame({m: name_or_nan(m) for m in dict.fromkeys(tables["scores"][0]["method"])}).T
@@ -261,29 +365,67 @@ from rali_lab.models.image_encoder import embed_images
 
 wide = experiments.fit_wide(sizes, seed=seed)
 print(wide)
-scorers = {"rali": RaliScorer.load(experiments.fit_rali(sizes, seed=seed).path / "model"), "rali_wide": RaliScorer.load(wide.path / "model")}
+scorers = {
+    "rali": RaliScorer.load(experiments.fit_rali(sizes, seed=seed).path / "model"),
+    "rali_wide": RaliScorer.load(wide.path / "model"),
+}
 every = [p for images in sets.values() for p in images]
-z = {s: embed_images(scorers["rali_wide"].visual_, [p.pixels() for p in every if p.split == s]) for s in ("train", "val")}
+z = {
+    s: embed_images(scorers["rali_wide"].visual_, [p.pixels() for p in every if p.split == s])
+    for s in ("train", "val")
+}
 own = {s: mos_of([p for p in every if p.split == s]) for s in z}
-naive = RaliScorer(random_state=seed, **sizes.rali).fit(z["train"], own["train"], validation=(z["val"], own["val"]))
+naive = RaliScorer(random_state=seed, **sizes.rali).fit(
+    z["train"], own["train"], validation=(z["val"], own["val"])
+)
 test = select(experiments.images(sizes), split="test")
 pixels = [p.pixels() for p in test]
 said = {m: s.predict(pixels) for m, s in scorers.items()}
 said["rali_naive"] = naive.predict_embeddings(embed_images(scorers["rali_wide"].visual_, pixels))
-about = pd.DataFrame({"image": [p.id for p in test], "domain": [p.domain for p in test], "source": [p.source for p in test], "mos": mos_of(test)})
+about = pd.DataFrame(
+    {
+        "image": [p.id for p in test],
+        "domain": [p.domain for p in test],
+        "source": [p.source for p in test],
+        "mos": mos_of(test),
+    }
+)
 scored = pd.concat([about.assign(method=m, score=s) for m, s in said.items()], ignore_index=True)
 rows = []
-for a, b, label in (("rali_wide", "rali", "all sets, one scale, minus photo alone"), ("rali_naive", "rali", "all sets, own scores, minus photo alone"),
-                    ("rali_wide", "rali_naive", "one scale minus own scores")):
+for a, b, label in (
+    ("rali_wide", "rali", "all sets, one scale, minus photo alone"),
+    ("rali_naive", "rali", "all sets, own scores, minus photo alone"),
+    ("rali_wide", "rali_naive", "one scale minus own scores"),
+):
     d = difference(outside([scored]), a, b, role="out", n_boot=sizes.n_boot)
-    rows.append({"effect": label, "method": "rali", "value": d.value, "ci_low": d.ci_low, "ci_high": d.ci_high, "n": d.n})
+    rows.append(
+        {
+            "effect": label,
+            "method": "rali",
+            "value": d.value,
+            "ci_low": d.ci_low,
+            "ci_high": d.ci_high,
+            "n": d.n,
+        }
+    )
 shipped = pd.DataFrame(rows)
-nb.figure(plot_effects(shipped, xlabel="difference of PLCC, mean over the domains that no set shows",
-                       note=f"seed {seed}; intervals over scenes, paired"), "09_rali", shipped)
+nb.figure(
+    plot_effects(
+        shipped,
+        xlabel="difference of PLCC, mean over the domains that no set shows",
+        note=f"seed {seed}; intervals over scenes, paired",
+    ),
+    "09_rali",
+    shipped,
+)
 
 # %%
-nb.checks.observe("RALI from all sets is no worse outside than from one (PLCC gained)", float(shipped["value"].iloc[0]), low=-0.01,
-                 if_missed="do not ship it: `rali_lab.reproduce.publish` copies this scorer into the package")
+nb.checks.observe(
+    "RALI from all sets is no worse outside than from one (PLCC gained)",
+    float(shipped["value"].iloc[0]),
+    low=-0.01,
+    if_missed="do not ship it: `rali_lab.reproduce.publish` copies this scorer into the package",
+)
 
 # %% [markdown]
 # ## If it went differently
@@ -299,12 +441,15 @@ nb.checks.observe("RALI from all sets is no worse outside than from one (PLCC ga
 # **1 · When scaling is enough** (easy, 5 min). Change the hazy set of section 1 so that scaling gives PLCC 1.00 over both sets although the
 # panels differ, and pass truth and panel scores of the hazy set to the check.
 
+
 # %%
 def check_scaling(hazy_truth, hazy_scores):
     hazy_truth, hazy_scores = np.asarray(hazy_truth, float), np.asarray(hazy_scores, float)
     assert np.abs(hazy_scores - hazy_truth).max() > 0.3, "the panel should differ from the truth"
     both = np.concatenate([panels["blur"], scaled(hazy_scores, panels["blur"])])
-    assert np.corrcoef(both, np.concatenate([truth["blur"], hazy_truth]))[0, 1] > 0.999, "not yet 1.00"
+    assert np.corrcoef(both, np.concatenate([truth["blur"], hazy_truth]))[0, 1] > 0.999, (
+        "not yet 1.00"
+    )
     print("right")
 
 
@@ -320,10 +465,18 @@ def check_scaling(hazy_truth, hazy_scores):
 # **2 · How far do scaled scores go astray?** (medium, 10 min). With `experiments.mixed_scores(sets, "scaled")`, what is the correlation of the
 # scaled scores with quality over all training images of all sets? And of the naive ones? Give both to the check.
 
+
 # %%
 def check_mixed(naive_plcc, scaled_plcc):
-    assert 0 < naive_plcc < 1 and 0 < scaled_plcc < 1 and naive_plcc != scaled_plcc, "two correlations that differ"
-    print("scaling", "helps" if scaled_plcc > naive_plcc else "hurts", "by", round(abs(scaled_plcc - naive_plcc), 3))
+    assert 0 < naive_plcc < 1 and 0 < scaled_plcc < 1 and naive_plcc != scaled_plcc, (
+        "two correlations that differ"
+    )
+    print(
+        "scaling",
+        "helps" if scaled_plcc > naive_plcc else "hurts",
+        "by",
+        round(abs(scaled_plcc - naive_plcc), 3),
+    )
 
 
 # %% [markdown]
@@ -350,10 +503,17 @@ def check_mixed(naive_plcc, scaled_plcc):
 # %%
 from rali_lab.reasoner.ract import rescale, text_labels
 
-own_sets = experiments.mixed_scores(sets, "naive")                       # or your own lists of rated images, by name
-print({name: round(float(np.mean([p.mos for p in images])), 2) for name, images in rescale(own_sets, "photo").items()})
-one = pd.DataFrame([{"image": "a", "sample": 0, "reasoning": "I can see serious haze.", "status": "ok"}])
-print(text_labels(one)["text"][0])                                     # what the third stage learns from
+own_sets = experiments.mixed_scores(sets, "naive")  # or your own lists of rated images, by name
+print(
+    {
+        name: round(float(np.mean([p.mos for p in images])), 2)
+        for name, images in rescale(own_sets, "photo").items()
+    }
+)
+one = pd.DataFrame(
+    [{"image": "a", "sample": 0, "reasoning": "I can see serious haze.", "status": "ok"}]
+)
+print(text_labels(one)["text"][0])  # what the third stage learns from
 
 # %% [markdown]
 # ## References

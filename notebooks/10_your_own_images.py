@@ -51,6 +51,7 @@ from rali_lab.profiles import get_profile
 
 nb = open_notebook("10", profile=profile, out_dir=out_dir)
 from rali_lab.experiments import custom_dataset
+
 sizes = get_profile(profile)
 
 # %% [markdown]
@@ -63,7 +64,11 @@ rng = np.random.default_rng(0)
 world = rng.normal(size=(200, 100))
 tests = 0.8 * world + np.sqrt(1 - 0.8**2) * rng.normal(size=world.shape)
 found = np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(world, tests, strict=True)])
-print("95 % of the tests lie between", np.percentile(found, [2.5, 97.5]).round(2), "although the method is the same")
+print(
+    "95 % of the tests lie between",
+    np.percentile(found, [2.5, 97.5]).round(2),
+    "although the method is the same",
+)
 
 # %% [markdown]
 # So a table without intervals says little at this size, and two methods must be compared on the *same* images.
@@ -80,16 +85,32 @@ from rali_lab.reproduce.project import rated_photographs
 
 livec = rated_photographs()
 if data:
-    path, name, asked = Path(data), custom_dataset.name_of(data), {"mos_range": (mos_low, mos_high), "higher_is_better": not lower_is_better}
+    path, name, asked = (
+        Path(data),
+        custom_dataset.name_of(data),
+        {"mos_range": (mos_low, mos_high), "higher_is_better": not lower_is_better},
+    )
 elif livec is not None:
-    path, name, asked = livec / "ratings.csv", "livec", {"mos_range": (0, 100), "images": livec / "images"}
+    path, name, asked = (
+        livec / "ratings.csv",
+        "livec",
+        {"mos_range": (0, 100), "images": livec / "images"},
+    )
 else:
-    path, name, asked = custom_dataset.example(nb.out_dir / "example"), "example", {"mos_range": (1, 5)}
+    path, name, asked = (
+        custom_dataset.example(nb.out_dir / "example"),
+        "example",
+        {"mos_range": (1, 5)},
+    )
 report = check_dataset(path, scorer=load_scorer, **asked)
 text = str(report).replace(str(path.parent.resolve()), name).replace(str(path.parent), name)
 print(text)
-nb.checks.expect("problems found in the data set", len(report.report.problems), high=0,
-                 if_missed="read the lines above: each names images and says what is wrong with them")
+nb.checks.expect(
+    "problems found in the data set",
+    len(report.report.problems),
+    high=0,
+    if_missed="read the lines above: each names images and says what is wrong with them",
+)
 
 # %% [markdown]
 # *How to read it*: `sign` is the rank correlation of your scores with RALI's, which never saw them. If its whole interval is below zero, your
@@ -107,8 +128,13 @@ from rali_lab.data.records import mos_of
 images = read_dataset(path, **asked)[: sizes.real_limit]
 looks = custom_dataset.look(images, report=lambda line: None)
 mos, sources = mos_of(images), [p.source for p in images]
-probe = compare({"small trunk": looks["small"], "whole trunk": looks["trunk"], "RALI": looks["embedding"]}, scores=mos, groups=sources,
-                n_permutations=50, n_boot=20)
+probe = compare(
+    {"small trunk": looks["small"], "whole trunk": looks["trunk"], "RALI": looks["embedding"]},
+    scores=mos,
+    groups=sources,
+    n_permutations=50,
+    n_boot=20,
+)
 print(probe)
 
 # %% [markdown]
@@ -128,7 +154,9 @@ print(probe)
 looks["rali_levels"] = custom_dataset.zero_shot(sizes).predict(looks["trunk"])
 tables = custom_dataset.study(images, looks=looks, tune=tune, seed=seed)
 if not tune:
-    tables = custom_dataset.with_recorded(tables, experiments.kept_tables_folder(sizes, f"custom-{name}"), seed=seed)
+    tables = custom_dataset.with_recorded(
+        tables, experiments.kept_tables_folder(sizes, f"custom-{name}"), seed=seed
+    )
 summary = custom_dataset.summarise(tables, n_boot=min(sizes.n_boot, 500))
 summary.round(3)
 
@@ -139,8 +167,16 @@ drawn = summary[summary["metric"] == "srcc"].assign(
     effect=lambda t: t["method"].str.replace("_", " "),
     method=lambda t: np.where(t["method"].str.startswith("ridge"), "ridge_visual", "rali"),
 )
-nb.figure(plot_effects(drawn, xlabel=f"SRCC on held-out images of {name}", reference=None,
-                       note=f"{len(tables)} splits by source, n = {len(images)}; intervals over sources and splits"), "10_splits", drawn)
+nb.figure(
+    plot_effects(
+        drawn,
+        xlabel=f"SRCC on held-out images of {name}",
+        reference=None,
+        note=f"{len(tables)} splits by source, n = {len(images)}; intervals over sources and splits",
+    ),
+    "10_splits",
+    drawn,
+)
 
 # %%
 from rali_lab.evaluate.correlation import correlate
@@ -152,21 +188,56 @@ if name == "livec":
 
     def record(method, metric, row, columns=("value", "ci_low", "ci_high")):
         value, low, high = (float(row[c]) for c in columns)
-        return Record(**common, method=method, metric=metric, value=value, ci_low=min(low, value), ci_high=max(high, value))
+        return Record(
+            **common,
+            method=method,
+            metric=metric,
+            value=value,
+            ci_low=min(low, value),
+            ci_high=max(high, value),
+        )
 
-    records = [record("rali", "srcc_trained", rows.loc["rali_tuned" if "rali_tuned" in tables[0] else "rali_trained", "srcc"])]
+    records = [
+        record(
+            "rali",
+            "srcc_trained",
+            rows.loc["rali_tuned" if "rali_tuned" in tables[0] else "rali_trained", "srcc"],
+        )
+    ]
     for kind in ("srcc", "plcc"):
-        whole = correlate(looks["rali_levels"], mos, kind=kind, groups=np.array(sources), n_boot=sizes.n_boot)
-        records.append(record("rali_levels", kind, {"value": whole.value, "ci_low": whole.ci_low, "ci_high": whole.ci_high}))
+        whole = correlate(
+            looks["rali_levels"], mos, kind=kind, groups=np.array(sources), n_boot=sizes.n_boot
+        )
+        records.append(
+            record(
+                "rali_levels",
+                kind,
+                {"value": whole.value, "ci_low": whole.ci_low, "ci_high": whole.ci_high},
+            )
+        )
         print("rali_levels on all images:", whole)
     for method in dict.fromkeys(summary["method"]):
         if method not in ("rali", "rali_levels"):
-            records += [record(method, f"{metric}_trained", rows.loc[method, metric]) for metric in ("srcc", "plcc")]
+            records += [
+                record(method, f"{metric}_trained", rows.loc[method, metric])
+                for metric in ("srcc", "plcc")
+            ]
         if method not in ("rali", "rali_levels", "ridge_visual"):
-            records.append(record(method, "srcc_minus_ridge", rows.loc[method, "srcc"], ("minus_ridge", "minus_low", "minus_high")))
+            records.append(
+                record(
+                    method,
+                    "srcc_minus_ridge",
+                    rows.loc[method, "srcc"],
+                    ("minus_ridge", "minus_low", "minus_high"),
+                )
+            )
 trained = summary.set_index(["method", "metric"])["value"]
-nb.checks.observe("the scores can be predicted (SRCC of the best method)", float(trained.xs("srcc", level="metric").max()), low=0.2,
-                 if_missed="too few images, or scores that hang on something the trunk does not see")
+nb.checks.observe(
+    "the scores can be predicted (SRCC of the best method)",
+    float(trained.xs("srcc", level="metric").max()),
+    low=0.2,
+    if_missed="too few images, or scores that hang on something the trunk does not see",
+)
 
 # %% [markdown]
 # ## 5 · The whole line on people's scores
@@ -180,14 +251,27 @@ nb.checks.observe("the scores can be predicted (SRCC of the best method)", float
 from rali_lab.evaluate.bootstrap import correlations
 from rali_lab.experiments.reports import pooled
 
-LINE = {"base": "base model", "teacher_zero_shot": "teacher of `photo`, never trained on these", "supervised": "the base, taught these scores",
-        "teacher": "the same, then GRPO on these scores", "rali": "RALI from its words, small tower",
-        "rali_trunk": "RALI from its words, whole trunk", "ridge_visual": "ridge, whole trunk"}
-PAIRS = [("teacher", "supervised"), ("teacher", "ridge_visual"), ("rali", "teacher"), ("rali_trunk", "teacher"), ("rali_trunk", "ridge_visual")]
+LINE = {
+    "base": "base model",
+    "teacher_zero_shot": "teacher of `photo`, never trained on these",
+    "supervised": "the base, taught these scores",
+    "teacher": "the same, then GRPO on these scores",
+    "rali": "RALI from its words, small tower",
+    "rali_trunk": "RALI from its words, whole trunk",
+    "ridge_visual": "ridge, whole trunk",
+}
+PAIRS = [
+    ("teacher", "supervised"),
+    ("teacher", "ridge_visual"),
+    ("rali", "teacher"),
+    ("rali_trunk", "teacher"),
+    ("rali_trunk", "ridge_visual"),
+]
 
 
 def ranks(a, b=None, kind="srcc"):
     """Correlation of one method's scores with the MOS in every draw, or the difference of two on the images that both have rated."""
+
     def statistic(table, counts):
         both = table[[a, b or a]].notna().all(axis=1).to_numpy()
         scores, mos = table.loc[both, [a, b or a]].to_numpy().T, table.loc[both, "mos"].to_numpy()
@@ -205,17 +289,29 @@ kept = experiments.kept_tables_folder(sizes, f"people-{name}")
 if (kept / "scores.parquet").exists():
     line = pd.read_parquet(kept / "scores.parquet")
     line["score"] = line["score"].astype(float)
-    by_split = [part.pivot(index=["image", "source", "mos"], columns="method", values="score").reset_index()
-                for _, part in line.astype({"image": str, "source": str, "method": str}).groupby("seed")]
+    by_split = [
+        part.pivot(index=["image", "source", "mos"], columns="method", values="score").reset_index()
+        for _, part in line.astype({"image": str, "source": str, "method": str}).groupby("seed")
+    ]
     rows = {label: drawn_ranks(m) for m, label in LINE.items()}
     rows |= {f"`{a}` minus `{b}`, paired": drawn_ranks(a, b) for a, b in PAIRS}
-    print(f"{len(by_split)} splits of {name}, {line['image'].nunique()} images tested, {line['score'].isna().sum()} scores missing")
-    display(pd.DataFrame.from_dict(rows, orient="index", columns=["SRCC", "ci_low", "ci_high"]).round(3))
+    print(
+        f"{len(by_split)} splits of {name}, {line['image'].nunique()} images tested, {line['score'].isna().sum()} scores missing"
+    )
+    display(
+        pd.DataFrame.from_dict(rows, orient="index", columns=["SRCC", "ci_low", "ci_high"]).round(3)
+    )
     if name == "livec":
-        found = {"srcc_trained": rows[LINE["teacher"]], "srcc_minus_ridge": rows["`teacher` minus `ridge_visual`, paired"],
-                 "plcc_trained": drawn_ranks("teacher", kind="plcc")}
+        found = {
+            "srcc_trained": rows[LINE["teacher"]],
+            "srcc_minus_ridge": rows["`teacher` minus `ridge_visual`, paired"],
+            "plcc_trained": drawn_ranks("teacher", kind="plcc"),
+        }
         columns = ("value", "ci_low", "ci_high")
-        records += [record("teacher", metric, dict(zip(columns, row, strict=True))) for metric, row in found.items()]
+        records += [
+            record("teacher", metric, dict(zip(columns, row, strict=True)))
+            for metric, row in found.items()
+        ]
 else:
     print(f"{kept.name} holds nothing yet: `make bench-people DATA=...`")
 if name == "livec":
@@ -248,6 +344,7 @@ Markdown(page.split("## How well")[1].join(["## How well", ""]))
 # **1 · A leak** (easy, 5 min). Ten images of one scene in training and one in the test: what column tells the splitter? Pass its name to the
 # check.
 
+
 # %%
 def check_column(column):
     assert column == "source", "the column that says which images belong together"
@@ -264,6 +361,7 @@ def check_column(column):
 # </details>
 #
 # **2 · How many images does it take?** (medium, 10 min). Give the study every second image, and pass both SRCC of `ridge_visual` to the check.
+
 
 # %%
 def check_half(srcc_half, srcc_all):
@@ -291,7 +389,9 @@ def check_half(srcc_half, srcc_all):
 # ## Reuse this in your own study
 
 # %%
-some = custom_dataset.study(images, looks=looks, n_splits=2, tune=False, report=lambda line: None)   # any list of rated images (read_dataset)
+some = custom_dataset.study(
+    images, looks=looks, n_splits=2, tune=False, report=lambda line: None
+)  # any list of rated images (read_dataset)
 print(custom_dataset.summarise(some, n_boot=20).head(3).round(2))
 
 # %% [markdown]
@@ -300,7 +400,9 @@ print(custom_dataset.summarise(some, n_boot=20).head(3).round(2))
 
 # %%
 others = {kind: seen[1:] for kind, seen in looks.items()}  # every image was looked at in section 3
-mine = custom_dataset.fit(images[1:], looks=others, tune=False, report=lambda line: None)  # tune=True trains the trunk as well
+mine = custom_dataset.fit(
+    images[1:], looks=others, tune=False, report=lambda line: None
+)  # tune=True trains the trunk as well
 why = mine.explain(images[0].pixels(), k=5)
 print(f"scored {why.score:.2f}, people say {images[0].mos:.2f}")
 why.basis.assign(text=[custom_dataset.levels.TEXTS[i] for i in why.basis["basis"]]).round(2)

@@ -1,6 +1,8 @@
-"""Files that are written whole or not at all, hashes of what they hold, and turns between processes.
+"""Files that are written whole or not at all, hashes of what they hold, and turns between
+processes.
 
-Every file that the project writes for later use goes through `atomic_write`; every hash of a file through `sha256_file`.
+Every file that the project writes for later use goes through `atomic_write`; every hash of a file
+through `sha256_file`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def digest(value: Any) -> str:
     >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     True
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -49,11 +53,14 @@ def verify_sha256(file: str | Path, expected: str, *, way_out: str) -> None:
     """
     found = sha256_file(file)
     if found != expected:
-        raise ValueError(f"{file}: sha256 is {found[:12]}..., expected {expected[:12]}...; {way_out}")
+        raise ValueError(
+            f"{file}: sha256 is {found[:12]}..., expected {expected[:12]}...; {way_out}"
+        )
 
 
 def atomic_write(path: str | Path, data: bytes) -> None:
-    """Write a file so that a reader, or a kill at any moment, finds the old one or the new one, both whole.
+    """Write a file so that a reader, or a kill at any moment, finds the old one or the new one,
+    both whole.
 
     Raises
     ------
@@ -73,16 +80,22 @@ def atomic_write(path: str | Path, data: bytes) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """`atomic_write` of JSON with an indent of 1."""
-    atomic_write(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    atomic_write(
+        path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    )
 
 
 def update_json(path: str | Path, change: Callable[[Any], Any], *, empty: Any) -> None:
-    """Replace what a JSON file holds by `change` of it; processes and threads that do so at once take turns."""
+    """Replace what a JSON file holds by `change` of it; processes and threads that do so at once
+    take turns.
+    """
     path = Path(path)
     with cannot_write(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(path.parent):
-        write_json(path, change(json.loads(path.read_text(encoding="utf-8")) if path.exists() else empty))
+        write_json(
+            path, change(json.loads(path.read_text(encoding="utf-8")) if path.exists() else empty)
+        )
 
 
 NO_ROOM = {errno.ENOSPC: "there is no space left", errno.EDQUOT: "the quota is used up"}
@@ -98,10 +111,14 @@ def cannot_write(place: Path, reasons: dict[int, str] = NO_ROOM | NO_RIGHTS) -> 
     except OSError as error:
         if error.errno not in reasons:
             raise
-        cure = "make room" if error.errno in NO_ROOM else "set RALI_LAB_HOME to a folder that can be written"
+        cure = (
+            "make room"
+            if error.errno in NO_ROOM
+            else "set RALI_LAB_HOME to a folder that can be written"
+        )
         raise StorageError(
-            f"{place.name} cannot be written to {place.parent}: {reasons[error.errno]}; {cure} and run again: "
-            "what was finished is kept, nothing is half-written"
+            f"{place.name} cannot be written to {place.parent}: {reasons[error.errno]}; {cure} and"
+            " run again: what was finished is kept, nothing is half-written"
         ) from error
 
 

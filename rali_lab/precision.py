@@ -1,4 +1,6 @@
-"""In which arithmetic models are trained here: bfloat16 where the machine is fast at it, else float32."""
+"""In which arithmetic models are trained here: bfloat16 where the machine is fast at it, else
+float32.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ VARIABLE = "RALI_LAB_PRECISION"
 def use_bf16() -> bool:
     """Whether training runs in bfloat16 (autocast; weights stay as they are).
 
-    RALI_LAB_PRECISION decides where it is set; else a GPU of this decade, or a CPU with AVX512-BF16,
-    computes in bfloat16 and everything else in float32. Results differ a little between the two, as they
-    do between processors and numbers of threads (OMP_NUM_THREADS).
+    RALI_LAB_PRECISION decides where it is set; else a GPU of this decade, or a CPU with
+    AVX512-BF16, computes in bfloat16 and everything else in float32. Results differ a little
+    between the two, as they do between processors and numbers of threads (OMP_NUM_THREADS).
 
     Raises
     ------
@@ -35,8 +37,8 @@ def use_bf16() -> bool:
 def training_attention() -> str:
     """The attention implementation to train with: "eager" on a CPU, else "sdpa".
 
-    On a CPU the fused kernel is the slower one at our sizes: a GRPO step of the tiny teacher took 2.6 s with it and
-    2.0 s without (one thread, bf16; docs/LOG.md). The two agree up to rounding.
+    On a CPU the fused kernel is the slower one at our sizes: a GRPO step of the tiny teacher took
+    2.6 s with it and 2.0 s without (one thread, bf16; docs/LOG.md). The two agree up to rounding.
     """
     import torch
 
@@ -44,7 +46,10 @@ def training_attention() -> str:
 
 
 def arithmetic() -> dict[str, object]:
-    """Precision of training and number of threads, to be recorded beside a result. Imports torch."""
+    """Precision of training and number of threads, to be recorded beside a result.
+
+    Imports torch.
+    """
     import torch
 
     return {"precision": "bf16" if use_bf16() else "fp32", "threads": torch.get_num_threads()}

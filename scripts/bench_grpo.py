@@ -1,7 +1,8 @@
 """What TRL adds to a GRPO step: `python -m scripts.bench_grpo` (part of `make bench`).
 
-Times steps of `train_grpo` against the bare work in them, taken in turns in one process: generation of the completions, one
-forward pass of the reference, forward and backward of the policy, an optimiser step. Writes docs/results/bench-grpo.json.
+Times steps of `train_grpo` against the bare work in them, taken in turns in one process: generation
+of the completions, one forward pass of the reference, forward and backward of the policy, an
+optimiser step. Writes docs/results/bench-grpo.json.
 """
 
 from __future__ import annotations
@@ -61,23 +62,35 @@ def bare_steps(images, settings) -> list[float]:
     for part in (model, reference):
         freeze_tower(part)
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
-    text = processor.apply_chat_template(conversation(SCORE_QUESTION), add_generation_prompt=True, tokenize=False)
+    text = processor.apply_chat_template(
+        conversation(SCORE_QUESTION), add_generation_prompt=True, tokenize=False
+    )
     seconds = []
     for step in range(STEPS):
         began, first = time.perf_counter(), step * settings.images_per_step
         asked = images[first : first + settings.images_per_step]
         shown = [Image.fromarray(p.pixels()) for p in asked for _ in range(settings.generations)]
-        inputs = processor(images=shown, text=[text] * len(shown), padding=True, return_tensors="pt")
+        inputs = processor(
+            images=shown, text=[text] * len(shown), padding=True, return_tensors="pt"
+        )
         model.eval()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=use_bf16()):
-            ids = model.generate(**inputs, do_sample=True, max_new_tokens=settings.max_completion_length)
+            ids = model.generate(
+                **inputs, do_sample=True, max_new_tokens=settings.max_completion_length
+            )
         mask = torch.ones_like(ids)
         model.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=use_bf16()):
-            batch = {"input_ids": ids, "attention_mask": mask, "pixel_values": inputs["pixel_values"]}
+            batch = {
+                "input_ids": ids,
+                "attention_mask": mask,
+                "pixel_values": inputs["pixel_values"],
+            }
             with torch.no_grad():
                 reference(**batch).logits.log_softmax(-1)
-            loss = -model(**batch).logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None]).mean()
+            loss = (
+                -model(**batch).logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None]).mean()
+            )
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -93,7 +106,12 @@ def main() -> None:
     for _ in range(ROUNDS):  # in turns, so that a busy minute hits both
         trl += trl_steps(images, settings)
         bare += bare_steps(images, settings)
-    found = {"trl_s": float(np.median(trl)), "bare_s": float(np.median(bare)), "steps": len(trl), "provenance": stamp()}
+    found = {
+        "trl_s": float(np.median(trl)),
+        "bare_s": float(np.median(bare)),
+        "steps": len(trl),
+        "provenance": stamp(),
+    }
     found["ratio"] = found["trl_s"] / found["bare_s"]
     write_json(TARGET, found)
     print(json.dumps({k: found[k] for k in ("trl_s", "bare_s", "ratio", "steps")}))

@@ -1,8 +1,10 @@
-"""Find the strengths of the five levels of every distortion: `python -m scripts.calibrate_distortions`.
+"""Find the strengths of the five levels of every distortion: `python -m
+scripts.calibrate_distortions`.
 
-For each type the strength is searched by bisection so that the mean full-reference quality over a set of pristine
-crops meets the target of the level. A type that cannot get that bad (a colour cast costs little structure) is spread
-evenly over what it can reach. The result is printed as the source of `strengths.py`.
+For each type the strength is searched by bisection so that the mean full-reference quality over a
+set of pristine crops meets the target of the level. A type that cannot get that bad (a colour cast
+costs little structure) is spread evenly over what it can reach. The result is printed as the source
+of `strengths.py`.
 """
 
 from __future__ import annotations
@@ -15,8 +17,12 @@ TARGETS = (4.3, 3.65, 3.0, 2.4, 1.8)
 """Mean quality (1..5) that levels 1 to 5 aim at."""
 
 
-def solve(quality: Callable[[float], float], span: tuple[float, float], targets: tuple[float, ...]) -> list[float]:
-    """Strengths in `span` whose quality meets `targets` (falling), or evenly spread if the last is out of reach."""
+def solve(
+    quality: Callable[[float], float], span: tuple[float, float], targets: tuple[float, ...]
+) -> list[float]:
+    """Strengths in `span` whose quality meets `targets` (falling), or evenly spread if the last is
+    out of reach.
+    """
     floor = quality(span[1])
     if floor > targets[-1]:
         top = max(targets[0], floor + 0.1)
@@ -43,7 +49,12 @@ def main() -> None:
 
         def quality(strength: float, kind=kind) -> float:
             rng = np.random.default_rng(0)
-            made = np.stack([np.asarray(to_image(kind.apply(c.astype(np.float32) / 255, strength, rng))) for c in crops])
+            made = np.stack(
+                [
+                    np.asarray(to_image(kind.apply(c.astype(np.float32) / 255, strength, rng)))
+                    for c in crops
+                ]
+            )
             return float(full_reference_quality(crops, made).mean())
 
         values = ", ".join(f"{v:.4g}" for v in solve(quality, kind.span, TARGETS))

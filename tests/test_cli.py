@@ -1,4 +1,6 @@
-"""The command line: one line per image, bad ones named on stderr, and exit codes that scripts can trust."""
+"""The command line: one line per image, bad ones named on stderr, and exit codes that scripts can
+trust.
+"""
 
 import json
 import os
@@ -26,7 +28,8 @@ class MeanScorer:
 
 @pytest.fixture
 def scorer(monkeypatch):
-    """Puts a scorer (or an error) in the place of the trained one; returns the asked-for folders."""
+    """Puts a scorer (or an error) in the place of the trained one; returns the asked-for folders.
+    """
     asked = []
 
     def install(answer=None):
@@ -170,7 +173,8 @@ def test_a_score_that_is_no_number_is_not_printed(scorer, folder, capsys):
 
 
 @pytest.mark.parametrize(
-    "error", [FileNotFoundError("no model;\nrun `make reproduce`"), ValueError("wrong hash; rebuild")]
+    "error",
+    [FileNotFoundError("no model;\nrun `make reproduce`"), ValueError("wrong hash; rebuild")],
 )
 def test_no_usable_model_is_one_line_and_exit_2(scorer, folder, capsys, error):
     scorer(error)
@@ -219,7 +223,8 @@ def runs(tmp_path, monkeypatch):
         fields = {"profile": profile, "domain": "photo", "role": "in", "metric": "plcc"}
         path = tmp_path / "runs" / profile / "results.json"
         write_records(
-            path, [Record(method="rali", value=0.9, ci_low=0.8, ci_high=0.95, n=120, seeds=3, **fields)]
+            path,
+            [Record(method="rali", value=0.9, ci_low=0.8, ci_high=0.95, n=120, seeds=3, **fields)],
         )
         os.utime(path, (path.stat().st_mtime - age,) * 2)
     return tmp_path / "runs"
@@ -232,7 +237,13 @@ def runs(tmp_path, monkeypatch):
 def test_results_as_a_table_and_as_records(runs, capsys, options, profile):
     assert cli.main(["results", *options]) == 0
     header, row = capsys.readouterr().out.splitlines()
-    assert header.startswith("profile") and row.split()[:5] == [profile, "in", "photo", "plcc", "rali"]
+    assert header.startswith("profile") and row.split()[:5] == [
+        profile,
+        "in",
+        "photo",
+        "plcc",
+        "rali",
+    ]
     assert cli.main(["results", "--json", *options]) == 0
     (record,) = json.loads(capsys.readouterr().out)
     assert record["id"] == f"{profile}/rali/photo/plcc"
@@ -257,7 +268,9 @@ def test_validate_prints_the_report(folder, capsys):
     table = folder.parent / "set.csv"
     table.write_text("image,mos\na.png,0\nb.png,1\n")
     assert cli.main(["validate", str(table), str(folder), "--mos-range", "-1", "1", "--dmos"]) == 0
-    assert "set" in (out := capsys.readouterr().out) and "1.00..3.00" in out and "no problems" in out
+    assert (
+        "set" in (out := capsys.readouterr().out) and "1.00..3.00" in out and "no problems" in out
+    )
 
 
 def test_validate_fails_on_problems_and_on_tables_it_cannot_read(folder, capsys):
@@ -288,31 +301,47 @@ def test_data_check_prints_what_it_took_and_what_it_found(scorer, bright, capsys
     options = [str(bright), "--images", str(bright.parent / "images"), "--mos-range", "0", "100"]
     assert cli.main(["data", "check", *options]) == 0
     out, err = capsys.readouterr()
-    assert "column mos, scale 0..100, higher is better" in out and "SRCC 1.000" in out and out.endswith("no problems found\n")
+    assert (
+        "column mos, scale 0..100, higher is better" in out
+        and "SRCC 1.000" in out
+        and out.endswith("no problems found\n")
+    )
     assert err == ""
     assert cli.main(["data", "check", *options, "--dmos"]) == 1
     assert "sign: scores look as if higher were better" in capsys.readouterr().out
     (bright.parent / "images" / "3.png").unlink()
     assert cli.main(["data", "check", *options, "--json", "--layout", "table"]) == 1
     row = json.loads(capsys.readouterr().out)
-    assert row["files"] == {"readable": 11, "missing": 1, "unreadable": 0} and row["sign"]["n"] == 11 and not row["ok"]
+    assert (
+        row["files"] == {"readable": 11, "missing": 1, "unreadable": 0}
+        and row["sign"]["n"] == 11
+        and not row["ok"]
+    )
 
 
 def test_data_check_of_what_cannot_be_read_is_one_line_and_exit_1(scorer, bright, capsys):
     asked = scorer()
-    for path, message in ((bright, "mos lies in 0..88"), (bright.parent, "no known layout"), (bright.parent / "x", "does not exist")):
+    for path, message in (
+        (bright, "mos lies in 0..88"),
+        (bright.parent, "no known layout"),
+        (bright.parent / "x", "does not exist"),
+    ):
         assert cli.main(["data", "check", str(path)]) == 1
         out, err = capsys.readouterr()
-        assert out == "" and err.startswith("rali-lab: ") and message in err and err.count("\n") == 1
+        assert (
+            out == "" and err.startswith("rali-lab: ") and message in err and err.count("\n") == 1
+        )
     assert asked == []
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--layout", "kadid"], "--layout 'kadid' is not known; choose one of koniq10k,"),
-     (["--mos-range", "100", "0"], "--mos-range 100 0: give the lower end first"),
-     (["--mos-range", "0", "nan"], "--mos-range 0 nan: give the lower end first, both finite")],
-)  # fmt: skip
+    [
+        (["--layout", "kadid"], "--layout 'kadid' is not known; choose one of koniq10k,"),
+        (["--mos-range", "100", "0"], "--mos-range 100 0: give the lower end first"),
+        (["--mos-range", "0", "nan"], "--mos-range 0 nan: give the lower end first, both finite"),
+    ],
+)
 def test_data_check_wrong_usage_is_exit_2(bright, capsys, options, message):
     assert cli.main(["data", "check", str(bright), *options]) == 2
     assert message in capsys.readouterr().err
@@ -328,8 +357,26 @@ def test_fit_writes_a_scorer_that_score_takes(tmp_path, capsys):
     rows = table.read_text().splitlines()
     splits = ["split", *("test" if i % 5 == 0 else "train" for i in range(90))]
     table.write_text("\n".join(f"{row},{split}" for row, split in zip(rows, splits, strict=True)))
-    assert cli.main(["fit", str(table), "--mos-range", "1", "5", "--out", str(out), "--quick", "--limit", "70"]) == 0
-    assert capsys.readouterr().out.startswith(f"{out}: fitted on 70 of 90 images (18 of the split test are never learned from)")
+    assert (
+        cli.main(
+            [
+                "fit",
+                str(table),
+                "--mos-range",
+                "1",
+                "5",
+                "--out",
+                str(out),
+                "--quick",
+                "--limit",
+                "70",
+            ]
+        )
+        == 0
+    )
+    assert capsys.readouterr().out.startswith(
+        f"{out}: fitted on 70 of 90 images (18 of the split test are never learned from)"
+    )
     scorer = RaliScorer.load(out)
     assert len(scorer.trained_ids_) == 70
     for p in read_dataset(table, mos_range=(1, 5)):
@@ -338,7 +385,11 @@ def test_fit_writes_a_scorer_that_score_takes(tmp_path, capsys):
     image = str(table.parent / rows[1].split(",")[0])
     assert cli.main(["score", image, "--model", str(out), "--explain"]) == 0
     score, path, words = capsys.readouterr().out.strip().split("\t")
-    assert 0 < float(score) < 6 and path == image and words.startswith("The quality of this picture is ")
+    assert (
+        0 < float(score) < 6
+        and path == image
+        and words.startswith("The quality of this picture is ")
+    )
     assert cli.main(["fit", str(table), "--out", str(out)]) == 2
     assert "is there already" in capsys.readouterr().err
     assert cli.main(["fit", str(table), "--out", str(out / "config.json" / "x")]) == 2
@@ -374,7 +425,10 @@ def test_fit_refuses_scores_that_run_the_other_way(tmp_path, capsys):
 
 def test_fit_to_what_cannot_be_learned_is_one_line_and_exit_1(bright, tmp_path, capsys):
     images = ["--images", str(bright.parent / "images"), "--out", str(tmp_path / "out")]
-    for options, message in (([], "mos lies in 0..88"), (["--mos-range", "0", "100"], "12 images of 12 sources are too few")):
+    for options, message in (
+        ([], "mos lies in 0..88"),
+        (["--mos-range", "0", "100"], "12 images of 12 sources are too few"),
+    ):
         assert cli.main(["fit", str(bright), *options, *images]) == 1
         err = capsys.readouterr().err
         assert message in err and err.count("\n") == 1
@@ -393,10 +447,18 @@ def test_reproduce_passes_everything_on(monkeypatch):
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["nonsense"], ["data"], ["data", "check"], ["data", "check", "a", "--mos-range", "1"],
-     ["score"], ["score", "a.png", "--colour"], ["validate", "a.csv", "images"],
-     ["results", "--profile", "tiny", "--run-dir", "x"]],
-)  # fmt: skip
+    [
+        [],
+        ["nonsense"],
+        ["data"],
+        ["data", "check"],
+        ["data", "check", "a", "--mos-range", "1"],
+        ["score"],
+        ["score", "a.png", "--colour"],
+        ["validate", "a.csv", "images"],
+        ["results", "--profile", "tiny", "--run-dir", "x"],
+    ],
+)
 def test_wrong_usage_exits_with_2(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(argv)
@@ -405,7 +467,12 @@ def test_wrong_usage_exits_with_2(argv, capsys):
 
 def run(code, **options):
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, **options
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
     )
 
 

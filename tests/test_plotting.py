@@ -1,4 +1,5 @@
-"""Figures: every function draws, looks are fixed and distinct, files are reproducible to the byte."""
+"""Figures: every function draws, looks are fixed and distinct, files are reproducible to the byte.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,7 +15,15 @@ SCORES = pd.DataFrame({"domain": ["novel", "photo"] * 20, "mos": RNG.uniform(1, 
 )
 RESULTS = pd.DataFrame(
     [
-        {"method": m, "domain": d, "role": "in", "value": 0.5, "ci_low": -0.1, "ci_high": 0.6, "n": 40}
+        {
+            "method": m,
+            "domain": d,
+            "role": "in",
+            "value": 0.5,
+            "ci_low": -0.1,
+            "ci_high": 0.6,
+            "n": 40,
+        }
         for m in ("rali", "base")
         for d in ("livec", "photo")
     ]
@@ -26,17 +35,36 @@ COSTS = pd.DataFrame(
         for c in ("parameters", "seconds_per_image", "peak_memory_bytes")
     ]
 )
-HISTORY = pd.DataFrame({"step": range(40), "reward": RNG.random(40), "plcc": [0.5, *[np.nan] * 38, 0.8]})
+HISTORY = pd.DataFrame(
+    {"step": range(40), "reward": RNG.random(40), "plcc": [0.5, *[np.nan] * 38, 0.8]}
+)
 IMAGES = [np.full((16, 24, 3), 50 * i, dtype=np.uint8) for i in range(5)]
 KINDS = ["sink", "image", "image", "prompt", "reasoning", "format", "score"]
 SHARES = pd.DataFrame(
-    [{"method": m, "group": g, "share": 1 / 6, "per_token": 1.0} for m in ("base", "teacher") for g in dict.fromkeys(KINDS)]
+    [
+        {"method": m, "group": g, "share": 1 / 6, "per_token": 1.0}
+        for m in ("base", "teacher")
+        for g in dict.fromkeys(KINDS)
+    ]
 )
-SWEEP = pd.DataFrame({"setting": ["tau"] * 3, "at": [0.1, 1.0, 10.0], "images": "validation", "value": [0.5, 0.7, 0.6]})
-EFFECTS = RESULTS.rename(columns={"domain": "effect"}).assign(method=lambda d: d["method"].replace("rali", "teacher"))
+SWEEP = pd.DataFrame(
+    {
+        "setting": ["tau"] * 3,
+        "at": [0.1, 1.0, 10.0],
+        "images": "validation",
+        "value": [0.5, 0.7, 0.6],
+    }
+)
+EFFECTS = RESULTS.rename(columns={"domain": "effect"}).assign(
+    method=lambda d: d["method"].replace("rali", "teacher")
+)
 FIGURES = {
-    "score_attention": lambda: plotting.plot_score_attention([*"abcdef$"], KINDS, RNG.random((2, 3, 7))),
-    "image_attention": lambda: plotting.plot_image_attention(IMAGES[:2], RNG.random((2, 4, 4)), ["a", "b"]),
+    "score_attention": lambda: plotting.plot_score_attention(
+        [*"abcdef$"], KINDS, RNG.random((2, 3, 7))
+    ),
+    "image_attention": lambda: plotting.plot_image_attention(
+        IMAGES[:2], RNG.random((2, 4, 4)), ["a", "b"]
+    ),
     "shares": lambda: plotting.plot_token_shares(SHARES, note="n"),
     "sweeps": lambda: plotting.plot_sweeps(SWEEP, chosen={"tau": 1.0}),
     "effects": lambda: plotting.plot_effects(EFFECTS, xlabel="PLCC", bands=["photo"], xlim=(0, 1)),
@@ -60,7 +88,11 @@ def texts(fig):
 def test_every_figure_draws_and_leaves_no_trace(name, tmp_path):
     before = dict(plt.rcParams)
     fig = plotting.save_figure(FIGURES[name](), name, tmp_path)
-    photographs = {"grid", "sheet", "image_attention"}  # an SVG of them would only hold the pixels again
+    photographs = {
+        "grid",
+        "sheet",
+        "image_attention",
+    }  # an SVG of them would only hold the pixels again
     endings = ["png"] if name in photographs else ["png", "svg"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{name}.{ending}" for ending in endings]
     assert texts(fig).strip() or name == "grid"
@@ -71,7 +103,9 @@ def test_every_figure_draws_and_leaves_no_trace(name, tmp_path):
 def test_files_are_the_same_bytes_twice_and_name_their_origin(tmp_path):
     for folder in ("a", "b"):
         fig = plotting.plot_dot_interval(RESULTS)
-        plotting.save_figure(fig, "dots", tmp_path / folder, RESULTS, provenance="profile tiny, seed 0")
+        plotting.save_figure(
+            fig, "dots", tmp_path / folder, RESULTS, provenance="profile tiny, seed 0"
+        )
     for ending in ("png", "svg", "csv"):
         first, second = ((tmp_path / f / f"dots.{ending}").read_bytes() for f in ("a", "b"))
         assert first == second
@@ -85,7 +119,9 @@ def test_looks_are_distinct_within_methods_and_within_domains():
     for looks in (plotting.METHODS, plotting.DOMAINS):
         for field in ("color", "marker", "label"):
             assert len({getattr(one, field) for one in looks.values()}) == len(looks)
-    assert not {m.color for m in plotting.METHODS.values()} & {d.color for d in plotting.DOMAINS.values()}
+    assert not {m.color for m in plotting.METHODS.values()} & {
+        d.color for d in plotting.DOMAINS.values()
+    }
 
 
 def test_unknown_method_is_an_error_not_a_random_colour():
@@ -100,7 +136,10 @@ def test_two_metrics_at_once_are_refused():
 
 def test_order_is_fixed_whatever_the_order_of_rows():
     fig = plotting.plot_dot_interval(RESULTS)
-    assert [t.get_text().split("\n")[0] for t in fig.axes[0].get_yticklabels()] == ["photo", "LIVE Challenge"]
+    assert [t.get_text().split("\n")[0] for t in fig.axes[0].get_yticklabels()] == [
+        "photo",
+        "LIVE Challenge",
+    ]
     assert [t.get_text() for t in fig.legends[0].get_texts()] == ["base VLM", "RALI"]
 
 

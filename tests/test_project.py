@@ -1,4 +1,6 @@
-"""What a stranger sees: nothing stale, no heavy import, notebooks in the house form, nothing from outside the repository."""
+"""What a stranger sees: nothing stale, no heavy import, notebooks in the house form, nothing from
+outside the repository.
+"""
 
 import json
 import re
@@ -19,7 +21,9 @@ SOURCES = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
 
 
 def tracked() -> list[Path]:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     return [ROOT / f for f in listed.splitlines()]
 
 
@@ -32,7 +36,10 @@ def test_generated_tables_belong_to_the_committed_results():
 
 
 def test_importing_the_package_is_light():
-    code = "import sys, rali_lab, rali_lab.evaluate; print([m for m in ('torch', 'transformers', 'umap') if m in sys.modules])"
+    code = (
+        "import sys, rali_lab, rali_lab.evaluate; print([m for m in ('torch', 'transformers',"
+        " 'umap') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]" and out.stderr == ""
 
@@ -47,11 +54,23 @@ def test_unknown_profile_names_the_known_ones():
 def test_notebook_has_the_house_form(source):
     book = jupytext.read(source)
     code = [c for c in book.cells if c.cell_type == "code"]
-    text = "\n".join(c.source for c in book.cells if c.cell_type == "markdown").lower().replace("take away", "takeaways")
+    text = (
+        "\n".join(c.source for c in book.cells if c.cell_type == "markdown")
+        .lower()
+        .replace("take away", "takeaways")
+    )
     assert len(code) <= 25
     assert [c for c in code if "parameters" in c.metadata.get("tags", [])] == [code[0]]
     assert re.match(r"# \d\d · ", book.cells[0].source), "the title carries number and verb"
-    for part in ("What you'll do", "What you'll learn", "What you need", "Exercises", "Takeaways", "Reuse this", "References"):
+    for part in (
+        "What you'll do",
+        "What you'll learn",
+        "What you need",
+        "Exercises",
+        "Takeaways",
+        "Reuse this",
+        "References",
+    ):
         assert part.lower() in text, f"{source.name} lacks {part!r}"
     assert "expect(" in "\n".join(c.source for c in code), "a notebook without a check cannot fail"
 
@@ -70,12 +89,19 @@ def test_every_claim_has_its_cell_and_every_cell_its_claim():
     named = {source.stem: set(CLAIM_ID.findall(code_of(source))) for source in SOURCES}
     kinds = {id.split(".")[0] for id in declared}
     files = {"csv", "onnx", "parquet", "json", "png"}
-    claims = {(name, id) for name, ids in named.items() for id in ids if id.split(".")[0] in kinds and id.split(".")[1] not in files}
+    claims = {
+        (name, id)
+        for name, ids in named.items()
+        for id in ids
+        if id.split(".")[0] in kinds and id.split(".")[1] not in files
+    }
     stray = {(name, id) for name, id in claims if id not in declared}
     assert not stray, "a notebook gives a verdict on something that claims.toml does not declare"
     for claim in declared.values():
         homes = [name for name, ids in named.items() if claim.id in ids]
-        assert len(homes) == 1 and claim.belongs_to(homes[0]), f"{claim.id} is judged in {homes}, declared for {claim.notebook}"
+        assert len(homes) == 1 and claim.belongs_to(homes[0]), (
+            f"{claim.id} is judged in {homes}, declared for {claim.notebook}"
+        )
 
 
 def test_every_claim_is_shown_in_a_figure_that_exists():
@@ -89,12 +115,26 @@ def test_the_published_ledger_names_its_cells(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("RALI_LAB_HOME", str(tmp_path))  # where no run is
     assert cli.main(["claims", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert {r["id"] for r in rows} == {c.id for c in read_claims(ROOT / "notebooks" / "claims.toml")}
+    assert {r["id"] for r in rows} == {
+        c.id for c in read_claims(ROOT / "notebooks" / "claims.toml")
+    }
     for row in rows:
-        assert set(row) == {"id", "sentence", "rule", "cell", "profile", "value", "ci_low", "ci_high", "verdict"}
+        assert set(row) == {
+            "id",
+            "sentence",
+            "rule",
+            "cell",
+            "profile",
+            "value",
+            "ci_low",
+            "ci_high",
+            "verdict",
+        }
         name, cell = row["cell"].split("#")
         book = json.loads((ROOT / "notebooks" / name).read_text())
-        assert f'"{row["id"]}"' in "".join(next(c for c in book["cells"] if c["id"] == cell)["source"])
+        assert f'"{row["id"]}"' in "".join(
+            next(c for c in book["cells"] if c["id"] == cell)["source"]
+        )
         assert row["verdict"] in {"reproduced", "partly", "contradicted", "not testable"}
     assert cli.main(["claims"]) == 0 and "mechanism.attention_share" in capsys.readouterr().out
 
@@ -104,7 +144,9 @@ def test_no_absolute_paths_and_no_large_files():
         assert file.stat().st_size < 10_000_000, f"{file} is over 10 MB"
         if file.suffix in {".py", ".md", ".toml", ".ipynb", ".json", ".yml"}:
             found = re.search(r"/(root|home/[a-z]+|work)/", file.read_text())
-            assert found is None or file.name in ALLOWED, f"{file.name} holds an absolute path: {found}"
+            assert found is None or file.name in ALLOWED, (
+                f"{file.name} holds an absolute path: {found}"
+            )
 
 
 ALLOWED = {Path(__file__).name, "test_provenance.py", "test_runner.py", "test_execute.py"}
@@ -114,6 +156,20 @@ ALLOWED = {Path(__file__).name, "test_provenance.py", "test_runner.py", "test_ex
 @pytest.mark.parametrize("profile", ["tiny"])
 def test_published_results_have_the_promised_fields(profile):
     rows = json.loads((ROOT / "docs" / "results" / f"{profile}-results.json").read_text())
-    fields = {"id", "profile", "method", "domain", "role", "metric", "value", "ci_low", "ci_high", "n", "seeds"}
+    fields = {
+        "id",
+        "profile",
+        "method",
+        "domain",
+        "role",
+        "metric",
+        "value",
+        "ci_low",
+        "ci_high",
+        "n",
+        "seeds",
+    }
     assert all(set(r) == fields for r in rows)
-    assert {"base", "teacher", "teacher_no_reasoning", "ridge_visual", "rali"} <= {r["method"] for r in rows}
+    assert {"base", "teacher", "teacher_no_reasoning", "ridge_visual", "rali"} <= {
+        r["method"] for r in rows
+    }

@@ -1,8 +1,10 @@
-"""Representation analysis that can be trusted: every number with its null, its interval and its warnings.
+"""Representation analysis that can be trusted: every number with its null, its interval and its
+warnings.
 
-Arrays are (n_samples, n_features), numpy or torch; sums are taken in float64. Importing it loads NumPy only; SciPy,
-pandas, matplotlib and umap are imported by the functions that use them. Measures are pure functions; `significance` adds null and
-interval to a similarity, `domain_gap` to a distance between domains, `compare` runs everything on a dict of arrays.
+Arrays are (n_samples, n_features), numpy or torch; sums are taken in float64. Importing it loads
+NumPy only; SciPy, pandas, matplotlib and umap are imported by the functions that use them. Measures
+are pure functions; `significance` adds null and interval to a similarity, `domain_gap` to a
+distance between domains, `compare` runs everything on a dict of arrays.
 """
 
 from .cca import cca, cca_correlations, svcca

@@ -1,4 +1,6 @@
-"""The whole probe in one call: what do several representations of the same images hold, and how do they relate?"""
+"""The whole probe in one call: what do several representations of the same images hold, and how do
+they relate?
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,26 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-COLUMNS = ("representation", "measure", "conditioned", "value", "ci_low", "ci_high", "null_mean", "p", "floor", "n", "notes")
-DIMENSIONS = ("participation_ratio", "effective_rank", "pca_dimension_90", "two_nn", "mle_dimension")
+COLUMNS = (
+    "representation",
+    "measure",
+    "conditioned",
+    "value",
+    "ci_low",
+    "ci_high",
+    "null_mean",
+    "p",
+    "floor",
+    "n",
+    "notes",
+)
+DIMENSIONS = (
+    "participation_ratio",
+    "effective_rank",
+    "pca_dimension_90",
+    "two_nn",
+    "mle_dimension",
+)
 
 
 @dataclass(frozen=True)
@@ -32,8 +52,11 @@ class Comparison:
 
     Attributes
     ----------
-    table : data frame, one row per representation (or pair "a ~ b" for CKA), measure and conditioning; missing where not computed
-    skipped : "representation, measure: reason" for every number that could not be computed
+    table
+        data frame, one row per representation (or pair "a ~ b" for CKA), measure and conditioning;
+        missing where not computed
+    skipped
+        "representation, measure: reason" for every number that could not be computed
     """
 
     table: pd.DataFrame
@@ -41,23 +64,32 @@ class Comparison:
 
     @property
     def cka(self) -> pd.DataFrame:
-        """Debiased CKA between the representations, symmetric, 1 on the diagonal; empty for one representation."""
+        """Debiased CKA between the representations, symmetric, 1 on the diagonal; empty for one
+        representation.
+        """
         import pandas as pd
 
         rows = self.table[self.table["measure"] == "cka"]
         pairs = {tuple(r.representation.split(" ~ ")): r.value for r in rows.itertuples()}
         names = list(dict.fromkeys(name for pair in pairs for name in pair))
-        values = [[1.0 if a == b else pairs.get((a, b), pairs.get((b, a), np.nan)) for b in names] for a in names]
+        values = [
+            [1.0 if a == b else pairs.get((a, b), pairs.get((b, a), np.nan)) for b in names]
+            for a in names
+        ]
         return pd.DataFrame(values, index=names, columns=names)
 
     def figure(self) -> Figure:
-        """One panel per measure: dots with intervals, rings for the null, bars for the floor; CKA as a heat map (needs the plot extra)."""
+        """One panel per measure: dots with intervals, rings for the null, bars for the floor; CKA
+        as a heat map (needs the plot extra).
+        """
         from rali_lab.plotting.comparison import plot_comparison
 
         return plot_comparison(self.table, self.cka)
 
     def __str__(self) -> str:
-        text = self.table.drop(columns="notes").to_string(index=False, na_rep="", float_format=lambda x: f"{x:.3f}")
+        text = self.table.drop(columns="notes").to_string(
+            index=False, na_rep="", float_format=lambda x: f"{x:.3f}"
+        )
         return text + "".join(f"\nskipped: {reason}" for reason in self.skipped)
 
 
@@ -73,36 +105,48 @@ def compare(
     n_boot: int = 100,
     random_state: int = 0,
 ) -> Comparison:
-    """Dimension, decodable score and domain, domain gaps raw and at equal score, and CKA, for several arrays of the same rows.
+    """Dimension, decodable score and domain, domain gaps raw and at equal score, and CKA, for
+    several arrays of the same rows.
 
     Parameters
     ----------
-    representations : {name: (n, d) array}; row i is the same image in all, the widths may differ
-    scores : (n,) numbers such as MOS; without them, nothing about the score and no conditioned gap
-    domains : (n,) labels; without them, nothing about domains
-    groups : (n,) labels, the source of each image: held out, shuffled and drawn as a whole everywhere
-    gaps : of ``mmd, frechet, proxy_a, silhouette, knn_mixing``
-    n_bins : quantile bins of the score that conditioned gaps are matched in
-    n_permutations, n_boot : draws of each null and interval; 0 leaves them out. Readouts use ten times ``n_boot`` (they cost nothing).
-    random_state : seed of everything
+    representations
+        {name: (n, d) array}; row i is the same image in all, the widths may differ
+    scores
+        (n,) numbers such as MOS; without them, nothing about the score and no conditioned gap
+    domains
+        (n,) labels; without them, nothing about domains
+    groups
+        (n,) labels, the source of each image: held out, shuffled and drawn as a whole everywhere
+    gaps
+        of ``mmd, frechet, proxy_a, silhouette, knn_mixing``
+    n_bins
+        quantile bins of the score that conditioned gaps are matched in
+    n_permutations, n_boot
+        draws of each null and interval; 0 leaves them out. Readouts use ten times ``n_boot`` (they
+        cost nothing).
+    random_state
+        seed of everything
 
     Returns
     -------
     Comparison
-        Rows "participation_ratio", "effective_rank", "pca_dimension_90", "two_nn", "mle_dimension", "score_plcc",
-        "domain_accuracy", one per gap and conditioning, and "cka" per pair; each means what the function of its name says.
+        Rows "participation_ratio", "effective_rank", "pca_dimension_90", "two_nn", "mle_dimension",
+        "score_plcc", "domain_accuracy", one per gap and conditioning, and "cka" per pair; each
+        means what the function of its name says.
 
     Raises
     ------
     ValueError
-        No array; different numbers of rows; a bad array, named; bad scores, domains or groups. A single measure that cannot be
-        computed is left out instead and named in ``skipped``.
+        No array; different numbers of rows; a bad array, named; bad scores, domains or groups. A
+        single measure that cannot be computed is left out instead and named in ``skipped``.
 
     Notes
     -----
-    It grows with n² per draw and with the number of pairs of domains; "proxy_a" with n³ and "frechet" with d³ per draw are the
-    expensive ones. Three arrays of 600 rows and 384, 768 and 50 columns with five domains took 40 s on one core with the defaults.
-    To look first, pass n_permutations=20, n_boot=0.
+    It grows with n² per draw and with the number of pairs of domains; "proxy_a" with n³ and
+    "frechet" with d³ per draw are the expensive ones. Three arrays of 600 rows and 384, 768 and 50
+    columns with five domains took 40 s on one core with the defaults. To look first, pass
+    n_permutations=20, n_boot=0.
 
     >>> rng = np.random.default_rng(0)
     >>> text, pixels = rng.normal(size=(80, 4)), rng.normal(size=(80, 9))
@@ -120,19 +164,35 @@ def compare(
     scores = None if scores is None else vector(scores, n)
     for labels, name in ((domains, "domains"), (groups, "groups")):
         codes(labels, n, name)
-    report, draws = _Report([], []), {"n_permutations": n_permutations, "groups": groups, "random_state": random_state}
+    report, draws = (
+        _Report([], []),
+        {"n_permutations": n_permutations, "groups": groups, "random_state": random_state},
+    )
     for name, X in arrays.items():
         report.dimensions(name, X)
         if scores is not None:
-            report.add(name, "score_plcc", partial(decode_score, X, scores, n_boot=10 * n_boot, **draws))
+            report.add(
+                name, "score_plcc", partial(decode_score, X, scores, n_boot=10 * n_boot, **draws)
+            )
         if domains is None:
             continue
-        report.add(name, "domain_accuracy", partial(decode_domain, X, domains, n_boot=10 * n_boot, **draws))
+        report.add(
+            name, "domain_accuracy", partial(decode_domain, X, domains, n_boot=10 * n_boot, **draws)
+        )
         for gap, given in itertools.product(gaps, (None,) if scores is None else (None, scores)):
             settings = {"measure": gap, "scores": given, "n_bins": n_bins, "n_boot": n_boot} | draws
-            report.add(name, gap, partial(domain_gap, X, domains, **settings), conditioned=given is not None)
+            report.add(
+                name,
+                gap,
+                partial(domain_gap, X, domains, **settings),
+                conditioned=given is not None,
+            )
     for a, b in itertools.combinations(arrays, 2):
-        report.add(f"{a} ~ {b}", "cka", partial(significance, cka, arrays[a], arrays[b], n_boot=n_boot, **draws))
+        report.add(
+            f"{a} ~ {b}",
+            "cka",
+            partial(significance, cka, arrays[a], arrays[b], n_boot=n_boot, **draws),
+        )
     return report.finished()
 
 
@@ -145,17 +205,30 @@ class _Report:
     rows: list[dict]
     skipped: list[str]
 
-    def add(self, name: str, measure: str, compute: Callable[[], Measure], *, conditioned: bool = False) -> None:
+    def add(
+        self, name: str, measure: str, compute: Callable[[], Measure], *, conditioned: bool = False
+    ) -> None:
         try:
             found = compute()
         except ValueError as error:
-            self.skipped.append(f"{name}, {measure}{' at equal score' if conditioned else ''}: {error}")
+            self.skipped.append(
+                f"{name}, {measure}{' at equal score' if conditioned else ''}: {error}"
+            )
             return
-        row = found.to_dict() | {"representation": name, "measure": measure, "conditioned": conditioned, "notes": "; ".join(found.notes)}
+        row = found.to_dict() | {
+            "representation": name,
+            "measure": measure,
+            "conditioned": conditioned,
+            "notes": "; ".join(found.notes),
+        }
         self.rows.append({key: row[key] for key in COLUMNS})
 
     def dimensions(self, name: str, X: np.ndarray) -> None:
-        plain = {"participation_ratio": participation_ratio, "effective_rank": effective_rank, "pca_dimension_90": pca_dimension}
+        plain = {
+            "participation_ratio": participation_ratio,
+            "effective_rank": effective_rank,
+            "pca_dimension_90": pca_dimension,
+        }
         for measure, function in plain.items():
             self.add(name, measure, partial(_measure, measure, function, X))
         self.add(name, "two_nn", lambda: two_nn(X))
@@ -173,9 +246,15 @@ def _checked(representations: Mapping[str, object]) -> dict[str, np.ndarray]:
     if not representations:
         raise ValueError("no representation given, expected {name: (n, d) array}")
     if ambiguous := [name for name in representations if "~" in name]:
-        raise ValueError(f"names {ambiguous} hold a ~, which joins the names of a pair; choose others")
-    arrays = {name: matrix(X, f"representation {name!r}", min_n=8) for name, X in representations.items()}
+        raise ValueError(
+            f"names {ambiguous} hold a ~, which joins the names of a pair; choose others"
+        )
+    arrays = {
+        name: matrix(X, f"representation {name!r}", min_n=8) for name, X in representations.items()
+    }
     sizes = {name: len(X) for name, X in arrays.items()}
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"representations have different numbers of rows, {sizes}; join them by image first")
+        raise ValueError(
+            f"representations have different numbers of rows, {sizes}; join them by image first"
+        )
     return arrays

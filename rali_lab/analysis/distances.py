@@ -1,4 +1,6 @@
-"""Distances in row blocks, the median heuristic and exact nearest neighbours: what several measures stand on."""
+"""Distances in row blocks, the median heuristic and exact nearest neighbours: what several measures
+stand on.
+"""
 
 from __future__ import annotations
 
@@ -31,15 +33,20 @@ def unit_rows(X: np.ndarray, name: str = "X") -> np.ndarray:
     """
     size = np.abs(X).max(axis=1, keepdims=True).astype(np.float64)
     if zero := int((size == 0).sum()):
-        raise ValueError(f"{zero} of {len(X)} rows of {name} are all zeros and have no direction; leave them out (in every array)")
+        raise ValueError(
+            f"{zero} of {len(X)} rows of {name} are all zeros and have no direction; leave them out"
+            " (in every array)"
+        )
     X = X / size
     return X / np.linalg.norm(X, axis=1, keepdims=True)
 
 
 def squared_distances(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Squared Euclidean distances (n, m) of the rows of ``A`` (n, d) and ``B`` (m, d), by one matrix product.
+    """Squared Euclidean distances (n, m) of the rows of ``A`` (n, d) and ``B`` (m, d), by one
+    matrix product.
 
-    The error of an entry is about 1e-15 times the squared lengths of its rows: centre first. Never negative.
+    The error of an entry is about 1e-15 times the squared lengths of its rows: centre first. Never
+    negative.
     """
     D = A @ B.T
     D *= -2
@@ -49,7 +56,8 @@ def squared_distances(A: np.ndarray, B: np.ndarray) -> np.ndarray:
 
 
 def median_distance(X: np.ndarray, *, max_rows: int = 2000) -> float:
-    """Median Euclidean distance between different rows of ``X`` (n, d), the usual bandwidth of an RBF kernel.
+    """Median Euclidean distance between different rows of ``X`` (n, d), the usual bandwidth of an
+    RBF kernel.
 
     Exact up to ``max_rows`` rows; above, that many rows drawn with a fixed seed.
 
@@ -69,17 +77,19 @@ def median_distance(X: np.ndarray, *, max_rows: int = 2000) -> float:
     D = squared_distances(X, X)[np.triu_indices(len(X), 1)]
     median = float(np.median(np.sqrt(D)))
     if median <= 1e-7:  # what rounding makes of equal rows
-        raise ValueError("the median distance between rows is 0 (most rows repeat); drop the repeats")
+        raise ValueError(
+            "the median distance between rows is 0 (most rows repeat); drop the repeats"
+        )
     return median * size
 
 
 def nearest(X: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The ``k`` nearest other rows of each row: distances and indices, both (n, k), nearest first.
 
-    Candidates come from the matrix product of `squared_distances`; the distances that are returned are computed again
-    from differences, so near-duplicates keep their digits. Equal distances are ordered by index,
-    as far as all of them are among the k.
-    Time O(n² d), memory O(n k) beside one block.
+    Candidates come from the matrix product of `squared_distances`; the distances that are returned
+    are computed again from differences, so near-duplicates keep their digits. Equal distances are
+    ordered by index, as far as all of them are among the k. Time O(n² d), memory O(n k) beside one
+    block.
 
     >>> nearest(np.array([[0.], [1.], [3.]]), 1)[1].ravel()
     array([1, 0, 1])
@@ -91,7 +101,12 @@ def nearest(X: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         rows = np.arange(len(D))
         D[rows, np.arange(n)[part]] = np.inf
         found = np.sort(np.argpartition(D, k - 1, axis=1)[:, :k], axis=1)
-        exact = np.stack([np.linalg.norm(X[part] - X[found[:, j]], axis=1) for j in range(k)], axis=1)
+        exact = np.stack(
+            [np.linalg.norm(X[part] - X[found[:, j]], axis=1) for j in range(k)], axis=1
+        )
         order = np.argsort(exact, axis=1, kind="stable")
-        distance[part], index[part] = np.take_along_axis(exact, order, 1), np.take_along_axis(found, order, 1)
+        distance[part], index[part] = (
+            np.take_along_axis(exact, order, 1),
+            np.take_along_axis(found, order, 1),
+        )
     return distance, index

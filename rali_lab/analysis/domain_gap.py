@@ -1,6 +1,7 @@
 """The gap between domains, raw and at equal score, with its null, its interval and its floor.
 
-Domains differ in quality as well as in content. A raw gap mixes both; matched on the score, content is left.
+Domains differ in quality as well as in content. A raw gap mixes both; matched on the score, content
+is left.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ GAPS: dict[str, Callable[..., Gap]] = {
     "silhouette": silhouette_gap,
     "knn_mixing": knn_mixing_gap,
 }
-_MIN_ROWS = 20  # matched rows that a domain needs for a pair to count; a third of it inside a half-sample
+_MIN_ROWS = (
+    20  # matched rows that a domain needs for a pair to count; a third of it inside a half-sample
+)
 _MATCHES = 10  # random matchings averaged for the value
 
 
@@ -44,24 +47,38 @@ def domain_gap(
     random_state: int = 0,
     **options,
 ) -> Measure:
-    """How far the domains of ``X`` lie apart, mean over pairs of domains; with ``scores``, at equal score.
+    """How far the domains of ``X`` lie apart, mean over pairs of domains; with ``scores``, at equal
+    score.
 
     Parameters
     ----------
-    X : (n, d) array
-    domains : (n,) labels, two or more, 20 rows each
-    measure : "mmd", "frechet" (in units of the total variance), "proxy_a", "silhouette" or "knn_mixing"; meaning and ends in the
-        functions of these names. All grow with the gap but "knn_mixing", which falls from 1 to 0.
-    scores : (n,) numbers, such as MOS. The pooled scores are cut at their quantiles into ``n_bins`` bins; for each pair of domains,
-        equally many rows of both are drawn from every bin (coarsened exact matching), so both have the same score histogram. The
-        value is the mean of 10 such draws. What differs *within* a bin remains: more bins, less of it, fewer rows.
-    groups : (n,) source labels. Whole sources are shuffled, held out, and drawn for the interval and the floor.
-    n_permutations : null: domain labels dealt anew to sources, with ``scores`` inside each bin; deals that leave a domain under 6
-        rows, as happens where sources differ in size, are dealt again
-    n_boot : half-samples of the sources of each domain for the interval (see `significance`)
-    n_floor : random splits of each domain into two halves; their mean gap is the ``floor``: what the measure gives where there is
-        no gap. Halves have half the rows, so it is a little high for "frechet", which falls with n.
-    level, random_state, options : coverage; seed; ``k``, ``shrink``, ``ridge``, ``n_folds`` of the measure
+    X
+        (n, d) array
+    domains
+        (n,) labels, two or more, 20 rows each
+    measure
+        "mmd", "frechet" (in units of the total variance), "proxy_a", "silhouette" or "knn_mixing";
+        meaning and ends in the functions of these names. All grow with the gap but "knn_mixing",
+        which falls from 1 to 0.
+    scores
+        (n,) numbers, such as MOS. The pooled scores are cut at their quantiles into ``n_bins``
+        bins; for each pair of domains, equally many rows of both are drawn from every bin
+        (coarsened exact matching), so both have the same score histogram. The value is the mean of
+        10 such draws. What differs *within* a bin remains: more bins, less of it, fewer rows.
+    groups
+        (n,) source labels. Whole sources are shuffled, held out, and drawn for the interval and the
+        floor.
+    n_permutations
+        null: domain labels dealt anew to sources, with ``scores`` inside each bin; deals that leave
+        a domain under 6 rows, as happens where sources differ in size, are dealt again
+    n_boot
+        half-samples of the sources of each domain for the interval (see `significance`)
+    n_floor
+        random splits of each domain into two halves; their mean gap is the ``floor``: what the
+        measure gives where there is no gap. Halves have half the rows, so it is a little high for
+        "frechet", which falls with n.
+    level, random_state, options
+        coverage; seed; ``k``, ``shrink``, ``ridge``, ``n_folds`` of the measure
 
     Returns
     -------
@@ -75,10 +92,12 @@ def domain_gap(
 
     Notes
     -----
-    Matching: Iacus, King & Porro (2012). With ``scores`` *and* ``groups``, rows of a source in one bin move together under the null,
-    those in different bins do not, which makes p somewhat small if sources matter much: look at the floor and interval too.
-    One evaluation costs, per pair: mmd, silhouette, knn_mixing O(m²) after one O(n² d) step with an n x n matrix in memory; proxy_a
-    O(m³); frechet O(m d² + d³). Evaluations: 1 (10 with scores) + n_permutations + n_boot; the floor is n_floor per *domain*.
+    Matching: Iacus, King & Porro (2012). With ``scores`` *and* ``groups``, rows of a source in one
+    bin move together under the null, those in different bins do not, which makes p somewhat small
+    if sources matter much: look at the floor and interval too. One evaluation costs, per pair: mmd,
+    silhouette, knn_mixing O(m²) after one O(n² d) step with an n x n matrix in memory; proxy_a
+    O(m³); frechet O(m d² + d³). Evaluations: 1 (10 with scores) + n_permutations + n_boot; the
+    floor is n_floor per *domain*.
 
     >>> rng = np.random.default_rng(0)
     >>> X, domains = rng.normal(size=(80, 3)), ["a", "b"] * 40
@@ -89,13 +108,20 @@ def domain_gap(
         raise ValueError(f"measure={measure!r} is not known; choose one of {', '.join(GAPS)}")
     X = matrix(X, min_n=4)
     rng, label = np.random.default_rng(random_state), codes(domains, len(X), "domains")
-    group, bins = codes(groups, len(X)), None if scores is None else score_bins(vector(scores, len(X)), n_bins)
+    group, bins = (
+        codes(groups, len(X)),
+        (None if scores is None else score_bins(vector(scores, len(X)), n_bins)),
+    )
     probe = _Probe(GAPS[measure](X, group, **options), bins)
     pairs, notes = probe.usable_pairs(label, np.unique(np.asarray(domains)))
     draws = 1 if bins is None else _MATCHES
     value = float(np.mean([probe.mean_gap(label, pairs, rng) for _ in range(draws)]))
     unit = np.unique(np.stack([group, label]), axis=1, return_inverse=True)[1].ravel()
-    cell = unit if bins is None else np.unique(np.stack([unit, bins]), axis=1, return_inverse=True)[1].ravel()
+    cell = (
+        unit
+        if bins is None
+        else np.unique(np.stack([unit, bins]), axis=1, return_inverse=True)[1].ravel()
+    )
     null = [_shuffled_gap(probe, label, cell, pairs, rng) for _ in range(n_permutations)]
     found = null_fields(value, np.array(null), larger=measure != "knn_mixing")
     if n_boot:
@@ -106,9 +132,11 @@ def domain_gap(
 
 
 def pairwise_domain_gaps(X, domains, **options):
-    """`domain_gap` of every pair of domains: a data frame with one row per pair and the fields of `Measure`.
+    """`domain_gap` of every pair of domains: a data frame with one row per pair and the fields of
+    `Measure`.
 
-    Parameters as `domain_gap`; the rows of the other domains are left out, so medians and score bins are those of the pair.
+    Parameters as `domain_gap`; the rows of the other domains are left out, so medians and score
+    bins are those of the pair.
 
     >>> rng = np.random.default_rng(0)
     >>> pairwise_domain_gaps(rng.normal(size=(90, 3)), ["a", "b", "c"] * 30, n_permutations=9)[["a", "b"]].values.tolist()
@@ -117,27 +145,39 @@ def pairwise_domain_gaps(X, domains, **options):
     import pandas as pd
 
     X, domains = matrix(X, min_n=4), np.asarray(domains)
-    per_row = {key: np.asarray(options.pop(key)) for key in ("scores", "groups") if options.get(key) is not None}
+    per_row = {
+        key: np.asarray(options.pop(key))
+        for key in ("scores", "groups")
+        if options.get(key) is not None
+    }
     rows = []
     for a, b in itertools.combinations(np.unique(domains), 2):
         keep = (domains == a) | (domains == b)
-        found = domain_gap(X[keep], domains[keep], **{k: v[keep] for k, v in per_row.items()}, **options)
+        found = domain_gap(
+            X[keep], domains[keep], **{k: v[keep] for k, v in per_row.items()}, **options
+        )
         rows.append({"a": a, "b": b} | found.to_dict())
     return pd.DataFrame(rows)
 
 
 def score_bins(scores: np.ndarray, n_bins: int) -> np.ndarray:
-    """Which quantile bin of the pooled scores each row falls into, 0..n_bins-1; equal scores fall together.
+    """Which quantile bin of the pooled scores each row falls into, 0..n_bins-1; equal scores fall
+    together.
 
     >>> score_bins(np.array([1., 2., 3., 4.]), 2)
     array([0, 0, 1, 1])
     """
     if n_bins < 2:
-        raise ValueError(f"n_bins={n_bins}, expected 2 or more: one bin matches nothing; pass scores=None for the raw gap")
+        raise ValueError(
+            f"n_bins={n_bins}, expected 2 or more: one bin matches nothing; pass scores=None for"
+            " the raw gap"
+        )
     return np.searchsorted(np.quantile(scores, np.arange(1, n_bins) / n_bins), scores, side="right")
 
 
-def matched(a: np.ndarray, b: np.ndarray, bins: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def matched(
+    a: np.ndarray, b: np.ndarray, bins: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
     """As many rows of ``a`` as of ``b`` from every bin, drawn at random: the largest such subsets."""
     kept: tuple[list, list] = [], []
     of_a, of_b = bins[a], bins[b]
@@ -156,17 +196,30 @@ class _Probe:
     gap: Gap
     bins: np.ndarray | None
 
-    def of(self, a: np.ndarray, b: np.ndarray, rng: np.random.Generator, min_rows: int = 1) -> float:
-        """Gap of two sets of rows, NaN if fewer than ``min_rows`` are left of one; internal, callers handle it."""
+    def of(
+        self, a: np.ndarray, b: np.ndarray, rng: np.random.Generator, min_rows: int = 1
+    ) -> float:
+        """Gap of two sets of rows, NaN if fewer than ``min_rows`` are left of one; internal,
+        callers handle it.
+        """
         if self.bins is not None:
             a, b = matched(a, b, self.bins, rng)
         return self.gap(a, b) if min(len(a), len(b)) >= max(2, min_rows) else np.nan
 
     def mean_gap(self, label: np.ndarray, pairs, rng, rows: np.ndarray | None = None) -> float:
         rows = np.arange(len(label)) if rows is None else rows
-        return float(np.mean([self.of(rows[label[rows] == a], rows[label[rows] == b], rng, _MIN_ROWS // 3) for a, b in pairs]))
+        return float(
+            np.mean(
+                [
+                    self.of(rows[label[rows] == a], rows[label[rows] == b], rng, _MIN_ROWS // 3)
+                    for a, b in pairs
+                ]
+            )
+        )
 
-    def usable_pairs(self, label: np.ndarray, names) -> tuple[list[tuple[int, int]], tuple[str, ...]]:
+    def usable_pairs(
+        self, label: np.ndarray, names
+    ) -> tuple[list[tuple[int, int]], tuple[str, ...]]:
         """Pairs of domains with enough rows, and what to say about the others."""
         if len(names) < 2:
             raise ValueError("got one domain, expected two or more; check the labels")
@@ -184,21 +237,31 @@ class _Probe:
             used += (len(a) + len(b)) / total
         what = "rows" if self.bins is None else "rows of equal score"
         if not pairs:
-            remedy = "add rows" if self.bins is None else "the domains hardly share scores: pass fewer n_bins, or no scores"
-            raise ValueError(f"no pair of domains has {_MIN_ROWS} {what} each: {', '.join(dropped)}; {remedy}")
+            remedy = (
+                "add rows"
+                if self.bins is None
+                else "the domains hardly share scores: pass fewer n_bins, or no scores"
+            )
+            raise ValueError(
+                f"no pair of domains has {_MIN_ROWS} {what} each: {', '.join(dropped)}; {remedy}"
+            )
         notes = (f"{used / len(pairs):.0%} of rows matched",) if self.bins is not None else ()
-        return pairs, notes + ((f"left out, too few {what}: {', '.join(dropped)}",) if dropped else ())
+        return pairs, notes + (
+            (f"left out, too few {what}: {', '.join(dropped)}",) if dropped else ()
+        )
 
 
 def _shuffled_gap(probe: _Probe, label, cell, pairs, rng, tries: int = 100) -> float:
-    """Mean gap of labels dealt anew; sources differ in size, so a deal that leaves a domain too few rows is dealt again."""
+    """Mean gap of labels dealt anew; sources differ in size, so a deal that leaves a domain too few
+    rows is dealt again.
+    """
     for _ in range(tries):
         gap = probe.mean_gap(permuted_labels(label, cell, rng, probe.bins), pairs, rng)
         if np.isfinite(gap):
             return gap
     raise ValueError(
-        f"{tries} times in a row, shuffled labels left a domain under {_MIN_ROWS // 3} rows: its sources are few and differ in size; "
-        "pass n_permutations=0 or groups=None"
+        f"{tries} times in a row, shuffled labels left a domain under {_MIN_ROWS // 3} rows: its"
+        " sources are few and differ in size; pass n_permutations=0 or groups=None"
     )
 
 
@@ -210,12 +273,17 @@ def _interval(probe: _Probe, label, unit, pairs, value, n_boot, level, rng) -> d
     known = np.isfinite(draws)
     if known.mean() < 0.9:
         share = f"{1 - known.mean():.0%}"
-        raise ValueError(f"{share} of the half-samples leave a domain under {_MIN_ROWS // 3} rows; pass n_boot=0 or add rows")
+        raise ValueError(
+            f"{share} of the half-samples leave a domain under {_MIN_ROWS // 3} rows; pass n_boot=0"
+            " or add rows"
+        )
     return interval(value, draws[known], factors[known], level, (-np.inf, np.inf))
 
 
 def _floor(probe: _Probe, label, unit, n_floor, rng) -> float | None:
-    """Mean gap between random halves of one domain, over domains and splits; None if no domain can be split."""
+    """Mean gap between random halves of one domain, over domains and splits; None if no domain can
+    be split.
+    """
     found = []
     for d in np.unique(label):
         inside = np.flatnonzero(label == d)

@@ -7,13 +7,19 @@ import numpy as np
 from .inputs import codes
 
 
-def grouped_folds(groups, n: int, n_folds: int, rng: np.random.Generator, strata=None) -> list[np.ndarray]:
-    """Row indices of ``n_folds`` parts, whole groups in each, about evenly many groups of each stratum in each.
+def grouped_folds(
+    groups, n: int, n_folds: int, rng: np.random.Generator, strata=None
+) -> list[np.ndarray]:
+    """Row indices of ``n_folds`` parts, whole groups in each, about evenly many groups of each
+    stratum in each.
 
     Parameters
     ----------
-    groups : (n,) labels, or None for single rows
-    strata : (n,) labels that every fold must hold (domains); a group with rows in several of them counts in each
+    groups
+        (n,) labels, or None for single rows
+    strata
+        (n,) labels that every fold must hold (domains); a group with rows in several of them counts
+        in each
 
     Raises
     ------
@@ -24,7 +30,10 @@ def grouped_folds(groups, n: int, n_folds: int, rng: np.random.Generator, strata
     [[2, 3], [0, 1]]
     """
     if n_folds < 2:
-        raise ValueError(f"n_folds={n_folds}, expected 2 or more: held-out measures need a part that was not fitted")
+        raise ValueError(
+            f"n_folds={n_folds}, expected 2 or more: held-out measures need a part that was not"
+            " fitted"
+        )
     group = codes(groups, n)
     stratum = np.zeros(n, dtype=int) if strata is None else codes(strata, n, "strata")
     member = np.zeros((group.max() + 1, stratum.max() + 1), dtype=bool)
@@ -33,7 +42,9 @@ def grouped_folds(groups, n: int, n_folds: int, rng: np.random.Generator, strata
         kind = "rows" if groups is None else "groups"
         where = "" if strata is None else " in each domain"
         way_out = f"pass n_folds={fewest}" if fewest > 1 else "add sources"
-        raise ValueError(f"{n_folds} folds need {n_folds} {kind} or more{where}, got {fewest}; {way_out}")
+        raise ValueError(
+            f"{n_folds} folds need {n_folds} {kind} or more{where}, got {fewest}; {way_out}"
+        )
     order = rng.permutation(len(member))
     # those of many strata first, they are hardest to place
     order = order[np.argsort(-member[order].sum(axis=1), kind="stable")]
@@ -62,11 +73,14 @@ def _placed(member: np.ndarray, ties: np.ndarray) -> list[int]:
     return found
 
 
-def half(group: np.ndarray, rng: np.random.Generator, stratum: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+def half(
+    group: np.ndarray, rng: np.random.Generator, stratum: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
     """Rows of a random half of the groups (of each stratum), and the factor that scales deviations.
 
-    For an estimate whose variance falls as 1 / groups, the difference between a half drawn without replacement and the
-    whole, times the factor sqrt(m / (G - m)), is spread like the estimate itself.
+    For an estimate whose variance falls as 1 / groups, the difference between a half drawn without
+    replacement and the whole, times the factor sqrt(m / (G - m)), is spread like the estimate
+    itself.
     """
     first = np.unique(group, return_index=True)[1]
     stratum = np.zeros(len(group), dtype=int) if stratum is None else stratum
@@ -78,8 +92,12 @@ def half(group: np.ndarray, rng: np.random.Generator, stratum: np.ndarray | None
     return np.flatnonzero(chosen[group]), float(np.sqrt(m / (len(first) - m)))
 
 
-def interval(value: float, draws: np.ndarray, factors: np.ndarray, level: float, bounds: tuple[float, float]) -> dict:
-    """``ci_low`` and ``ci_high``: ``value`` plus the quantiles of the scaled deviations of half-samples from their mean."""
+def interval(
+    value: float, draws: np.ndarray, factors: np.ndarray, level: float, bounds: tuple[float, float]
+) -> dict:
+    """``ci_low`` and ``ci_high``: ``value`` plus the quantiles of the scaled deviations of
+    half-samples from their mean.
+    """
     deviation = (draws - draws.mean()) * factors
     low, high = np.clip(value + np.quantile(deviation, [(1 - level) / 2, (1 + level) / 2]), *bounds)
     return {"ci_low": float(min(low, value)), "ci_high": float(max(high, value))}
@@ -88,13 +106,18 @@ def interval(value: float, draws: np.ndarray, factors: np.ndarray, level: float,
 def permutation(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A random permutation of the rows that keeps groups together.
 
-    Groups trade places with groups of the same size, and rows are shuffled inside each; so what rows of a group have in
-    common stays in the null, as it must. With a group per row, any permutation.
+    Groups trade places with groups of the same size, and rows are shuffled inside each; so what
+    rows of a group have in common stays in the null, as it must. With a group per row, any
+    permutation.
     """
     n, sizes = len(group), np.bincount(group)
     if len(sizes) == n:
         return rng.permutation(n)
-    places, drawn, starts = np.argsort(group, kind="stable"), rng.permutation(n), np.cumsum(sizes) - sizes
+    places, drawn, starts = (
+        np.argsort(group, kind="stable"),
+        rng.permutation(n),
+        np.cumsum(sizes) - sizes,
+    )
     drawn = drawn[np.argsort(group[drawn], kind="stable")]
     result = np.empty(n, dtype=np.intp)
     for size in np.unique(sizes):

@@ -1,7 +1,9 @@
-"""How far apart are two clouds of representations: measures of two arrays with the same columns (one more in `proxy_a`).
+"""How far apart are two clouds of representations: measures of two arrays with the same columns
+(one more in `proxy_a`).
 
-Each ``*_gap`` function prepares what depends on all rows once (a distance or kernel matrix) and returns a function of two sets
-of row indices, so that nulls, intervals and floors reuse it. `rali_lab.analysis.domain_gap` adds those.
+Each ``*_gap`` function prepares what depends on all rows once (a distance or kernel matrix) and
+returns a function of two sets of row indices, so that nulls, intervals and floors reuse it.
+`rali_lab.analysis.domain_gap` adds those.
 """
 
 from __future__ import annotations
@@ -14,13 +16,17 @@ from .distances import squared_distances
 from .inputs import centred, finite, matrix, same_width
 from .similarity import in_medians
 
-Gap = Callable[[np.ndarray, np.ndarray], float]  # rows of one domain, rows of the other -> the measure
+Gap = Callable[
+    [np.ndarray, np.ndarray], float
+]  # rows of one domain, rows of the other -> the measure
 
 
 def mmd(X, Y) -> float:
-    """Squared maximum mean discrepancy of two clouds (n, d) and (m, d), unbiased, RBF kernel exp(-distance² / (2 median²)).
+    """Squared maximum mean discrepancy of two clouds (n, d) and (m, d), unbiased, RBF kernel
+    exp(-distance² / (2 median²)).
 
-    About 0 (also slightly negative): the same distribution; 2: no overlap at the scale of the median distance of all rows.
+    About 0 (also slightly negative): the same distribution; 2: no overlap at the scale of the
+    median distance of all rows.
 
     Raises
     ------
@@ -29,7 +35,8 @@ def mmd(X, Y) -> float:
 
     Notes
     -----
-    Gretton et al. (2012), eq. 3; it sees all moments, weighted by the kernel. O((n + m)² d) time, O((n + m)²) memory.
+    Gretton et al. (2012), eq. 3; it sees all moments, weighted by the kernel. O((n + m)² d) time,
+    O((n + m)²) memory.
 
     >>> rng = np.random.default_rng(0)
     >>> mmd(rng.normal(size=(50, 3)), rng.normal(size=(50, 3))) < 0.05 < mmd(rng.normal(size=(50, 3)), 2 + rng.normal(size=(50, 3)))
@@ -39,14 +46,17 @@ def mmd(X, Y) -> float:
 
 
 def frechet_distance(X, Y, *, shrink: bool = True) -> float:
-    """Fréchet distance of Gaussians fitted to two clouds (n, d), (m, d): |mean difference|² + tr(A + B - 2 (A B)^½).
+    """Fréchet distance of Gaussians fitted to two clouds (n, d), (m, d): |mean difference|² + tr(A
+    + B - 2 (A B)^½).
 
-    0: equal means and covariances; in squared units of the features, without upper end. With few rows it is far above 0 for two
-    samples of one distribution: only the difference to the floor of `domain_gap` tells something.
+    0: equal means and covariances; in squared units of the features, without upper end. With few
+    rows it is far above 0 for two samples of one distribution: only the difference to the floor of
+    `domain_gap` tells something.
 
     Parameters
     ----------
-    shrink : Ledoit-Wolf covariances, which keep it defined and less noisy for n < d; else the plain ones
+    shrink
+        Ledoit-Wolf covariances, which keep it defined and less noisy for n < d; else the plain ones
 
     Raises
     ------
@@ -55,8 +65,8 @@ def frechet_distance(X, Y, *, shrink: bool = True) -> float:
 
     Notes
     -----
-    Dowson & Landau (1982), as in FID (Heusel et al. 2017); shrinkage: Ledoit & Wolf (2004), lemma 3.2-3.4.
-    O(n d² + d³) time, O(d²) memory.
+    Dowson & Landau (1982), as in FID (Heusel et al. 2017); shrinkage: Ledoit & Wolf (2004), lemma
+    3.2-3.4. O(n d² + d³) time, O(d²) memory.
 
     >>> X = np.random.default_rng(0).normal(size=(50, 3))
     >>> round(frechet_distance(X, X + [3, 0, 0]), 6)
@@ -64,14 +74,17 @@ def frechet_distance(X, Y, *, shrink: bool = True) -> float:
     """
     X, Y = _two(X, Y)
     unit = float(max(np.abs(X).max(), np.abs(Y).max())) or 1.0
-    scaled = _frechet(_gaussian(X / np.float64(unit), shrink), _gaussian(Y / np.float64(unit), shrink))
+    scaled = _frechet(
+        _gaussian(X / np.float64(unit), shrink), _gaussian(Y / np.float64(unit), shrink)
+    )
     return finite(scaled * unit * unit, "Fréchet distance")
 
 
 def silhouette(X, Y) -> float:
     """Mean silhouette of two clouds (n, d), (m, d) taken as clusters.
 
-    1: tight and far apart; 0: rows are as near to the other cloud as to their own; negative: nearer to the other.
+    1: tight and far apart; 0: rows are as near to the other cloud as to their own; negative: nearer
+    to the other.
 
     Raises
     ------
@@ -80,7 +93,8 @@ def silhouette(X, Y) -> float:
 
     Notes
     -----
-    Rousseeuw (1987), Euclidean. It is small whenever clouds are wide, even if they never touch. O((n + m)² d) time.
+    Rousseeuw (1987), Euclidean. It is small whenever clouds are wide, even if they never touch.
+    O((n + m)² d) time.
 
     >>> silhouette([[0.], [0.], [0.]], [[1.], [1.], [1.]])
     1.0
@@ -89,10 +103,11 @@ def silhouette(X, Y) -> float:
 
 
 def knn_mixing(X, Y, *, k: int = 10) -> float:
-    """Share of neighbours from the other cloud, relative to what full mixing gives, mean of the two clouds (n, d), (m, d).
+    """Share of neighbours from the other cloud, relative to what full mixing gives, mean of the two
+    clouds (n, d), (m, d).
 
-    1: mixed as if labels were random (a little more or less by chance); 0: no row has a neighbour in the other cloud.
-    *Small* values are a gap.
+    1: mixed as if labels were random (a little more or less by chance); 0: no row has a neighbour
+    in the other cloud. *Small* values are a gap.
 
     Raises
     ------
@@ -138,8 +153,18 @@ def silhouette_gap(X: np.ndarray, group: np.ndarray | None = None) -> Gap:
     def gap(a: np.ndarray, b: np.ndarray) -> float:
         total = 0.0
         for own, other in ((a, b), (b, a)):
-            near, far = D[np.ix_(own, own)].sum(axis=1) / (len(own) - 1), D[np.ix_(own, other)].mean(axis=1)
-            total += np.sum(np.divide(far - near, np.maximum(far, near), out=np.zeros(len(own)), where=np.maximum(far, near) > 0))
+            near, far = (
+                D[np.ix_(own, own)].sum(axis=1) / (len(own) - 1),
+                D[np.ix_(own, other)].mean(axis=1),
+            )
+            total += np.sum(
+                np.divide(
+                    far - near,
+                    np.maximum(far, near),
+                    out=np.zeros(len(own)),
+                    where=np.maximum(far, near) > 0,
+                )
+            )
         return finite(total / (len(a) + len(b)), "silhouette")
 
     return gap
@@ -153,10 +178,16 @@ def knn_mixing_gap(X: np.ndarray, group: np.ndarray | None = None, *, k: int = 1
     def gap(a: np.ndarray, b: np.ndarray) -> float:
         rows, n = np.concatenate([a, b]), len(a) + len(b)
         if not 1 <= k < n - 1:
-            raise ValueError(f"k={k} neighbours among {n} rows, expected 1 <= k < n - 1; pass a smaller k or more rows")
+            raise ValueError(
+                f"k={k} neighbours among {n} rows, expected 1 <= k < n - 1; pass a smaller k or"
+                " more rows"
+            )
         near = np.argpartition(D[np.ix_(rows, rows)], k - 1, axis=1)[:, :k]
         other = (near >= len(a)) != (np.arange(n) >= len(a))[:, None]
-        return float((other[: len(a)].mean() * (n - 1) / len(b) + other[len(a) :].mean() * (n - 1) / len(a)) / 2)
+        return float(
+            (other[: len(a)].mean() * (n - 1) / len(b) + other[len(a) :].mean() * (n - 1) / len(a))
+            / 2
+        )
 
     return gap
 
@@ -185,7 +216,9 @@ def _frechet(one: tuple[np.ndarray, np.ndarray], two: tuple[np.ndarray, np.ndarr
         values, vectors = np.linalg.eigh(A)
         half = vectors * np.sqrt(np.maximum(values, 0))
     root = np.sqrt(np.maximum(np.linalg.eigvalsh(half.T @ B @ half), 0)).sum()
-    return finite(max(0.0, (a - b) @ (a - b) + np.trace(A) + np.trace(B) - 2 * root), "Fréchet distance")
+    return finite(
+        max(0.0, (a - b) @ (a - b) + np.trace(A) + np.trace(B) - 2 * root), "Fréchet distance"
+    )
 
 
 def _two(X, Y) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,9 @@
-"""Do two representations give an item the same neighbours? Mutual k-NN and CKNNA, corrected for chance.
+"""Do two representations give an item the same neighbours?
 
-Both are sums over the edges of two neighbour graphs, so their exact mean under random pairing is known:
-E sum a_ij b_p(i)p(j) = (sum a) (sum b) / (n (n - 1)) for a random permutation p.
+Mutual k-NN and CKNNA, corrected for chance.
+
+Both are sums over the edges of two neighbour graphs, so their exact mean under random pairing is
+known: E sum a_ij b_p(i)p(j) = (sum a) (sum b) / (n (n - 1)) for a random permutation p.
 """
 
 from __future__ import annotations
@@ -15,17 +17,27 @@ from .inputs import finite, pair, warn_duplicates
 
 
 class Edges(NamedTuple):
-    """A directed graph with weights: ``keys`` i n + j in rising order, ``weights`` (n k,), of ``n`` nodes."""
+    """A directed graph with weights: ``keys`` i n + j in rising order, ``weights`` (n k,), of ``n``
+    nodes.
+    """
 
     keys: np.ndarray
     weights: np.ndarray
     n: int
 
     def dot(self, other: Edges, permutation: np.ndarray | None = None) -> float:
-        """Sum of products of the weights of common edges, the nodes of ``other`` renamed by ``permutation``."""
-        keys = self.keys if permutation is None else permutation[self.keys // self.n] * self.n + permutation[self.keys % self.n]
+        """Sum of products of the weights of common edges, the nodes of ``other`` renamed by
+        ``permutation``.
+        """
+        keys = (
+            self.keys
+            if permutation is None
+            else permutation[self.keys // self.n] * self.n + permutation[self.keys % self.n]
+        )
         at = np.minimum(np.searchsorted(other.keys, keys), len(other.keys) - 1)
-        return float(np.sum(np.where(other.keys[at] == keys, self.weights * other.weights[at], 0.0)))
+        return float(
+            np.sum(np.where(other.keys[at] == keys, self.weights * other.weights[at], 0.0))
+        )
 
     def chance(self, other: Edges) -> float:
         """Mean of `dot` over all permutations."""
@@ -33,17 +45,23 @@ class Edges(NamedTuple):
 
 
 def mutual_knn(X, Y, *, k: int = 10, metric: str = "cosine", corrected: bool = True) -> float:
-    """Mean share of the ``k`` nearest neighbours of an item that the two representations have in common.
+    """Mean share of the ``k`` nearest neighbours of an item that the two representations have in
+    common.
 
-    1: the same neighbours; 0: as many common ones as between unrelated arrays (corrected), or none (uncorrected).
-    Corrected = (share - c) / (1 - c) with chance c = k / (n - 1), so it may be slightly negative.
+    1: the same neighbours; 0: as many common ones as between unrelated arrays (corrected), or none
+    (uncorrected). Corrected = (share - c) / (1 - c) with chance c = k / (n - 1), so it may be
+    slightly negative.
 
     Parameters
     ----------
-    X, Y : (n, d1) and (n, d2) arrays
-    k : neighbours, 1 <= k < n - 1. The measure depends on it: report it.
-    metric : "cosine" or "euclidean"
-    corrected : for chance
+    X, Y
+        (n, d1) and (n, d2) arrays
+    k
+        neighbours, 1 <= k < n - 1. The measure depends on it: report it.
+    metric
+        "cosine" or "euclidean"
+    corrected
+        for chance
 
     Raises
     ------
@@ -53,11 +71,13 @@ def mutual_knn(X, Y, *, k: int = 10, metric: str = "cosine", corrected: bool = T
     Warns
     -----
     AnalysisWarning
-        Equal rows: which of them are neighbours is then decided by their order in *both* arrays, which looks like agreement.
+        Equal rows: which of them are neighbours is then decided by their order in *both* arrays,
+        which looks like agreement.
 
     Notes
     -----
-    Huh et al. (2024), appendix A, without correction there. O(n² (d1 + d2)) time, O(n k) memory beside one block.
+    Huh et al. (2024), appendix A, without correction there. O(n² (d1 + d2)) time, O(n k) memory
+    beside one block.
 
     >>> X = np.random.default_rng(0).normal(size=(60, 4))
     >>> mutual_knn(X, 3 * X, k=5), abs(mutual_knn(X, np.random.default_rng(1).normal(size=(60, 4)), k=5)) < 0.1
@@ -67,19 +87,21 @@ def mutual_knn(X, Y, *, k: int = 10, metric: str = "cosine", corrected: bool = T
 
 
 def cknna(X, Y, *, k: int = 10, metric: str = "cosine", corrected: bool = True) -> float:
-    """CKA restricted to the ``k`` nearest neighbours: do the items agree on which neighbours are *how* close?
+    """CKA restricted to the ``k`` nearest neighbours: do the items agree on which neighbours are
+    *how* close?
 
-    1: the same neighbours with proportional similarities; 0: unrelated (corrected for chance exactly as `mutual_knn`).
-    Uncorrected, unrelated arrays get a little more than 0.
+    1: the same neighbours with proportional similarities; 0: unrelated (corrected for chance
+    exactly as `mutual_knn`). Uncorrected, unrelated arrays get a little more than 0.
 
-    Parameters, errors, warnings and cost are those of `mutual_knn`. ``metric`` chooses the neighbours *and* the inner
-    product: of unit rows ("cosine") or of centred ones ("euclidean").
+    Parameters, errors, warnings and cost are those of `mutual_knn`. ``metric`` chooses the
+    neighbours *and* the inner product: of unit rows ("cosine") or of centred ones ("euclidean").
 
     Notes
     -----
-    Huh et al. (2024), appendix A: the sum over pairs (i, j) that are neighbours in both, of the products of their inner
-    products, each minus the mean inner product of i, over the same for (X, X) and (Y, Y). Departures: the mean leaves out
-    i itself; the published code adds 1e-6 to the denominator and uses an HSIC of masked matrices instead.
+    Huh et al. (2024), appendix A: the sum over pairs (i, j) that are neighbours in both, of the
+    products of their inner products, each minus the mean inner product of i, over the same for (X,
+    X) and (Y, Y). Departures: the mean leaves out i itself; the published code adds 1e-6 to the
+    denominator and uses an HSIC of masked matrices instead.
 
     >>> X = np.random.default_rng(0).normal(size=(60, 4))
     >>> round(cknna(X, 3 * X, k=5), 6)
@@ -89,7 +111,9 @@ def cknna(X, Y, *, k: int = 10, metric: str = "cosine", corrected: bool = True) 
 
 
 def agreement(a: Edges, b: Edges, corrected: bool, permutation: np.ndarray | None = None) -> float:
-    """Normalised and, if wanted, chance-corrected overlap of two graphs; ``permutation`` breaks the pairing."""
+    """Normalised and, if wanted, chance-corrected overlap of two graphs; ``permutation`` breaks the
+    pairing.
+    """
     norm = np.sqrt(a.dot(a) * b.dot(b))
     value, chance = a.dot(b, permutation) / norm, a.chance(b) / norm
     return finite((value - chance) / (1 - chance) if corrected else value, "neighbour agreement")
@@ -99,9 +123,16 @@ def neighbour_edges(X, Y, k: int, metric: str, *, weighted: bool) -> tuple[Edges
     """The neighbour graphs of two checked arrays."""
     X, Y = pair(X, Y, min_n=4)
     if not 1 <= k < len(X) - 1:
-        raise ValueError(f"k={k} with n={len(X)}, expected 1 <= k < n - 1: with more, every row is a neighbour; pass a smaller k")
+        raise ValueError(
+            f"k={k} with n={len(X)}, expected 1 <= k < n - 1: with more, every row is a neighbour;"
+            " pass a smaller k"
+        )
     for A, name in ((X, "X"), (Y, "Y")):
-        warn_duplicates(A, name, "ties between them are broken by their order, which inflates the agreement; drop them")
+        warn_duplicates(
+            A,
+            name,
+            "ties between them are broken by their order, which inflates the agreement; drop them",
+        )
     return _edges(X, k, metric, weighted, "X"), _edges(Y, k, metric, weighted, "Y")
 
 
@@ -113,5 +144,8 @@ def _edges(X: np.ndarray, k: int, metric: str, weighted: bool, name: str) -> Edg
         mean = (Z @ Z.sum(axis=0) - np.einsum("ij,ij->i", Z, Z)) / (n - 1)
         weights = np.concatenate([Z[j] @ Z[i] - mean[i] for i, j in enumerate(index)])
         if not np.abs(weights).max() > 1e-12:
-            raise ValueError(f"all rows of {name} are equally alike: CKNNA is 0 / 0; use mutual_knn or another metric")
+            raise ValueError(
+                f"all rows of {name} are equally alike: CKNNA is 0 / 0; use mutual_knn or another"
+                " metric"
+            )
     return Edges((np.arange(n)[:, None] * n + index).ravel(), weights, n)

@@ -1,7 +1,8 @@
-"""An image of a cloud, with what it hides: trust, continuity, kept neighbours and how far seeds agree.
+"""An image of a cloud, with what it hides: trust, continuity, kept neighbours and how far seeds
+agree.
 
-Distances between clusters of a UMAP are no evidence. Draw several seeds, print these numbers beside them, and measure in the
-original space (`domain_gap`, `significance`).
+Distances between clusters of a UMAP are no evidence. Draw several seeds, print these numbers beside
+them, and measure in the original space (`domain_gap`, `significance`).
 """
 
 from __future__ import annotations
@@ -27,13 +28,21 @@ class Projection:
 
     Attributes
     ----------
-    method, n, k : "umap" or "pca"; rows; neighbours that the quality numbers look at
-    seeds : one per array of ``coordinates``; pca, which has no seed, has one
-    coordinates : tuple of (n, n_components) arrays
-    trustworthiness : per seed, in [0, 1]; 1: no false neighbours in the image
-    continuity : per seed, in [0, 1]; 1: no true neighbours torn apart
-    overlap : per seed, share of the k nearest neighbours kept, in [0, 1]; chance is k / (n - 1)
-    seed_procrustes, seed_overlap : mean over pairs of seeds of their Procrustes similarity and shared neighbours; None with one seed
+    method, n, k
+        "umap" or "pca"; rows; neighbours that the quality numbers look at
+    seeds
+        one per array of ``coordinates``; pca, which has no seed, has one
+    coordinates
+        tuple of (n, n_components) arrays
+    trustworthiness
+        per seed, in [0, 1]; 1: no false neighbours in the image
+    continuity
+        per seed, in [0, 1]; 1: no true neighbours torn apart
+    overlap
+        per seed, share of the k nearest neighbours kept, in [0, 1]; chance is k / (n - 1)
+    seed_procrustes, seed_overlap
+        mean over pairs of seeds of their Procrustes similarity and shared neighbours; None with one
+        seed
     """
 
     method: str
@@ -48,15 +57,27 @@ class Projection:
     seed_overlap: float | None = None
 
     def __str__(self) -> str:
-        parts = [f"{key} {_range(getattr(self, key))}" for key in ("trustworthiness", "continuity", "overlap")]
+        parts = [
+            f"{key} {_range(getattr(self, key))}"
+            for key in ("trustworthiness", "continuity", "overlap")
+        ]
         if self.seed_procrustes is not None:
-            parts.append(f"{len(self.seeds)} seeds agree {self.seed_procrustes:.2f} (Procrustes), {self.seed_overlap:.2f} (neighbours)")
+            parts.append(
+                f"{len(self.seeds)} seeds agree {self.seed_procrustes:.2f} (Procrustes),"
+                f" {self.seed_overlap:.2f} (neighbours)"
+            )
         return f"{self.method}: {', '.join(parts)}, k = {self.k}, n = {self.n}"
 
     def to_dict(self) -> dict:
         """Plain JSON values, without the coordinates."""
-        plain = {key: getattr(self, key) for key in ("method", "n", "k", "seed_procrustes", "seed_overlap")}
-        return plain | {key: list(getattr(self, key)) for key in ("seeds", "trustworthiness", "continuity", "overlap")}
+        plain = {
+            key: getattr(self, key)
+            for key in ("method", "n", "k", "seed_procrustes", "seed_overlap")
+        }
+        return plain | {
+            key: list(getattr(self, key))
+            for key in ("seeds", "trustworthiness", "continuity", "overlap")
+        }
 
 
 def project(
@@ -70,17 +91,26 @@ def project(
     max_anchors: int = 2000,
     **options,
 ) -> Projection:
-    """Project ``X`` (n, d) to a few dimensions, once per seed, and say how far the image can be trusted.
+    """Project ``X`` (n, d) to a few dimensions, once per seed, and say how far the image can be
+    trusted.
 
     Parameters
     ----------
-    X : (n, d) array
-    method : "umap" (needs umap-learn) or "pca" (one result, seeds do not matter)
-    seeds : of UMAP. One machine repeats a seed exactly; another machine or version may not.
-    n_neighbors : of UMAP, and the k of the quality numbers; below n / 2, where trustworthiness stops being a number up to 1
-    n_components, metric : output dimensions; "euclidean" or "cosine", also for the quality ("pca" is Euclidean)
-    max_anchors : rows (drawn with a fixed seed) for which the quality is computed, among all n rows
-    options : for `umap.UMAP`, such as ``min_dist=0.1``
+    X
+        (n, d) array
+    method
+        "umap" (needs umap-learn) or "pca" (one result, seeds do not matter)
+    seeds
+        of UMAP. One machine repeats a seed exactly; another machine or version may not.
+    n_neighbors
+        of UMAP, and the k of the quality numbers; below n / 2, where trustworthiness stops being a
+        number up to 1
+    n_components, metric
+        output dimensions; "euclidean" or "cosine", also for the quality ("pca" is Euclidean)
+    max_anchors
+        rows (drawn with a fixed seed) for which the quality is computed, among all n rows
+    options
+        for `umap.UMAP`, such as ``min_dist=0.1``
 
     Raises
     ------
@@ -103,7 +133,10 @@ def project(
     if not seeds:
         raise ValueError("seeds is empty, expected at least one, such as (0, 1, 2)")
     if not 1 <= n_components <= min(n - 1, X.shape[1]):
-        raise ValueError(f"n_components={n_components}, expected 1 to {min(n - 1, X.shape[1])} for an array of shape {X.shape}")
+        raise ValueError(
+            f"n_components={n_components}, expected 1 to {min(n - 1, X.shape[1])} for an array of"
+            f" shape {X.shape}"
+        )
     Z = prepared(X, metric)
     if method == "pca":
         seeds = seeds[:1]
@@ -114,11 +147,17 @@ def project(
         raise ValueError(f"method={method!r} is not known; choose one of {METHODS}")
     quality = [_quality(Z, prepared(C, "euclidean"), n_neighbors, max_anchors) for C in found]
     true, whole, shared = zip(*quality, strict=True)
-    return Projection(method, n, n_neighbors, seeds, found, true, whole, shared, *_stability(found, n_neighbors))
+    return Projection(
+        method, n, n_neighbors, seeds, found, true, whole, shared, *_stability(found, n_neighbors)
+    )
 
 
-def trustworthiness(X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors: int = 2000) -> float:
-    """Are neighbours in the image ``Z`` (n, p) neighbours in ``X`` (n, d)? In [0, 1], 1: no false neighbour.
+def trustworthiness(
+    X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors: int = 2000
+) -> float:
+    """Are neighbours in the image ``Z`` (n, p) neighbours in ``X`` (n, d)?
+
+    In [0, 1], 1: no false neighbour.
 
     False ones cost the more, the further away they are in ``X``; a random image gets about 0.5.
 
@@ -142,7 +181,9 @@ def trustworthiness(X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors
 
 
 def continuity(X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors: int = 2000) -> float:
-    """Are neighbours in ``X`` (n, d) neighbours in the image ``Z`` (n, p)? In [0, 1], 1: none torn apart; rest as `trustworthiness`.
+    """Are neighbours in ``X`` (n, d) neighbours in the image ``Z`` (n, p)?
+
+    In [0, 1], 1: none torn apart; rest as `trustworthiness`.
 
     >>> X = np.random.default_rng(0).normal(size=(40, 3))
     >>> continuity(X, X[:, :1], k=5) < 0.95
@@ -156,7 +197,11 @@ def continuity(X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors: int
 def _quality(X: np.ndarray, Z: np.ndarray, k: int, max_anchors: int) -> tuple[float, float, float]:
     """Trustworthiness, continuity and overlap of the k nearest neighbours of some rows."""
     n = len(X)
-    anchors = np.arange(n) if n <= max_anchors else np.sort(np.random.default_rng(0).choice(n, max_anchors, replace=False))
+    anchors = (
+        np.arange(n)
+        if n <= max_anchors
+        else np.sort(np.random.default_rng(0).choice(n, max_anchors, replace=False))
+    )
     false = torn = kept = 0
     for part in np.array_split(anchors, -(-len(anchors) * n // 2**21)):
         in_x, in_z = _ranks(X, part), _ranks(Z, part)
@@ -172,7 +217,9 @@ def _ranks(X: np.ndarray, rows: np.ndarray) -> np.ndarray:
     D = squared_distances(X[rows], X)
     D[np.arange(len(rows)), rows] = -1
     ranks = np.empty(D.shape, dtype=np.intp)
-    np.put_along_axis(ranks, np.argsort(D, axis=1, kind="stable"), np.arange(D.shape[1])[None, :], axis=1)
+    np.put_along_axis(
+        ranks, np.argsort(D, axis=1, kind="stable"), np.arange(D.shape[1])[None, :], axis=1
+    )
     return ranks
 
 
@@ -181,13 +228,20 @@ def _stability(found: tuple[np.ndarray, ...], k: int) -> tuple[float, float] | t
         return ()
     near = [np.sort(nearest(prepared(C, "euclidean"), k)[1], axis=1) for C in found]
     pairs = list(itertools.combinations(range(len(found)), 2))
-    shared = [np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(near[i], near[j], strict=True)]) for i, j in pairs]
-    return float(np.mean([procrustes(found[i], found[j]) for i, j in pairs])), float(np.mean(shared))
+    shared = [
+        np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(near[i], near[j], strict=True)])
+        for i, j in pairs
+    ]
+    return float(np.mean([procrustes(found[i], found[j]) for i, j in pairs])), float(
+        np.mean(shared)
+    )
 
 
 def _pca(Z: np.ndarray, n_components: int) -> np.ndarray:
     U, s, Vt = np.linalg.svd(Z - Z.mean(axis=0), full_matrices=False)
-    sign = np.where(Vt[np.arange(len(Vt)), np.abs(Vt).argmax(axis=1)] < 0, -1, 1)  # the same image on every machine
+    sign = np.where(
+        Vt[np.arange(len(Vt)), np.abs(Vt).argmax(axis=1)] < 0, -1, 1
+    )  # the same image on every machine
     return (U * (s * sign))[:, :n_components]
 
 
@@ -235,7 +289,10 @@ def _umap_neighbours(Z: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _check_k(k: int, n: int, name: str) -> None:
     if not 2 <= k < n / 2:
-        raise ValueError(f"{name}={k} with n={n}, expected 2 <= {name} < n / 2: above, trustworthiness leaves [0, 1]; pass a smaller one")
+        raise ValueError(
+            f"{name}={k} with n={n}, expected 2 <= {name} < n / 2: above, trustworthiness leaves"
+            " [0, 1]; pass a smaller one"
+        )
 
 
 def _range(values: tuple[float, ...]) -> str:

@@ -13,17 +13,23 @@ from .gaps import Gap, of_two
 from .inputs import centred
 
 
-def proxy_a_distance(X, Y, *, groups_x=None, groups_y=None, n_folds: int = 5, ridge: float = 0.1) -> float:
-    """2 (1 - 2 e) with e the *held-out* balanced error of a linear classifier between two clouds (n, d), (m, d).
+def proxy_a_distance(
+    X, Y, *, groups_x=None, groups_y=None, n_folds: int = 5, ridge: float = 0.1
+) -> float:
+    """2 (1 - 2 e) with e the *held-out* balanced error of a linear classifier between two clouds
+    (n, d), (m, d).
 
-    About 0 (also slightly negative): a line cannot tell them apart; 2: always. Measured on training rows, as some public code
-    does, it is 2 for any clouds with n < d.
+    About 0 (also slightly negative): a line cannot tell them apart; 2: always. Measured on training
+    rows, as some public code does, it is 2 for any clouds with n < d.
 
     Parameters
     ----------
-    groups_x, groups_y : sources, whole in a fold; a source in both clouds carries one label
-    n_folds : fewer are used if a cloud has fewer sources
-    ridge : penalty of the least-squares classifier, in mean eigenvalues
+    groups_x, groups_y
+        sources, whole in a fold; a source in both clouds carries one label
+    n_folds
+        fewer are used if a cloud has fewer sources
+    ridge
+        penalty of the least-squares classifier, in mean eigenvalues
 
     Raises
     ------
@@ -32,16 +38,32 @@ def proxy_a_distance(X, Y, *, groups_x=None, groups_y=None, n_folds: int = 5, ri
 
     Notes
     -----
-    Ben-David et al. (2010). Departures: balanced error, so that 0 is chance whatever the sizes; least squares for a linear
-    support vector machine, which needs no search and one linear system per fold. O((n + m)³) time, O((n + m)²) memory.
+    Ben-David et al. (2010). Departures: balanced error, so that 0 is chance whatever the sizes;
+    least squares for a linear support vector machine, which needs no search and one linear system
+    per fold. O((n + m)³) time, O((n + m)²) memory.
 
     >>> rng = np.random.default_rng(0)
     >>> proxy_a_distance(rng.normal(size=(50, 3)), 9 + rng.normal(size=(50, 3)))
     2.0
     """
-    gx = np.array([f"x{i}" for i in range(len(X))]) if groups_x is None else np.asarray(groups_x).astype(str)
-    gy = np.array([f"y{i}" for i in range(len(Y))]) if groups_y is None else np.asarray(groups_y).astype(str)
-    return of_two(proxy_a_gap, X, Y, group=np.unique(np.concatenate([gx, gy]), return_inverse=True)[1], n_folds=n_folds, ridge=ridge)
+    gx = (
+        np.array([f"x{i}" for i in range(len(X))])
+        if groups_x is None
+        else np.asarray(groups_x).astype(str)
+    )
+    gy = (
+        np.array([f"y{i}" for i in range(len(Y))])
+        if groups_y is None
+        else np.asarray(groups_y).astype(str)
+    )
+    return of_two(
+        proxy_a_gap,
+        X,
+        Y,
+        group=np.unique(np.concatenate([gx, gy]), return_inverse=True)[1],
+        n_folds=n_folds,
+        ridge=ridge,
+    )
 
 
 def proxy_a_gap(

@@ -1,7 +1,8 @@
 """The null, the p value and the interval of a similarity: what a bare number does not say.
 
-Null: the rows of ``Y`` are shuffled, so nothing is left but what the two clouds have in common without pairing. What can be
-computed once is shared by all draws. Interval: random halves of the sources (no row twice).
+Null: the rows of ``Y`` are shuffled, so nothing is left but what the two clouds have in common
+without pairing. What can be computed once is shared by all draws. Interval: random halves of the
+sources (no row twice).
 """
 
 from __future__ import annotations
@@ -28,8 +29,18 @@ from .similarity import (
 )
 from .streaming import align, hsic
 
-_DENSE = 8000  # rows above which no n x n matrix is held for the null of linear CKA (two of them: 1 GB)
-_BOUNDS = {cka: (-1, 1), procrustes: (0, 1), rsa: (-1, 1), mutual_knn: (-1, 1), cknna: (-np.inf, 1), cca: (-1, 1), svcca: (-1, 1)}
+_DENSE = (
+    8000  # rows above which no n x n matrix is held for the null of linear CKA (two of them: 1 GB)
+)
+_BOUNDS = {
+    cka: (-1, 1),
+    procrustes: (0, 1),
+    rsa: (-1, 1),
+    mutual_knn: (-1, 1),
+    cknna: (-np.inf, 1),
+    cca: (-1, 1),
+    svcca: (-1, 1),
+}
 
 Draw = Callable[[np.ndarray], float]  # an order of the rows of Y, or some rows of both -> value
 
@@ -50,15 +61,23 @@ def significance(
 
     Parameters
     ----------
-    measure : `cka`, `procrustes`, `rsa`, `mutual_knn`, `cknna`, `cca`, `svcca`, or any function (X, Y) -> float that is
-        larger for more similar arrays
-    X, Y : (n, d1) and (n, d2) arrays
-    n_permutations : draws of the null. p cannot be less than 1 / (n_permutations + 1); 0 leaves the null out.
-    n_boot : half-samples for the interval; 0 leaves it out, 200 or more are needed for steady ends
-    groups : (n,) labels, the source of each row. Versions of one source resemble each other: whole sources are drawn for
-        the interval, and only sources with equally many rows trade places under the null.
-    level, random_state : coverage; seed of both
-    options : for ``measure``, such as ``kernel="rbf"`` or ``k=5``
+    measure
+        `cka`, `procrustes`, `rsa`, `mutual_knn`, `cknna`, `cca`, `svcca`, or any function (X, Y) ->
+        float that is larger for more similar arrays
+    X, Y
+        (n, d1) and (n, d2) arrays
+    n_permutations
+        draws of the null. p cannot be less than 1 / (n_permutations + 1); 0 leaves the null out.
+    n_boot
+        half-samples for the interval; 0 leaves it out, 200 or more are needed for steady ends
+    groups
+        (n,) labels, the source of each row. Versions of one source resemble each other: whole
+        sources are drawn for the interval, and only sources with equally many rows trade places
+        under the null.
+    level, random_state
+        coverage; seed of both
+    options
+        for ``measure``, such as ``kernel="rbf"`` or ``k=5``
 
     Returns
     -------
@@ -72,20 +91,22 @@ def significance(
     Warns
     -----
     AnalysisWarning
-        Sources of a size that no other has, with a tenth of the rows or more: their rows only trade places inside them, which
-        makes the null wide and p large.
+        Sources of a size that no other has, with a tenth of the rows or more: their rows only trade
+        places inside them, which makes the null wide and p large.
 
     Notes
     -----
-    Interval: a bootstrap would draw rows twice, and two copies of a row are neighbours and perfectly alike, which pushes every
-    pairwise measure up. Instead halves of the sources are drawn *without* replacement (random delete-half jackknife, Shao & Wu
-    1989); their deviations from their own mean, which a smaller n shifts, are spread like the estimate and added to it.
-    In 100 simulated samples of 60 sources with two rows each, 95 % intervals held the true value 97 times for CKA (both kernels)
-    and 93 times for RSA. Procrustes and CCA depend on n: their interval is about the value to be expected at *this* n.
-    Null: in 200 samples of 20 sources with four rows each and no relation, p <= 0.05 came up in 5.5 % with ``groups``, and in all
-    of them without.
-    Time per null draw: linear and RBF CKA and RSA n² / 2 look-ups or, if cheaper, n d1 d2 multiplications; mutual_knn and
-    cknna n k log(n k); others a full evaluation. Memory: two n x n matrices for CKA (linear: up to n = 8000) and RSA.
+    Interval: a bootstrap would draw rows twice, and two copies of a row are neighbours and
+    perfectly alike, which pushes every pairwise measure up. Instead halves of the sources are drawn
+    *without* replacement (random delete-half jackknife, Shao & Wu 1989); their deviations from
+    their own mean, which a smaller n shifts, are spread like the estimate and added to it. In 100
+    simulated samples of 60 sources with two rows each, 95 % intervals held the true value 97 times
+    for CKA (both kernels) and 93 times for RSA. Procrustes and CCA depend on n: their interval is
+    about the value to be expected at *this* n. Null: in 200 samples of 20 sources with four rows
+    each and no relation, p <= 0.05 came up in 5.5 % with ``groups``, and in all of them without.
+    Time per null draw: linear and RBF CKA and RSA n² / 2 look-ups or, if cheaper, n d1 d2
+    multiplications; mutual_knn and cknna n k log(n k); others a full evaluation. Memory: two n x n
+    matrices for CKA (linear: up to n = 8000) and RSA.
 
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(60, 8))
@@ -103,17 +124,23 @@ def significance(
     null = np.array([draw(permutation(group, rng)) for _ in range(n_permutations)])
     found = null_fields(value, null)
     if n_boot:
-        found |= _interval(measure, X, Y, value, group, n_boot, level, rng, options, groups is not None)
+        found |= _interval(
+            measure, X, Y, value, group, n_boot, level, rng, options, groups is not None
+        )
     return Measure(name, value, n=len(X), **found)
 
 
 def symmetric_dot(A: np.ndarray, B: np.ndarray, order: np.ndarray) -> float:
-    """Sum over i, j of A[i, j] B[order[i], order[j]] for symmetric A and B, from one triangle in cache-sized blocks."""
+    """Sum over i, j of A[i, j] B[order[i], order[j]] for symmetric A and B, from one triangle in
+    cache-sized blocks.
+    """
     total, n, step = 0.0, len(A), 64
     for i in range(0, n, step):
         part = B[order[i : i + step]].take(order[i:], axis=1)
         rows = len(part)
-        total += 2 * np.vdot(A[i : i + rows, i:], part) - np.vdot(A[i : i + rows, i : i + rows], part[:, :rows])
+        total += 2 * np.vdot(A[i : i + rows, i:], part) - np.vdot(
+            A[i : i + rows, i : i + rows], part[:, :rows]
+        )
     return float(total)
 
 
@@ -125,9 +152,14 @@ def _cka(measure, X, Y, options) -> tuple[float, Draw]:
     value, n = measure(X, Y, **options), len(X)
     settings = {"kernel": "linear", "debiased": True, "bandwidth": 1.0} | options
     debiased, linear = settings["debiased"], settings["kernel"] == "linear"
-    if linear and (n > _DENSE or X.shape[1] * Y.shape[1] < 36 * n):  # where a product becomes cheaper than look-ups, measured
+    if linear and (
+        n > _DENSE or X.shape[1] * Y.shape[1] < 36 * n
+    ):  # where a product becomes cheaper than look-ups, measured
         return value, _cka_by_products(X, Y, debiased)
-    K, L = (linear_gram(A) if linear else rbf_gram(in_medians(A), slice(None), settings["bandwidth"]) for A in (X, Y))
+    K, L = (
+        linear_gram(A) if linear else rbf_gram(in_medians(A), slice(None), settings["bandwidth"])
+        for A in (X, Y)
+    )
     _, xx, yy = gram_terms(K, L, debiased)
     k, l, size = K.sum(axis=1), L.sum(axis=1), np.sqrt(xx) * np.sqrt(yy)  # noqa: E741
     return value, lambda order: hsic(n, symmetric_dot(K, L, order), k, l[order], debiased) / size
@@ -170,7 +202,10 @@ _FAST = {cka: _cka, rsa: _rsa, mutual_knn: _neighbours, cknna: _neighbours}
 def _interval(measure, X, Y, value, group, n_boot, level, rng, options, grouped) -> dict:
     n_groups = int(group.max()) + 1
     if n_groups < 8:
-        raise ValueError(f"got {n_groups} {'groups' if grouped else 'rows'}, an interval needs 8 or more; pass n_boot=0 or add sources")
+        raise ValueError(
+            f"got {n_groups} {'groups' if grouped else 'rows'}, an interval needs 8 or more; pass"
+            " n_boot=0 or add sources"
+        )
     draws, factors = np.empty(n_boot), np.empty(n_boot)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AnalysisWarning)  # said once, for the whole
@@ -204,5 +239,8 @@ def _warn_if_stuck(group: np.ndarray) -> None:
     sizes = np.bincount(group)
     alone = sizes[np.bincount(sizes)[sizes] == 1].sum()
     if alone >= 0.1 * len(group):
-        text = f"{alone} of {len(group)} rows are in groups of a size that no other group has: they stay there under the null; p is large"
+        text = (
+            f"{alone} of {len(group)} rows are in groups of a size that no other group has: they"
+            " stay there under the null; p is large"
+        )
         warnings.warn(AnalysisWarning(text), stacklevel=3)

@@ -1,7 +1,8 @@
 """Do two representations of the same items arrange them alike? CKA, Procrustes and RSA.
 
-Rows of ``X`` and ``Y`` are the same items in the same order; columns need not correspond. Centring is done here.
-A single number says little: `rali_lab.analysis.significance` adds the null, the p value and the interval.
+Rows of ``X`` and ``Y`` are the same items in the same order; columns need not correspond. Centring
+is done here. A single number says little: `rali_lab.analysis.significance` adds the null, the p
+value and the interval.
 """
 
 from __future__ import annotations
@@ -16,31 +17,39 @@ KERNELS = ("linear", "rbf")
 
 
 def cka(X, Y, *, kernel: str = "linear", debiased: bool = True, bandwidth: float = 1.0) -> float:
-    """Centred kernel alignment: how far two representations agree on which pairs of items are alike.
+    """Centred kernel alignment: how far two representations agree on which pairs of items are
+    alike.
 
-    1: the same up to rotation, shift and scale (linear kernel). 0: unrelated; the debiased estimate scatters around 0
-    and may be slightly negative. Biased, two *independent* arrays get about d / (n + d): near 1 when n << d.
+    1: the same up to rotation, shift and scale (linear kernel). 0: unrelated; the debiased estimate
+    scatters around 0 and may be slightly negative. Biased, two *independent* arrays get about d /
+    (n + d): near 1 when n << d.
 
     Parameters
     ----------
-    X, Y : (n, d1) and (n, d2) arrays
-    kernel : "linear", or "rbf": exp(-distance² / (2 s²)) with s = ``bandwidth`` x the median distance
-    debiased : the unbiased HSIC of Song et al. in numerator and denominator (needs n >= 4), else the plain one
-    bandwidth : of the RBF kernel, in median distances. Large values bring back the linear kernel.
+    X, Y
+        (n, d1) and (n, d2) arrays
+    kernel
+        "linear", or "rbf": exp(-distance² / (2 s²)) with s = ``bandwidth`` x the median distance
+    debiased
+        the unbiased HSIC of Song et al. in numerator and denominator (needs n >= 4), else the plain
+        one
+    bandwidth
+        of the RBF kernel, in median distances. Large values bring back the linear kernel.
 
     Raises
     ------
     ValueError
-        Different n; n < 4 debiased or n < 2 biased; constant, NaN or infinite input; an array whose rows are all equally
-        alike, for which the debiased value is 0 / 0.
+        Different n; n < 4 debiased or n < 2 biased; constant, NaN or infinite input; an array whose
+        rows are all equally alike, for which the debiased value is 0 / 0.
 
     Notes
     -----
-    Kornblith et al. (2019), eq. 3; debiasing: Song et al. (2012), eq. 5, as in Nguyen et al. (2021), eq. 3.
-    The linear kernel needs no n x n matrix: with centred rows, d_i = |x_i|² and e_i = |y_i|²,
-    n (n - 3) HSIC1 = |X'Y|² - n / (n - 2) sum d_i e_i + sum d_i sum e_i / ((n - 1) (n - 2)).
-    Time O(n (d1 + d2)²), memory O((d1 + d2)²) beside the arrays; for n < d1 + d2 the Gram matrices are cheaper
-    and are used: O(n² (d1 + d2)) and O(n²). RBF: O(n² (d1 + d2)) time, in row blocks.
+    Kornblith et al. (2019), eq. 3; debiasing: Song et al. (2012), eq. 5, as in Nguyen et al.
+    (2021), eq. 3. The linear kernel needs no n x n matrix: with centred rows, d_i = |x_i|² and e_i
+    = |y_i|², n (n - 3) HSIC1 = |X'Y|² - n / (n - 2) sum d_i e_i + sum d_i sum e_i / ((n - 1) (n -
+    2)). Time O(n (d1 + d2)²), memory O((d1 + d2)²) beside the arrays; for n < d1 + d2 the Gram
+    matrices are cheaper and are used: O(n² (d1 + d2)) and O(n²). RBF: O(n² (d1 + d2)) time, in row
+    blocks.
 
     >>> rng = np.random.default_rng(0)
     >>> X, Y = rng.normal(size=(50, 768)), rng.normal(size=(50, 768))
@@ -56,7 +65,9 @@ def cka(X, Y, *, kernel: str = "linear", debiased: bool = True, bandwidth: float
         raise ValueError(f"kernel={kernel!r} is not known; choose one of {KERNELS}")
     if len(X) < X.shape[1] + Y.shape[1]:
         return align(*gram_terms(linear_gram(X), linear_gram(Y), debiased))
-    stream = StreamingCKA(centres=(X.mean(axis=0, dtype=np.float64), Y.mean(axis=0, dtype=np.float64)))
+    stream = StreamingCKA(
+        centres=(X.mean(axis=0, dtype=np.float64), Y.mean(axis=0, dtype=np.float64))
+    )
     for part in blocks(len(X), X.shape[1] + Y.shape[1]):
         stream.add(X[part], Y[part])
     return stream.result(debiased=debiased)
@@ -66,8 +77,9 @@ def procrustes(X, Y) -> float:
     """Orthogonal Procrustes similarity: how well a rotation of ``X`` (n, d1) fits ``Y`` (n, d2).
 
     |X'Y| (nuclear norm) of the centred arrays scaled to Frobenius norm 1. 1: equal up to rotation, shift and scale;
-    0: orthogonal. It is biased upward: independent arrays get clearly more than 0 unless n >> d, so read it beside the
-    null of `significance`. Ding et al.'s (2021) distance is 2 - 2 x this; SciPy's disparity is 1 - this².
+    0: orthogonal. It is biased upward: independent arrays get clearly more than 0 unless n >> d, so
+    read it beside the null of `significance`. Ding et al.'s (2021) distance is 2 - 2 x this;
+    SciPy's disparity is 1 - this².
 
     Raises
     ------
@@ -88,15 +100,20 @@ def procrustes(X, Y) -> float:
 
 
 def rsa(X, Y, *, distance: str = "euclidean", method: str = "spearman") -> float:
-    """Representational similarity analysis: correlation of the n (n - 1) / 2 distances in ``X`` and in ``Y``.
+    """Representational similarity analysis: correlation of the n (n - 1) / 2 distances in ``X`` and
+    in ``Y``.
 
-    1: the distances are ordered alike (spearman) or proportional up to a constant (pearson); 0: unrelated.
+    1: the distances are ordered alike (spearman) or proportional up to a constant (pearson); 0:
+    unrelated.
 
     Parameters
     ----------
-    X, Y : (n, d1) and (n, d2) arrays, n >= 3
-    distance : "euclidean", or "correlation": 1 - Pearson correlation of two rows (needs 2 columns or more)
-    method : "spearman" or "pearson"
+    X, Y
+        (n, d1) and (n, d2) arrays, n >= 3
+    distance
+        "euclidean", or "correlation": 1 - Pearson correlation of two rows (needs 2 columns or more)
+    method
+        "spearman" or "pearson"
 
     Raises
     ------
@@ -105,8 +122,9 @@ def rsa(X, Y, *, distance: str = "euclidean", method: str = "spearman") -> float
 
     Notes
     -----
-    Kriegeskorte et al. (2008). O(n² (d + log n)) time, O(n²) memory. The distances are not independent of each other:
-    the p value of a correlation test does not apply, that of `significance` does.
+    Kriegeskorte et al. (2008). O(n² (d + log n)) time, O(n²) memory. The distances are not
+    independent of each other: the p value of a correlation test does not apply, that of
+    `significance` does.
 
     >>> X = np.arange(5.0)[:, None]
     >>> round(rsa(X, np.sqrt(X)), 2), round(rsa(X, -2 * X, method="pearson"), 6)
@@ -118,16 +136,23 @@ def rsa(X, Y, *, distance: str = "euclidean", method: str = "spearman") -> float
 
 
 def rdm_vector(X: np.ndarray, distance: str, method: str, name: str = "X") -> np.ndarray:
-    """Distances between rows as a vector of mean 0 and length 1, so that a dot product is their correlation."""
+    """Distances between rows as a vector of mean 0 and length 1, so that a dot product is their
+    correlation.
+    """
     if distance == "correlation":
-        D = squared_distances(*[unit_rows(_rows_centred(X, name), f"{name} (after subtracting each row's mean)")] * 2)
+        D = squared_distances(
+            *[unit_rows(_rows_centred(X, name), f"{name} (after subtracting each row's mean)")] * 2
+        )
     elif distance == "euclidean":
         D = np.sqrt(squared_distances(*[centred(X)] * 2))
     else:
         raise ValueError(f"distance={distance!r} is not known; choose 'euclidean' or 'correlation'")
     values = D[np.triu_indices(len(X), 1)]
     if np.ptp(values) <= 1e-7 * values.max():
-        raise ValueError(f"all pairs of rows of {name} are equally far apart: no correlation of distances exists; use cka or more rows")
+        raise ValueError(
+            f"all pairs of rows of {name} are equally far apart: no correlation of distances"
+            " exists; use cka or more rows"
+        )
     if method == "spearman":
         from scipy.stats import rankdata
 
@@ -145,13 +170,19 @@ def linear_gram(X: np.ndarray) -> np.ndarray:
 
 
 def rbf_gram(X: np.ndarray, rows: slice, bandwidth: float) -> np.ndarray:
-    """Rows of the RBF kernel of ``X``, which is already divided by its median distance, minus a constant.
+    """Rows of the RBF kernel of ``X``, which is already divided by its median distance, minus a
+    constant.
 
-    The constant (the kernel at the median distance) drops out of every HSIC and leaves small numbers to subtract.
+    The constant (the kernel at the median distance) drops out of every HSIC and leaves small
+    numbers to subtract.
     """
     if bandwidth <= 0:
-        raise ValueError(f"bandwidth={bandwidth}, expected a positive multiple of the median distance, usually 1")
-    K = np.exp(squared_distances(X[rows], X) / (-2 * bandwidth**2)) - np.exp(-1 / (2 * bandwidth**2))
+        raise ValueError(
+            f"bandwidth={bandwidth}, expected a positive multiple of the median distance, usually 1"
+        )
+    K = np.exp(squared_distances(X[rows], X) / (-2 * bandwidth**2)) - np.exp(
+        -1 / (2 * bandwidth**2)
+    )
     K[np.abs(K) < 1e-13] = 0  # rounding must not look like structure where all distances are equal
     return K
 
@@ -169,7 +200,10 @@ def gram_terms(K: np.ndarray, L: np.ndarray, debiased: bool) -> tuple[float, ...
         np.fill_diagonal(L, 0)
     k, l = K.sum(axis=1), L.sum(axis=1)  # noqa: E741
     n = len(K)
-    return tuple(hsic(n, np.vdot(A, B), a, b, debiased) for A, B, a, b in ((K, L, k, l), (K, K, k, k), (L, L, l, l)))
+    return tuple(
+        hsic(n, np.vdot(A, B), a, b, debiased)
+        for A, B, a, b in ((K, L, k, l), (K, K, k, k), (L, L, l, l))
+    )
 
 
 def _rbf_terms(X: np.ndarray, Y: np.ndarray, debiased: bool, bandwidth: float) -> tuple[float, ...]:
@@ -182,17 +216,24 @@ def _rbf_terms(X: np.ndarray, Y: np.ndarray, debiased: bool, bandwidth: float) -
             K[own] = L[own] = 0
         k[part], l[part] = K.sum(axis=1), L.sum(axis=1)
         sums += np.vdot(K, L), np.vdot(K, K), np.vdot(L, L)
-    return tuple(hsic(n, s, a, b, debiased) for s, a, b in zip(sums, (k, k, l), (l, k, l), strict=True))
+    return tuple(
+        hsic(n, s, a, b, debiased) for s, a, b in zip(sums, (k, k, l), (l, k, l), strict=True)
+    )
 
 
 def _rows_centred(X: np.ndarray, name: str) -> np.ndarray:
     if X.shape[1] < 2:
-        raise ValueError(f"{name} has one column, expected 2 or more for correlation distance; use distance='euclidean'")
+        raise ValueError(
+            f"{name} has one column, expected 2 or more for correlation distance; use"
+            " distance='euclidean'"
+        )
     X = X / np.float64(np.abs(X).max())
     rows = X - X.mean(axis=1, keepdims=True)
     return np.where(np.abs(rows).max(axis=1, keepdims=True) > 1e-12, rows, 0.0)
 
 
 def _compact(X: np.ndarray) -> np.ndarray:
-    """The same rows in at most n columns: the inner products are kept, which is all that a rotation can see."""
+    """The same rows in at most n columns: the inner products are kept, which is all that a rotation
+    can see.
+    """
     return X if len(X) >= X.shape[1] else np.linalg.qr(X.T, mode="r").T  # type: ignore[attr-defined]  # with this mode it is one array

@@ -1,8 +1,9 @@
 """Pristine content: bundled photographs and procedural images with natural statistics.
 
-Photographs come from scikit-image and scikit-learn (read from the installed packages) and from the lossless crops in
-`photographs/` (Creative Commons, authors in NOTICE). Procedural images are dead leaves (occluding discs with a
-power law of sizes), coloured fractal noise (1/f amplitude), mosaics and plaids.
+Photographs come from scikit-image and scikit-learn (read from the installed packages) and from the
+lossless crops in `photographs/` (Creative Commons, authors in NOTICE). Procedural images are dead
+leaves (occluding discs with a power law of sizes), coloured fractal noise (1/f amplitude), mosaics
+and plaids.
 """
 
 from __future__ import annotations
@@ -18,8 +19,20 @@ from scipy import ndimage
 
 from rali_lab.io import ASSETS
 
-SKIMAGE = ("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png", "gravel.png",
-           "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png", "rocket.jpg")  # fmt: skip
+SKIMAGE = (
+    "astronaut.png",
+    "brick.png",
+    "camera.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+    "rocket.jpg",
+)
 SKLEARN = ("china.jpg", "flower.jpg")
 PROCEDURAL = ("leaves", "fractal", "mosaic", "plaid")
 
@@ -58,16 +71,25 @@ def _originals(source: str) -> tuple[np.ndarray, ...]:
 
 
 def random_crop(
-    originals: tuple[np.ndarray, ...], size: int, rng: np.random.Generator, *, max_shrink: float = 2.0, tries: int = 24
+    originals: tuple[np.ndarray, ...],
+    size: int,
+    rng: np.random.Generator,
+    *,
+    max_shrink: float = 2.0,
+    tries: int = 24,
 ) -> np.ndarray:
-    """A (size, size, 3) uint8 window with something in it, from one of the originals, shrunk by 1 to `max_shrink`.
+    """A (size, size, 3) uint8 window with something in it, from one of the originals, shrunk by 1
+    to `max_shrink`.
 
-    The most detailed of a few random windows is not taken, only the first whose detail is not negligible: skies stay
-    in, black borders do not.
+    The most detailed of a few random windows is not taken, only the first whose detail is not
+    negligible: skies stay in, black borders do not.
     """
     small = [x.shape[:2] for x in originals if min(x.shape[:2]) < size]
     if small:
-        raise ValueError(f"a crop of {size} px does not fit into an original of {small[0]} (height, width); use a smaller size")
+        raise ValueError(
+            f"a crop of {size} px does not fit into an original of {small[0]} (height, width); use"
+            " a smaller size"
+        )
     for _ in range(tries):
         x = originals[rng.integers(len(originals))]
         room = min(max_shrink, min(x.shape[:2]) / size)
@@ -82,13 +104,16 @@ def random_crop(
 
 
 def photographs(source: str, *, count: int, size: int = 128, seed: int = 0) -> list[np.ndarray]:
-    """`count` pristine crops of one bundled photograph, each (size, size, 3) uint8, the same for the same seed."""
+    """`count` pristine crops of one bundled photograph, each (size, size, 3) uint8, the same for
+    the same seed.
+    """
     rng = np.random.default_rng([seed, zlib.crc32(source.encode())])
     return [random_crop(_originals(source), size, rng) for _ in range(count)]
 
 
 def procedural(kind: str, *, count: int, size: int = 128, seed: int = 0) -> list[np.ndarray]:
-    """`count` generated images of one kind ("leaves", "fractal", "mosaic", "plaid"), each (size, size, 3) uint8.
+    """`count` generated images of one kind ("leaves", "fractal", "mosaic", "plaid"), each (size,
+    size, 3) uint8.
 
     >>> procedural("leaves", count=1, size=64)[0].shape
     (64, 64, 3)
@@ -102,7 +127,9 @@ def procedural(kind: str, *, count: int, size: int = 128, seed: int = 0) -> list
 
 def _palette(n: int, rng: np.random.Generator) -> np.ndarray:
     base, spread = rng.uniform(0.2, 0.8, 3), rng.uniform(0.08, 0.3)
-    return np.clip(base + rng.normal(0, spread, (n, 1)) + rng.normal(0, spread / 2, (n, 3)), 0.02, 0.98)
+    return np.clip(
+        base + rng.normal(0, spread, (n, 1)) + rng.normal(0, spread / 2, (n, 3)), 0.02, 0.98
+    )
 
 
 def _pink(size: int, rng: np.random.Generator, slope: float = 1.0) -> np.ndarray:
@@ -138,7 +165,10 @@ def _mosaic(size: int, rng: np.random.Generator) -> np.ndarray:
     points, colours = rng.uniform(0, size, (n, 2)), _palette(n, rng)
     yy, xx = np.mgrid[0:size, 0:size]
     nearest = ((yy[..., None] - points[:, 0]) ** 2 + (xx[..., None] - points[:, 1]) ** 2).argmin(-1)
-    return ndimage.gaussian_filter(colours[nearest], (0.5, 0.5, 0)) + 0.05 * _pink(size, rng, 0.8)[..., None]
+    return (
+        ndimage.gaussian_filter(colours[nearest], (0.5, 0.5, 0))
+        + 0.05 * _pink(size, rng, 0.8)[..., None]
+    )
 
 
 def _plaid(size: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,9 +1,10 @@
 """The distortion library: seventeen degradations with five calibrated levels each.
 
-A distortion *type* is what is done to the pixels ("defocus_blur"); its *word* is what an observer would call it
-("blur"), so types that look alike share a word; its *family* is the class of Q-Insight's degradation task.
-The strengths of the five levels were set by `python -m scripts.calibrate_distortions` so that a level costs about the
-same full-reference quality whatever the type (where a type can reach it at all).
+A distortion *type* is what is done to the pixels ("defocus_blur"); its *word* is what an observer
+would call it ("blur"), so types that look alike share a word; its *family* is the class of
+Q-Insight's degradation task. The strengths of the five levels were set by `python -m
+scripts.calibrate_distortions` so that a level costs about the same full-reference quality whatever
+the type (where a type can reach it at all).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ Operation = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
 @dataclass(frozen=True)
 class DistortionType:
-    """How a distortion is made and what it is called; `span` is the meaningful range of its strength."""
+    """How a distortion is made and what it is called; `span` is the meaningful range of its
+    strength.
+    """
 
     apply: Operation
     word: str
@@ -53,7 +56,9 @@ def _motion(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _convolve(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    return np.stack([ndimage.convolve(x[..., c], kernel, mode="reflect") for c in range(3)], axis=-1)
+    return np.stack(
+        [ndimage.convolve(x[..., c], kernel, mode="reflect") for c in range(3)], axis=-1
+    )
 
 
 def _gaussian_noise(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
@@ -94,7 +99,9 @@ def _overexpose(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray
 
 def _haze(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
     veil = ndimage.gaussian_filter(rng.random(x.shape[:2]), min(x.shape[:2]) / 4)
-    veil = np.clip(s * (1 + 0.6 * (veil - veil.mean()) / (veil.std() + 1e-6) * 0.3), 0, 0.97)[..., None]
+    veil = np.clip(s * (1 + 0.6 * (veil - veil.mean()) / (veil.std() + 1e-6) * 0.3), 0, 0.97)[
+        ..., None
+    ]
     return x * (1 - veil) + 0.82 * veil
 
 
@@ -116,7 +123,9 @@ def _pixelate(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _ringing(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
-    """Truncate the spectrum with a sharp edge and sharpen: the echoes along edges of a Gibbs phenomenon."""
+    """Truncate the spectrum with a sharp edge and sharpen: the echoes along edges of a Gibbs
+    phenomenon.
+    """
     spectrum = np.fft.rfft2(x, axes=(0, 1))
     fy, fx = np.fft.fftfreq(x.shape[0])[:, None], np.fft.rfftfreq(x.shape[1])[None]
     keep = np.hypot(fy, fx) < 0.5 / s
@@ -130,7 +139,9 @@ def _warp(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
     shift = ndimage.gaussian_filter(rng.normal(size=(2, h, w)), (0, 7, 7))
     shift *= s / (np.abs(shift).mean() + 1e-6)
     where = np.mgrid[0:h, 0:w] + shift
-    return np.stack([ndimage.map_coordinates(x[..., c], where, order=1, mode="reflect") for c in range(3)], -1)
+    return np.stack(
+        [ndimage.map_coordinates(x[..., c], where, order=1, mode="reflect") for c in range(3)], -1
+    )
 
 
 def _repeat(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
@@ -170,9 +181,25 @@ WORDS: tuple[str, ...] = tuple(dict.fromkeys(t.word for t in TYPES.values()))
 """What observers call them, without repeats, in a fixed order."""
 
 
-ORDER = ("warping", "repetition", "defocus_blur", "gaussian_blur", "motion_blur", "haze", "darkening", "overexposure",
-         "colour_cast", "gaussian_noise", "shot_noise", "impulse_noise", "banding", "pixelation", "ringing", "jpeg2000",
-         "jpeg")  # fmt: skip
+ORDER = (
+    "warping",
+    "repetition",
+    "defocus_blur",
+    "gaussian_blur",
+    "motion_blur",
+    "haze",
+    "darkening",
+    "overexposure",
+    "colour_cast",
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "banding",
+    "pixelation",
+    "ringing",
+    "jpeg2000",
+    "jpeg",
+)
 """The order in which stacked distortions happen: scene, optics, sensor, processing, coding."""
 
 VEILS = ("darkening", "overexposure", "haze")
@@ -184,14 +211,19 @@ def to_image(x: np.ndarray) -> Image.Image:
     return Image.fromarray((np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
-def apply(image: np.ndarray, distortions: tuple[Distortion, ...], rng: np.random.Generator) -> np.ndarray:
+def apply(
+    image: np.ndarray, distortions: tuple[Distortion, ...], rng: np.random.Generator
+) -> np.ndarray:
     """Apply distortions in order.
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 sRGB; not changed.
-    distortions : what to do, each at level 1 (slight) to 5 (catastrophic).
-    rng : decides noise, angles and places; the same state gives the same pixels.
+    image
+        (H, W, 3) uint8 sRGB; not changed.
+    distortions
+        what to do, each at level 1 (slight) to 5 (catastrophic).
+    rng
+        decides noise, angles and places; the same state gives the same pixels.
 
     Returns
     -------

@@ -1,8 +1,9 @@
 """The five generated domains: who is in the image, what was done to it, and who rated it.
 
-`photo` is the domain that reinforcement learning sees. The others are only ever tested on: other photographs with stacked,
-authentic-looking distortions, procedural images, distortion types the RL domain never holds, and artefacts of
-generated images. Every domain has its own rater panel and annotation bias. Sources are split before anything else.
+`photo` is the domain that reinforcement learning sees. The others are only ever tested on: other
+photographs with stacked, authentic-looking distortions, procedural images, distortion types the RL
+domain never holds, and artefacts of generated images. Every domain has its own rater panel and
+annotation bias. Sources are split before anything else.
 """
 
 from __future__ import annotations
@@ -17,12 +18,24 @@ from rali_lab.data.distortions import ORDER, TYPES, VEILS, apply
 from rali_lab.data.labels import RaterPanel, full_reference_quality
 from rali_lab.data.records import SPLITS, Distortion, RatedImage
 
-TRAIN = ("astronaut", "brick", "coins", "grass", "rocket", "china", "dragonfly", "kleiber", "friends", "picture1a",
-         "wine")  # fmt: skip
+TRAIN = (
+    "astronaut",
+    "brick",
+    "coins",
+    "grass",
+    "rocket",
+    "china",
+    "dragonfly",
+    "kleiber",
+    "friends",
+    "picture1a",
+    "wine",
+)
 VAL = ("coffee", "aitzgorri", "bridge")
 TEST = ("chelsea", "flower", "motorcycle_left", "life", "sunset")
 OTHERS = ("picosdeeuropa", "seeding", "picture0b", "free", "greentock", "gravel", "camera", "ihc")
-"""Photographs that no split of the RL domain uses; the domains that are only tested on show these and `TEST`."""
+"""Photographs that no split of the RL domain uses; the domains that are only tested on show these
+and `TEST`."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +44,16 @@ class Domain:
 
     Attributes
     ----------
-    sources : photographs by split, or None for procedural images.
-    types : distortions that occur; counts : probabilities of none, one, two and three at once.
-    panel : the raters, with their annotation bias.
-    role : "in" for the domain RL sees, "out" for those it does not.
+    sources
+        photographs by split, or None for procedural images.
+    types
+        distortions that occur;
+    counts
+        probabilities of none, one, two and three at once.
+    panel
+        the raters, with their annotation bias.
+    role
+        "in" for the domain RL sees, "out" for those it does not.
     """
 
     name: str
@@ -45,29 +64,69 @@ class Domain:
     role: str = "out"
 
 
-RL_TYPES = ("gaussian_blur", "motion_blur", "gaussian_noise", "impulse_noise", "jpeg", "pixelation", "overexposure")
+RL_TYPES = (
+    "gaussian_blur",
+    "motion_blur",
+    "gaussian_noise",
+    "impulse_noise",
+    "jpeg",
+    "pixelation",
+    "overexposure",
+)
 DOMAINS: dict[str, Domain] = {
     d.name: d
     for d in (
-        Domain("photo", {"train": TRAIN, "val": VAL, "test": TEST}, RL_TYPES, (0.08, 0.62, 0.3, 0.0), RaterPanel(), "in"),
-        Domain("authentic", {"test": OTHERS + TEST},
-               ("defocus_blur", "motion_blur", "shot_noise", "gaussian_noise", "darkening", "overexposure", "haze", "jpeg"),
-               (0.05, 0.3, 0.4, 0.25), RaterPanel(gamma=1.25, gain=0.9, shift=0.1)),
-        Domain("procedural", None, RL_TYPES, (0.08, 0.62, 0.3, 0.0), RaterPanel(gamma=0.8, gain=0.95)),
-        Domain("novel", {"test": OTHERS + TEST}, ("jpeg2000", "banding", "ringing", "haze", "colour_cast", "defocus_blur", "shot_noise"),
-               (0.08, 0.62, 0.3, 0.0), RaterPanel(gain=0.8, shift=-0.2)),
-        Domain("generated", {"test": OTHERS + TEST}, ("warping", "repetition", "gaussian_blur", "jpeg2000"),
-               (0.08, 0.52, 0.4, 0.0), RaterPanel(gamma=1.4)),
+        Domain(
+            "photo",
+            {"train": TRAIN, "val": VAL, "test": TEST},
+            RL_TYPES,
+            (0.08, 0.62, 0.3, 0.0),
+            RaterPanel(),
+            "in",
+        ),
+        Domain(
+            "authentic",
+            {"test": OTHERS + TEST},
+            (
+                "defocus_blur",
+                "motion_blur",
+                "shot_noise",
+                "gaussian_noise",
+                "darkening",
+                "overexposure",
+                "haze",
+                "jpeg",
+            ),
+            (0.05, 0.3, 0.4, 0.25),
+            RaterPanel(gamma=1.25, gain=0.9, shift=0.1),
+        ),
+        Domain(
+            "procedural", None, RL_TYPES, (0.08, 0.62, 0.3, 0.0), RaterPanel(gamma=0.8, gain=0.95)
+        ),
+        Domain(
+            "novel",
+            {"test": OTHERS + TEST},
+            ("jpeg2000", "banding", "ringing", "haze", "colour_cast", "defocus_blur", "shot_noise"),
+            (0.08, 0.62, 0.3, 0.0),
+            RaterPanel(gain=0.8, shift=-0.2),
+        ),
+        Domain(
+            "generated",
+            {"test": OTHERS + TEST},
+            ("warping", "repetition", "gaussian_blur", "jpeg2000"),
+            (0.08, 0.52, 0.4, 0.0),
+            RaterPanel(gamma=1.4),
+        ),
     )
-}  # fmt: skip
+}
 """Every domain by name, the RL domain first."""
 
 
 def draw_distortions(domain: Domain, rng: np.random.Generator) -> tuple[Distortion, ...]:
     """Distortions of one image: distinct words, in the order in which they happen to an image.
 
-    Levels are 1 to 5 for a single distortion and 1 to 4 in a stack, where veils stay at most moderate, so that
-    each remains visible.
+    Levels are 1 to 5 for a single distortion and 1 to 4 in a stack, where veils stay at most
+    moderate, so that each remains visible.
     """
     n, names, words = int(rng.choice(4, p=domain.counts)), [], set()
     for name in rng.permutation(domain.types):
@@ -75,43 +134,68 @@ def draw_distortions(domain: Domain, rng: np.random.Generator) -> tuple[Distorti
             names.append(str(name))
             words.add(TYPES[name].word)
     tops = {name: 5 if n == 1 else 2 if name in VEILS else 4 for name in names}
-    return tuple(Distortion(name, int(rng.integers(1, tops[name] + 1))) for name in sorted(names, key=ORDER.index))
+    return tuple(
+        Distortion(name, int(rng.integers(1, tops[name] + 1)))
+        for name in sorted(names, key=ORDER.index)
+    )
 
 
-def _clean(domain: Domain, split: str, count: int, size: int, seed: int) -> list[tuple[str, np.ndarray]]:
-    """`count` pairs of source and pristine image, spread evenly over the domain's sources of that split."""
+def _clean(
+    domain: Domain, split: str, count: int, size: int, seed: int
+) -> list[tuple[str, np.ndarray]]:
+    """`count` pairs of source and pristine image, spread evenly over the domain's sources of that
+    split.
+    """
     if domain.sources is None:
         each = -(-count // len(PROCEDURAL))
         seed = seed + 100 * SPLITS.index(split)  # every split has scenes of its own
-        images = [(f"{k}-{split}-{i}", x) for k in PROCEDURAL for i, x in enumerate(procedural(k, count=each, size=size, seed=seed))]
+        images = [
+            (f"{k}-{split}-{i}", x)
+            for k in PROCEDURAL
+            for i, x in enumerate(procedural(k, count=each, size=size, seed=seed))
+        ]
     else:
         names = domain.sources[split]
         each = -(-count // len(names))
         images = [(s, x) for s in names for x in photographs(s, count=each, size=size, seed=seed)]
-    order = np.arange(len(images)).reshape(-1, each).T.ravel()  # one of each source before the second of any
+    order = (
+        np.arange(len(images)).reshape(-1, each).T.ravel()
+    )  # one of each source before the second of any
     return [images[i] for i in order[:count]]
 
 
-def build_domain(domain: Domain, counts: dict[str, int], *, size: int = 128, seed: int = 0) -> list[RatedImage]:
+def build_domain(
+    domain: Domain, counts: dict[str, int], *, size: int = 128, seed: int = 0
+) -> list[RatedImage]:
     """Make and rate the images of one domain.
 
     Parameters
     ----------
-    domain : one of `DOMAINS`, or your own.
-    counts : images per split, for example ``{"train": 360, "test": 100}``; splits without sources are refused.
-    size : side in pixels. seed : fixes content, distortions and raters.
+    domain
+        one of `DOMAINS`, or your own.
+    counts
+        images per split, for example ``{"train": 360, "test": 100}``; splits without sources are
+        refused.
+    size
+        side in pixels.
+    seed
+        fixes content, distortions and raters.
 
     Returns
     -------
-    Images with pixels in memory, pseudo-MOS 1..5 (`mos`, `std`) and the unbiased quality (`reference`).
-    Cost: about 50 ms an image on one core, nearly all of it the full-reference measures.
+    Images with pixels in memory, pseudo-MOS 1..5 (`mos`, `std`) and the unbiased quality
+    (`reference`). Cost: about 50 ms an image on one core, nearly all of it the full-reference
+    measures.
     """
     stream = list(DOMAINS).index(domain.name) if domain.name in DOMAINS else len(DOMAINS)
     rng = np.random.default_rng([seed, stream])
     rows: list[tuple[str, str, np.ndarray, np.ndarray, tuple[Distortion, ...]]] = []
     for split, count in counts.items():
         if domain.sources is not None and split not in domain.sources:
-            raise ValueError(f"domain {domain.name!r} has no {split!r} sources; it has {', '.join(domain.sources)}")
+            raise ValueError(
+                f"domain {domain.name!r} has no {split!r} sources; it has"
+                f" {', '.join(domain.sources)}"
+            )
         for source, clean in _clean(domain, split, count, size, seed + 1000 * stream):
             distortions = draw_distortions(domain, rng)
             rows.append((split, source, clean, apply(clean, distortions, rng), distortions))
@@ -119,16 +203,27 @@ def build_domain(domain: Domain, counts: dict[str, int], *, size: int = 128, see
     mos, std = domain.panel.rate(quality, rng)
     return [
         RatedImage(
-            id=f"{domain.name}-{i:04d}", domain=domain.name, source=source, split=split, distortions=distortions,
-            mos=float(mos[i]), std=float(std[i]), array=x, reference=float(quality[i]),
+            id=f"{domain.name}-{i:04d}",
+            domain=domain.name,
+            source=source,
+            split=split,
+            distortions=distortions,
+            mos=float(mos[i]),
+            std=float(std[i]),
+            array=x,
+            reference=float(quality[i]),
         )
         for i, (split, source, _, x, distortions) in enumerate(rows)
-    ]  # fmt: skip
+    ]
 
 
 def build(counts: dict[str, dict[str, int]], *, size: int = 128, seed: int = 0) -> list[RatedImage]:
     """All domains named in `counts`, one after the other; see `build_domain`."""
-    return [p for name, c in counts.items() for p in build_domain(DOMAINS[name], c, size=size, seed=seed)]
+    return [
+        p
+        for name, c in counts.items()
+        for p in build_domain(DOMAINS[name], c, size=size, seed=seed)
+    ]
 
 
 def roles(domains: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Ordinary image files as (H, W, 3) uint8 sRGB arrays, or an error that names the file and the way out."""
+"""Ordinary image files as (H, W, 3) uint8 sRGB arrays, or an error that names the file and the way
+out.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +22,34 @@ PathLike = str | os.PathLike[str]
 
 
 class ImageError(ValueError):
-    """An image (or a folder of images) that cannot be used; the message names the file and the way out."""
+    """An image (or a folder of images) that cannot be used; the message names the file and the way
+    out.
+    """
 
 
 class ColourProfileWarning(UserWarning):
     """An embedded colour profile could not be used, and the pixel values were taken as sRGB."""
 
 
-def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS, min_side: int = MIN_SIDE) -> np.ndarray:
+def read_image(
+    path: PathLike, *, max_pixels: int = MAX_PIXELS, min_side: int = MIN_SIDE
+) -> np.ndarray:
     """An image file as the eye would see it: upright, opaque, 8-bit sRGB.
 
-    What is done, in this order: the size is checked before a pixel is decoded; EXIF rotation is applied;
-    16-bit values lose their low byte; an embedded ICC profile is converted to sRGB (without one, RGB is taken
-    as sRGB and CMYK is converted by Pillow's plain formula); transparency is composited on white; grey and
-    palette become RGB. Of an animation or a multi-page file the first image is read. Nothing is resized.
+    What is done, in this order: the size is checked before a pixel is decoded; EXIF rotation is
+    applied; 16-bit values lose their low byte; an embedded ICC profile is converted to sRGB
+    (without one, RGB is taken as sRGB and CMYK is converted by Pillow's plain formula);
+    transparency is composited on white; grey and palette become RGB. Of an animation or a
+    multi-page file the first image is read. Nothing is resized.
 
     Parameters
     ----------
-    path : a JPEG, PNG, WebP, BMP or TIFF file, recognised by its content, whatever its extension.
-    max_pixels : the largest width x height accepted; decoding takes about 3 to 8 bytes per pixel.
-    min_side : the smallest width and height accepted, in pixels.
+    path
+        a JPEG, PNG, WebP, BMP or TIFF file, recognised by its content, whatever its extension.
+    max_pixels
+        the largest width x height accepted; decoding takes about 3 to 8 bytes per pixel.
+    min_side
+        the smallest width and height accepted, in pixels.
 
     Returns
     -------
@@ -47,9 +57,10 @@ def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS, min_side: int = 
 
     Raises
     ------
-    ImageError : missing, empty, not an image, damaged or truncated (never half an image), too small,
-        too large, or of a pixel type without a known full scale. Bytes overwritten inside a JPEG that still
-        ends properly are beyond what its decoder can notice.
+    ImageError : missing, empty, not an image, damaged or truncated (never half an image), too
+    small,
+        too large, or of a pixel type without a known full scale. Bytes overwritten inside a JPEG
+        that still ends properly are beyond what its decoder can notice.
     RuntimeError : Pillow's global `LOAD_TRUNCATED_IMAGES` is on, so damage could not be seen.
 
     Warns
@@ -69,14 +80,18 @@ def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS, min_side: int = 
     _check_file(path)
     try:
         with warnings.catch_warnings():
-            # Pillow warns from 89 million pixels on; _check_size is stricter and decides before decoding.
+            # Pillow warns from 89 million pixels on; _check_size is stricter and decides before
+            # decoding.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
                 _check_size(path, image.size, max_pixels, min_side)
                 image.load()
                 upright = ImageOps.exif_transpose(image)
         return _to_srgb(upright, path)
-    except (ImageError, ColourProfileWarning):  # the latter when the caller turns warnings into errors
+    except (
+        ImageError,
+        ColourProfileWarning,
+    ):  # the latter when the caller turns warnings into errors
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(
@@ -87,17 +102,21 @@ def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS, min_side: int = 
             f"{path}: not a JPEG, PNG, WebP, BMP or TIFF image, or damaged at its start; "
             "convert it (for example to PNG) or fetch it again"
         ) from error
-    except Exception as error:  # decoders meet broken bytes with OSError, SyntaxError, struct.error, and more
+    except (
+        Exception
+    ) as error:  # decoders meet broken bytes with OSError, SyntaxError, struct.error, and more
         raise ImageError(
-            f"{path}: cannot be read ({error}); if it is damaged or truncated, fetch or export it again"
+            f"{path}: cannot be read ({error}); if it is damaged or truncated, fetch or export it"
+            " again"
         ) from error
 
 
 def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
-    """The image files among files and folders: files as given, a folder's images recursively and sorted.
+    """The image files among files and folders: files as given, a folder's images recursively and
+    sorted.
 
-    In folders an image is known by its extension (`EXTENSIONS`, any case) and hidden files are left out; a
-    file named outright is kept whatever its extension. A file reached twice is listed once.
+    In folders an image is known by its extension (`EXTENSIONS`, any case) and hidden files are left
+    out; a file named outright is kept whatever its extension. A file reached twice is listed once.
 
     Raises
     ------
@@ -118,16 +137,22 @@ def _expand(path: Path) -> list[Path]:
         if not path.exists():
             raise ImageError(f"{path}: does not exist; check the path")
         return [path]
-    files = (p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+    files = (
+        p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")
+    )
     images = sorted(p for p in files if p.is_file())
     if not images:
-        raise ImageError(f"{path}: folder without images; expected {', '.join(sorted(EXTENSIONS))} files")
+        raise ImageError(
+            f"{path}: folder without images; expected {', '.join(sorted(EXTENSIONS))} files"
+        )
     return images
 
 
 def _check_file(path: Path) -> None:
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise RuntimeError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on and hides damage; set it to False")
+        raise RuntimeError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on and hides damage; set it to False"
+        )
     if path.is_dir():
         raise ImageError(f"{path}: is a folder, expected a file; list its images with find_images")
     if not path.exists():
@@ -140,13 +165,14 @@ def _check_size(path: Path, size: tuple[int, int], max_pixels: int, min_side: in
     width, height = size
     if min(size) < min_side:
         raise ImageError(
-            f"{path}: too small, {width}x{height} pixels where each side needs at least {min_side}; "
-            "use a larger image"
+            f"{path}: too small, {width}x{height} pixels where each side needs at least {min_side};"
+            " use a larger image"
         )
     if width * height > max_pixels:
         raise ImageError(
-            f"{path}: gigantic, {width}x{height} is {width * height / 1e6:.0f} million pixels "
-            f"and the limit is {max_pixels / 1e6:g} million; scale it down, or pass a larger max_pixels"
+            f"{path}: gigantic, {width}x{height} is {width * height / 1e6:.0f} million pixels and"
+            f" the limit is {max_pixels / 1e6:g} million; scale it down, or pass a larger"
+            " max_pixels"
         )
 
 
@@ -175,8 +201,8 @@ def _sixteen_to_eight(image: Image.Image, path: Path) -> Image.Image:
     low, high = values.min(), values.max()
     if image.mode == "F" or low < 0 or high > 65535:
         raise ImageError(
-            f"{path}: pixel values {low:g}..{high:g} of type {values.dtype.name} have no known full scale; "
-            "export it with 8 or 16 bits per channel"
+            f"{path}: pixel values {low:g}..{high:g} of type {values.dtype.name} have no known full"
+            " scale; export it with 8 or 16 bits per channel"
         )
     return Image.fromarray((values >> 8).astype(np.uint8))
 
@@ -184,12 +210,17 @@ def _sixteen_to_eight(image: Image.Image, path: Path) -> Image.Image:
 def _apply_profile(image: Image.Image, profile: bytes, path: Path) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space == "RGB " and image.mode == "L":  # common in exported grey photographs
+        if (
+            source.profile.xcolor_space == "RGB " and image.mode == "L"
+        ):  # common in exported grey photographs
             image = image.convert("RGB")
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     except (ImageCms.PyCMSError, OSError) as error:
         message = (
-            f"{path}: colour profile unusable for an image of mode {image.mode} ({error}); taken as sRGB"
+            f"{path}: colour profile unusable for an image of mode {image.mode} ({error}); taken as"
+            " sRGB"
         )
         warnings.warn(message, ColourProfileWarning, stacklevel=4)
         return image

@@ -1,8 +1,10 @@
-"""Pseudo-MOS: full-reference quality on the 1..5 scale, and the rater panel that turns it into opinion scores.
+"""Pseudo-MOS: full-reference quality on the 1..5 scale, and the rater panel that turns it into
+opinion scores.
 
-No human rated the generated images. Their score starts from two full-reference measures, HaarPSI (Reisenhofer et
-al., 2018) and MDSI (Nafchi et al., 2016), both from `piq`, and passes through a simulated panel of raters, each
-with a bias, a noise and a scale that is cut at 1 and 5. It is called pseudo-MOS wherever it appears.
+No human rated the generated images. Their score starts from two full-reference measures, HaarPSI
+(Reisenhofer et al., 2018) and MDSI (Nafchi et al., 2016), both from `piq`, and passes through a
+simulated panel of raters, each with a bias, a noise and a scale that is cut at 1 and 5. It is
+called pseudo-MOS wherever it appears.
 """
 
 from __future__ import annotations
@@ -12,25 +14,31 @@ from dataclasses import dataclass
 import numpy as np
 
 
-def full_reference_quality(references: np.ndarray, images: np.ndarray, *, batch: int = 32) -> np.ndarray:
+def full_reference_quality(
+    references: np.ndarray, images: np.ndarray, *, batch: int = 32
+) -> np.ndarray:
     """Quality of images against their originals on the scale 1 (worst) to 5 (identical).
 
     Parameters
     ----------
-    references, images : (n, H, W, 3) uint8, paired.
-    batch : images measured at a time.
+    references, images
+        (n, H, W, 3) uint8, paired.
+    batch
+        images measured at a time.
 
     Returns
     -------
-    (n,) float64: ``1 + 4 * clip((y - 0.15) / 0.6, 0, 1)`` with ``y = (HaarPSI + 1 - MDSI / 0.75) / 2``, our mapping. The two
-    measures agree best, of nine tried, with what was done to the image (docs/LOG.md), and cost about 3 ms for a 128 x 128
-    pair on one core, a tenth of VSI.
+    (n,) float64: ``1 + 4 * clip((y - 0.15) / 0.6, 0, 1)`` with ``y = (HaarPSI + 1 - MDSI / 0.75) /
+    2``, our mapping. The two measures agree best, of nine tried, with what was done to the image
+    (docs/LOG.md), and cost about 3 ms for a 128 x 128 pair on one core, a tenth of VSI.
     """
     import torch
     from piq import haarpsi, mdsi
 
     if references.shape != images.shape:
-        raise ValueError(f"references {references.shape} and images {images.shape} must have the same shape")
+        raise ValueError(
+            f"references {references.shape} and images {images.shape} must have the same shape"
+        )
     out = []
     with torch.inference_mode():
         for i in range(0, len(images), batch):
@@ -48,15 +56,20 @@ def full_reference_quality(references: np.ndarray, images: np.ndarray, *, batch:
 class RaterPanel:
     """A panel of simulated raters with an annotation bias.
 
-    The panel of a domain sees quality through a monotone map (`gamma`, `shift`, `gain`), as every published data set has its own
-    scale, instructions and rater population; then each rater adds a personal bias and a noise for every image.
+    The panel of a domain sees quality through a monotone map (`gamma`, `shift`, `gain`), as every
+    published data set has its own scale, instructions and rater population; then each rater adds a
+    personal bias and a noise for every image.
 
     Attributes
     ----------
-    gamma : exponent on quality rescaled to 0..1; above 1 the panel is harsh, below 1 lenient.
-    gain, shift : how much of the scale is used, and where it sits (points of 1..5).
-    raters : size of the panel.
-    noise, bias : standard deviations of a single judgement and of a rater's own offset, in points.
+    gamma
+        exponent on quality rescaled to 0..1; above 1 the panel is harsh, below 1 lenient.
+    gain, shift
+        how much of the scale is used, and where it sits (points of 1..5).
+    raters
+        size of the panel.
+    noise, bias
+        standard deviations of a single judgement and of a rater's own offset, in points.
     """
 
     gamma: float = 1.0
@@ -67,12 +80,15 @@ class RaterPanel:
     bias: float = 0.25
 
     def opinion(self, quality: np.ndarray) -> np.ndarray:
-        """What the panel would say on average without noise: a monotone map of (n,) quality, 1..5 in and out."""
+        """What the panel would say on average without noise: a monotone map of (n,) quality, 1..5
+        in and out.
+        """
         unit = np.clip((np.asarray(quality, dtype=np.float64) - 1) / 4, 0, 1)
         return np.clip(3 + self.gain * (4 * unit**self.gamma - 2) + self.shift, 1, 5)
 
     def rate(self, quality: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Mean opinion score and standard deviation over the panel: two (n,) arrays, MOS within 1..5.
+        """Mean opinion score and standard deviation over the panel: two (n,) arrays, MOS within
+        1..5.
 
         >>> mos, std = RaterPanel().rate(np.array([1.5, 4.5]), np.random.default_rng(0))
         >>> bool(mos[0] < mos[1])

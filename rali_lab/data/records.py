@@ -1,4 +1,6 @@
-"""The one record that travels through the whole project: an image with its provenance and its score."""
+"""The one record that travels through the whole project: an image with its provenance and its
+score.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ class Distortion:
 
     def __post_init__(self) -> None:
         if self.level not in range(1, len(LEVEL_WORDS) + 1):
-            raise ValueError(f"distortion {self.name!r}: level must be a whole number 1..{len(LEVEL_WORDS)}, got {self.level}")
+            raise ValueError(
+                f"distortion {self.name!r}: level must be a whole number 1..{len(LEVEL_WORDS)}, got"
+                f" {self.level}"
+            )
 
     @property
     def level_word(self) -> str:
@@ -41,14 +46,23 @@ class RatedImage:
 
     Attributes
     ----------
-    id : unique over all domains.
-    domain : name of the data set it belongs to.
-    source : the scene or pristine original; splits never divide a source.
-    distortions : what was done to the original, in order; empty for a pristine or an in-the-wild image.
-    mos, std : (pseudo-)MOS in 1..5, higher is better, and the standard deviation of the ratings; None if unrated.
-    split : "train", "val" or "test".
-    path, array : the pixels, on disk or in memory (H, W, 3) uint8; exactly one of them is given.
-    reference : pseudo-MOS before the domain's own annotation bias, where known.
+    id
+        unique over all domains.
+    domain
+        name of the data set it belongs to.
+    source
+        the scene or pristine original; splits never divide a source.
+    distortions
+        what was done to the original, in order; empty for a pristine or an in-the-wild image.
+    mos, std
+        (pseudo-)MOS in 1..5, higher is better, and the standard deviation of the ratings; None if
+        unrated.
+    split
+        "train", "val" or "test".
+    path, array
+        the pixels, on disk or in memory (H, W, 3) uint8; exactly one of them is given.
+    reference
+        pseudo-MOS before the domain's own annotation bias, where known.
     """
 
     id: str
@@ -64,7 +78,9 @@ class RatedImage:
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
-            raise ValueError(f"image {self.id!r}: split must be one of {SPLITS}, got {self.split!r}")
+            raise ValueError(
+                f"image {self.id!r}: split must be one of {SPLITS}, got {self.split!r}"
+            )
         if (self.path is None) == (self.array is None):
             raise ValueError(f"image {self.id!r}: give either path or array, and only one of them")
 
@@ -85,11 +101,20 @@ def save_images(images: Sequence[RatedImage], folder: Path) -> None:
 
 
 def load_images(folder: Path) -> list[RatedImage]:
-    """Read what `save_images` wrote; pixels are memory-mapped, so nothing is read before it is used."""
+    """Read what `save_images` wrote; pixels are memory-mapped, so nothing is read before it is
+    used.
+    """
     rows = json.loads((Path(folder) / "records.json").read_text())
     pixels = np.load(Path(folder) / "pixels.npy", mmap_mode="r")
     return [
-        RatedImage(**{**row, "distortions": tuple(Distortion(**d) for d in row["distortions"]), "path": None}, array=np.asarray(x))
+        RatedImage(
+            **{
+                **row,
+                "distortions": tuple(Distortion(**d) for d in row["distortions"]),
+                "path": None,
+            },
+            array=np.asarray(x),
+        )
         for row, x in zip(rows, pixels, strict=True)
     ]
 
@@ -118,5 +143,7 @@ def mos_of(images: Sequence[RatedImage]) -> np.ndarray:
     """Scores of rated images as (n,) float64; raises ValueError naming the first image without one."""
     unrated = [p.id for p in images if p.mos is None]
     if unrated:
-        raise ValueError(f"{len(unrated)} images have no score, the first is {unrated[0]!r}; select rated ones")
+        raise ValueError(
+            f"{len(unrated)} images have no score, the first is {unrated[0]!r}; select rated ones"
+        )
     return np.array([p.mos for p in images], dtype=np.float64)

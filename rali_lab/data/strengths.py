@@ -1,4 +1,6 @@
-"""Strengths of the five levels of every distortion, as printed by `python -m scripts.calibrate_distortions`."""
+"""Strengths of the five levels of every distortion, as printed by `python -m
+scripts.calibrate_distortions`.
+"""
 
 STRENGTHS: dict[str, tuple[float, ...]] = {
     "gaussian_blur": (1.299, 1.93, 2.947, 4.566, 7.814),

@@ -31,10 +31,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class DomainSummary:
-    """One row of the report: how many images per split, the range of their scores and of their sizes.
+    """One row of the report: how many images per split, the range of their scores and of their
+    sizes.
 
-    `mos` is (lowest, highest) over the finite scores, None if there are none; `smallest` and `largest` are
-    (width, height) by number of pixels, None if no image could be read.
+    `mos` is (lowest, highest) over the finite scores, None if there are none; `smallest` and
+    `largest` are (width, height) by number of pixels, None if no image could be read.
     """
 
     domain: str
@@ -46,7 +47,9 @@ class DomainSummary:
 
     def cells(self) -> tuple[str, ...]:
         mos = "-" if self.mos is None else "{:.2f}..{:.2f}".format(*self.mos)
-        sizes = "-" if self.smallest is None else "{}x{}..{}x{}".format(*self.smallest, *self.largest)
+        sizes = (
+            "-" if self.smallest is None else "{}x{}..{}x{}".format(*self.smallest, *self.largest)
+        )
         return (self.domain, *map(str, self.counts), str(self.unrated), mos, sizes)
 
 
@@ -66,28 +69,36 @@ class Report:
         """Raises ValueError with all problems, one a line, unless there are none."""
         if self.problems:
             lines = "\n".join(f"  {problem}" for problem in self.problems)
-            raise ValueError(f"{len(self.problems)} problems; correct the table or the files:\n{lines}")
+            raise ValueError(
+                f"{len(self.problems)} problems; correct the table or the files:\n{lines}"
+            )
 
     def __str__(self) -> str:
         header = ("domain", *SPLITS, "unrated", "mos", "size (pixels)")
         table = [header, *(summary.cells() for summary in self.domains)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]
+        lines = [
+            "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ]
         verdict = "no problems found" if self.ok else f"{len(self.problems)} problems found"
         return "\n".join([*lines, verdict, *(f"  {problem}" for problem in self.problems)])
 
 
 def validate(images: Iterable[RatedImage]) -> Report:
-    """Look for everything that makes a score table lie: repeated, divided, unreadable or unscorable images.
+    """Look for everything that makes a score table lie: repeated, divided, unreadable or unscorable
+    images.
 
-    Found are: an id used twice; a source in more than one split, over all domains; equal pixels in more than
-    one split, over all domains, or with differing scores within one domain (two domains may rate the same
-    image differently, that is what annotation bias is); a duplicate, equal pixels twice in one split of one
-    domain with the same score; a score that is NaN or outside 1..5; a standard deviation that is NaN, infinite
-    or negative; missing files, counted together; a file that cannot be read. Images without a score are
-    counted, not blamed. Equal means equal in every decoded pixel: a re-encoded or resized copy is not found.
+    Found are: an id used twice; a source in more than one split, over all domains; equal pixels in
+    more than one split, over all domains, or with differing scores within one domain (two domains
+    may rate the same image differently, that is what annotation bias is); a duplicate, equal pixels
+    twice in one split of one domain with the same score; a score that is NaN or outside 1..5; a
+    standard deviation that is NaN, infinite or negative; missing files, counted together; a file
+    that cannot be read. Images without a score are counted, not blamed. Equal means equal in every
+    decoded pixel: a re-encoded or resized copy is not found.
 
-    Cost: every image is decoded once, one at a time (about 5 ms for 500x500 pixels), and 32 bytes are kept.
+    Cost: every image is decoded once, one at a time (about 5 ms for 500x500 pixels), and 32 bytes
+    are kept.
 
     Examples
     --------
@@ -114,8 +125,12 @@ def validate(images: Iterable[RatedImage]) -> Report:
     return Report(tuple(_summary(name, images, sizes) for name in names), tuple(problems))
 
 
-def _read_all(images: Sequence[RatedImage]) -> tuple[list[Size | None], list[bytes | None], list[Problem]]:
-    """Sizes and pixel hashes, None where an image cannot be read, and the problems: one for all missing files, one for each other."""
+def _read_all(
+    images: Sequence[RatedImage],
+) -> tuple[list[Size | None], list[bytes | None], list[Problem]]:
+    """Sizes and pixel hashes, None where an image cannot be read, and the problems: one for all
+    missing files, one for each other.
+    """
     sizes, digests, problems, missing = [], [], [], []
     for image in images:
         size = digest = None
@@ -131,7 +146,9 @@ def _read_all(images: Sequence[RatedImage]) -> tuple[list[Size | None], list[byt
         sizes.append(size)
         digests.append(digest)
     if missing:
-        problems.insert(0, _problem("missing", f"{len(missing)} of {len(images)} images have no file", missing))
+        problems.insert(
+            0, _problem("missing", f"{len(missing)} of {len(images)} images have no file", missing)
+        )
     return sizes, digests, problems
 
 
@@ -148,7 +165,9 @@ def _divided_sources(images: Sequence[RatedImage]) -> Iterator[Problem]:
             yield _problem("divided source", f"{source!r} is in splits {', '.join(splits)}", group)
 
 
-def _equal_pixels(images: Sequence[RatedImage], digests: Sequence[bytes | None]) -> Iterator[Problem]:
+def _equal_pixels(
+    images: Sequence[RatedImage], digests: Sequence[bytes | None]
+) -> Iterator[Problem]:
     for group in _groups(images, digests).values():
         splits = sorted({p.split for p in group})
         if len(splits) > 1:
@@ -159,7 +178,11 @@ def _equal_pixels(images: Sequence[RatedImage], digests: Sequence[bytes | None])
                 values = ", ".join(f"{score:.3f}" for score in scores)
                 yield _problem("equal pixels", f"differing scores {values} in {domain!r}", rated)
             elif len(rated) > 1 and len(splits) == 1:
-                yield _problem("duplicate", f"equal pixels {len(rated)} times in split {splits[0]} of {domain!r}", rated)
+                yield _problem(
+                    "duplicate",
+                    f"equal pixels {len(rated)} times in split {splits[0]} of {domain!r}",
+                    rated,
+                )
 
 
 def _bad_scores(images: Sequence[RatedImage]) -> Iterator[Problem]:
@@ -170,11 +193,15 @@ def _bad_scores(images: Sequence[RatedImage]) -> Iterator[Problem]:
             yield Problem("bad score", f"{p.id!r} has std {p.std}, expected a number >= 0", (p.id,))
 
 
-def _summary(domain: str, images: Sequence[RatedImage], sizes: Sequence[Size | None]) -> DomainSummary:
+def _summary(
+    domain: str, images: Sequence[RatedImage], sizes: Sequence[Size | None]
+) -> DomainSummary:
     rows = [(p, size) for p, size in zip(images, sizes, strict=True) if p.domain == domain]
     splits = Counter(p.split for p, _ in rows)
     scores = [p.mos for p, _ in rows if _finite(p.mos)]
-    readable = sorted((size for _, size in rows if size), key=lambda size: (size[0] * size[1], size))
+    readable = sorted(
+        (size for _, size in rows if size), key=lambda size: (size[0] * size[1], size)
+    )
     return DomainSummary(
         domain=domain,
         counts=tuple(splits[name] for name in SPLITS),

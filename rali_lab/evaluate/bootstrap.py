@@ -1,7 +1,8 @@
-"""The resampling behind every interval: images are drawn by source, training seeds by seed, all at once.
+"""The resampling behind every interval: images are drawn by source, training seeds by seed, all at
+once.
 
-One resample is a row of *counts*, how often each image occurs in it. Both correlations are then weighted
-sums, so a thousand resamples are a few array operations and no Python loop runs over them.
+One resample is a row of *counts*, how often each image occurs in it. Both correlations are then
+weighted sums, so a thousand resamples are a few array operations and no Python loop runs over them.
 """
 
 from __future__ import annotations
@@ -38,9 +39,12 @@ def correlations(score: np.ndarray, mos: np.ndarray, counts: np.ndarray, kind: s
 
     Parameters
     ----------
-    score, mos : (n,) arrays; images whose score is NaN carry no weight
-    counts : (n_boot, n) array, how often each image occurs in each resample
-    kind : "plcc" or "srcc"
+    score, mos
+        (n,) arrays; images whose score is NaN carry no weight
+    counts
+        (n_boot, n) array, how often each image occurs in each resample
+    kind
+        "plcc" or "srcc"
     """
     known = np.isfinite(score)
     score, mos, counts = score[known], mos[known], counts[:, known].astype(float)
@@ -63,7 +67,8 @@ def regressions(X: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    counts : (n_boot, n) array, how often each row occurs in each resample
+    counts
+        (n_boot, n) array, how often each row occurs in each resample
 
     Returns
     -------
@@ -91,7 +96,9 @@ def regressions(X: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def statistic(sample: Sample, counts: np.ndarray, kind: str) -> np.ndarray:
-    """Correlation of one method, or difference of two, per resample and seed, shape (n_boot, n_seeds)."""
+    """Correlation of one method, or difference of two, per resample and seed, shape (n_boot,
+    n_seeds).
+    """
     per_method = [
         np.stack([correlations(row, sample.mos, counts, kind) for row in scores], axis=1)
         for scores in sample.scores
@@ -100,12 +107,16 @@ def statistic(sample: Sample, counts: np.ndarray, kind: str) -> np.ndarray:
 
 
 def cluster_draws(sample: Sample, n_boot: int, rng: np.random.Generator):
-    """Yield blocks of counts, (<= n_boot, n): clusters drawn with replacement, their images together."""
+    """Yield blocks of counts, (<= n_boot, n): clusters drawn with replacement, their images
+    together.
+    """
     n_clusters = int(sample.cluster.max()) + 1
     block = max(1, _BLOCK // len(sample.mos))
     for start in range(0, n_boot, block):
         size = min(block, n_boot - start)
-        yield rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=size)[:, sample.cluster]
+        yield rng.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=size)[
+            :, sample.cluster
+        ]
 
 
 def mean_with_interval(
@@ -113,8 +124,8 @@ def mean_with_interval(
 ) -> tuple[float, float, float]:
     """Mean over domains and seeds of the statistic, with its percentile interval.
 
-    Images are drawn inside each domain; the draw of training seeds is shared by the domains, since it is
-    the same trained model that meets all of them.
+    Images are drawn inside each domain; the draw of training seeds is shared by the domains, since
+    it is the same trained model that meets all of them.
 
     Returns
     -------
@@ -134,12 +145,17 @@ def mean_with_interval(
         per_seed = np.concatenate(
             [statistic(sample, counts, kind) for counts in cluster_draws(sample, n_boot, rng)]
         )
-        draws += np.where(seed_counts > 0, seed_counts * per_seed, 0).sum(axis=1) / n_seeds / len(samples)
+        draws += (
+            np.where(seed_counts > 0, seed_counts * per_seed, 0).sum(axis=1)
+            / n_seeds
+            / len(samples)
+        )
     undefined = np.mean(np.isnan(draws))
     if undefined > 0.01:
         raise CollapsedScores(
-            f"{undefined:.0%} of {n_boot} resamples hold a constant score, expected at most 1 %: ratings "
-            "have almost collapsed, or images or sources are too few; look at the scores, add images"
+            f"{undefined:.0%} of {n_boot} resamples hold a constant score, expected at most 1 %:"
+            " ratings have almost collapsed, or images or sources are too few; look at the scores,"
+            " add images"
         )
     low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(value), float(low), float(high)

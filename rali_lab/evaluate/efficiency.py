@@ -29,9 +29,12 @@ class SideBySide:
 
     Attributes
     ----------
-    seconds : seconds per image, by name
-    ratio : the same divided by the reference (the first name) *within a round*, by name
-    n_images, repeats : images per call, timed rounds
+    seconds
+        seconds per image, by name
+    ratio
+        the same divided by the reference (the first name) *within a round*, by name
+    n_images, repeats
+        images per call, timed rounds
     """
 
     seconds: dict[str, Spread]
@@ -50,13 +53,14 @@ class SideBySide:
 def count_parameters(*parts) -> int:
     """Numbers held by modules, tensors or arrays, each storage counted once.
 
-    Tied weights and views count once, wherever they occur among ``parts``. Buffers of modules (running means)
-    do not count; tables kept outside a module (PCA, basis vectors) should be passed as arrays, else they are
-    overlooked.
+    Tied weights and views count once, wherever they occur among ``parts``. Buffers of modules
+    (running means) do not count; tables kept outside a module (PCA, basis vectors) should be passed
+    as arrays, else they are overlooked.
 
     Parameters
     ----------
-    parts : torch.nn.Module, torch.Tensor or numpy arrays
+    parts
+        torch.nn.Module, torch.Tensor or numpy arrays
     """
     import numpy as np
     import torch
@@ -75,28 +79,37 @@ def count_parameters(*parts) -> int:
 
 
 def measure_side_by_side(
-    callables: Mapping[str, Callable[[], object]], *, n_images: int, repeats: int = 5, warmup: int = 1
+    callables: Mapping[str, Callable[[], object]],
+    *,
+    n_images: int,
+    repeats: int = 5,
+    warmup: int = 1,
 ) -> SideBySide:
     """Time several methods in turn, round after round, in one process.
 
-    A machine speeds up and slows down by tens of per cent over minutes; runs taken one after the other
-    mistake that for a difference. Here every round runs all methods, in alternating order, and ratios are
-    formed inside a round.
+    A machine speeds up and slows down by tens of per cent over minutes; runs taken one after the
+    other mistake that for a difference. Here every round runs all methods, in alternating order,
+    and ratios are formed inside a round.
 
     Parameters
     ----------
-    callables : {name: function that scores ``n_images`` images}; the first is the reference
-    n_images : images scored by one call
-    repeats, warmup : timed and untimed rounds
+    callables
+        {name: function that scores ``n_images`` images}; the first is the reference
+    n_images
+        images scored by one call
+    repeats, warmup
+        timed and untimed rounds
 
     Returns
     -------
     SideBySide
-        Wall-clock medians with the full range of the rounds, which for 5 rounds covers the median with 94 %.
+        Wall-clock medians with the full range of the rounds, which for 5 rounds covers the median
+        with 94 %.
     """
     if not callables or n_images < 1 or repeats < 1:
         raise ValueError(
-            f"got {len(callables)} callables, n_images={n_images}, repeats={repeats}; expected 1 or more"
+            f"got {len(callables)} callables, n_images={n_images}, repeats={repeats}; expected 1 or"
+            " more"
         )
     rounds: list[dict[str, float]] = []
     for turn in range(-warmup, repeats):
@@ -112,29 +125,36 @@ def measure_side_by_side(
     )
 
 
-def peak_memory(function: Callable[[], object], *, resident: Iterable = (), device: str | None = None) -> int:
+def peak_memory(
+    function: Callable[[], object], *, resident: Iterable = (), device: str | None = None
+) -> int:
     """Most bytes of torch tensors alive at once while ``function()`` runs.
 
-    On a CPU every operation is watched: a storage counts from the first operation that makes or reads it
-    until it is freed, views and tied weights once. The process's resident set (RSS) is not used, because the
-    interpreter and the libraries hold some 500 MB, the allocator keeps freed pages, and both would drown a
-    model of a few megabytes and make the smaller of two models look as large as the other. Not seen: work
-    space inside a kernel (im2col, matrix packing), arrays outside torch, tensors made in other threads. On
-    CUDA: `torch.cuda.max_memory_allocated`, which sees work space too, but also whatever else lives on the
-    device.
+    On a CPU every operation is watched: a storage counts from the first operation that makes or
+    reads it until it is freed, views and tied weights once. The process's resident set (RSS) is not
+    used, because the interpreter and the libraries hold some 500 MB, the allocator keeps freed
+    pages, and both would drown a model of a few megabytes and make the smaller of two models look
+    as large as the other. Not seen: work space inside a kernel (im2col, matrix packing), arrays
+    outside torch, tensors made in other threads. On CUDA: `torch.cuda.max_memory_allocated`, which
+    sees work space too, but also whatever else lives on the device.
 
     Parameters
     ----------
-    function : called once, without arguments
-    resident : modules or tensors loaded for the call; all their parameters and buffers count throughout
-    device : "cpu" or "cuda"; by default where the resident tensors are, "cpu" if there are none
+    function
+        called once, without arguments
+    resident
+        modules or tensors loaded for the call; all their parameters and buffers count throughout
+    device
+        "cpu" or "cuda"; by default where the resident tensors are, "cpu" if there are none
     """
     import torch
 
     tensors = [
         t
         for part in resident
-        for t in ([*part.parameters(), *part.buffers()] if isinstance(part, torch.nn.Module) else [part])
+        for t in (
+            [*part.parameters(), *part.buffers()] if isinstance(part, torch.nn.Module) else [part]
+        )
     ]
     device = device or next((t.device.type for t in tensors), "cpu")
     if device == "cuda":
@@ -144,7 +164,9 @@ def peak_memory(function: Callable[[], object], *, resident: Iterable = (), devi
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
     if device != "cpu":
-        raise ValueError(f"device={device!r} cannot be measured; move the models to 'cpu' or 'cuda'")
+        raise ValueError(
+            f"device={device!r} cannot be measured; move the models to 'cpu' or 'cuda'"
+        )
     watch = _live_storages()
     watch.see(tensors)
     try:
@@ -201,7 +223,9 @@ def _live_storages():
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             kwargs = kwargs or {}
-            with self:  # inference mode hands over whole composites: take them apart to see their parts
+            with (
+                self
+            ):  # inference mode hands over whole composites: take them apart to see their parts
                 out = func.decompose(*args, **kwargs)
             if out is NotImplemented:
                 self.see(tree_leaves((args, kwargs)))

@@ -1,4 +1,6 @@
-"""What a number means, said beside it, and the guard against testing on images that were trained on."""
+"""What a number means, said beside it, and the guard against testing on images that were trained
+on.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +16,32 @@ class LeakageError(ValueError):
 class Protocol:
     """How scores were compared with opinions; printed under every table.
 
-    Most disagreements between published tables of this field sit in one of these lines, not in the models.
+    Most disagreements between published tables of this field sit in one of these lines, not in the
+    models.
 
     Attributes
     ----------
-    split : which images are scored
-    label : the label column and its scale
-    higher_is_better : sign of the label (DMOS is usually False; flip it when reading, not here)
-    score_range : lowest and highest answer that counts as a score; others are missing
-    fit : what is fitted between score and label before PLCC: "none", "logistic4" or "isotonic_cv"
-    clustered_by : what the bootstrap resamples
-    n_boot, level : resamples and coverage of the intervals
-    missing : what happens to an image without a score
+    split
+        which images are scored
+    label
+        the label column and its scale
+    higher_is_better
+        sign of the label (DMOS is usually False; flip it when reading, not here)
+    score_range
+        lowest and highest answer that counts as a score; others are missing
+    fit
+        what is fitted between score and label before PLCC: "none", "logistic4" or "isotonic_cv"
+    clustered_by
+        what the bootstrap resamples
+    n_boot, level
+        resamples and coverage of the intervals
+    missing
+        what happens to an image without a score
 
     >>> print(Protocol(split="test", label="pseudo-MOS, 1-5"))  # doctest: +NORMALIZE_WHITESPACE
     Protocol: test split; label pseudo-MOS, 1-5 (higher is better), scores in 1-5; PLCC raw, nothing fitted;
     95 % percentile \
-bootstrap, 1000 resamples of source; unparsable answers left out and counted.
+    bootstrap, 1000 resamples of source; unparsable answers left out and counted.
     """
 
     split: str = "test"
@@ -45,32 +56,38 @@ bootstrap, 1000 resamples of source; unparsable answers left out and counted.
 
     def __post_init__(self) -> None:
         if self.fit not in ("none", "logistic4", "isotonic_cv"):
-            raise ValueError(f"fit={self.fit!r} is not known; choose 'none', 'logistic4' or 'isotonic_cv'")
+            raise ValueError(
+                f"fit={self.fit!r} is not known; choose 'none', 'logistic4' or 'isotonic_cv'"
+            )
         low, high = self.score_range
         if not low < high:
-            raise ValueError(f"score_range={self.score_range} is empty; expected (low, high) with low < high")
+            raise ValueError(
+                f"score_range={self.score_range} is empty; expected (low, high) with low < high"
+            )
 
     def __str__(self) -> str:
         fit = "PLCC raw, nothing fitted" if self.fit == "none" else f"PLCC after {self.fit}"
         sign = "higher" if self.higher_is_better else "lower"
         return (
-            f"Protocol: {self.split} split; label {self.label} ({sign} is better), "
-            f"scores in {self.score_range[0]:g}-{self.score_range[1]:g}; {fit}; "
-            f"{100 * self.level:g} % percentile bootstrap, {self.n_boot} resamples of {self.clustered_by}; "
-            f"unparsable answers {self.missing}."
+            f"Protocol: {self.split} split; label {self.label} ({sign} is better), scores in"
+            f" {self.score_range[0]:g}-{self.score_range[1]:g}; {fit}; {100 * self.level:g} %"
+            f" percentile bootstrap, {self.n_boot} resamples of {self.clustered_by}; unparsable"
+            f" answers {self.missing}."
         )
 
 
 def assert_disjoint(train_images: Iterable, test_images: Iterable, *, show: int = 3) -> None:
     """Raise when a test image, or another version of its source, was trained on.
 
-    Splitting versions of one photograph over both sides lets a model recognise content instead of judging
-    quality; KADID, TID2013 and CSIQ must therefore be split by reference image.
+    Splitting versions of one photograph over both sides lets a model recognise content instead of
+    judging quality; KADID, TID2013 and CSIQ must therefore be split by reference image.
 
     Parameters
     ----------
-    train_images, test_images : iterables of images with ``id`` and ``source``
-    show : offenders named in the message
+    train_images, test_images
+        iterables of images with ``id`` and ``source``
+    show
+        offenders named in the message
 
     Raises
     ------
@@ -88,6 +105,6 @@ def assert_disjoint(train_images: Iterable, test_images: Iterable, *, show: int 
         if found:
             more = f" and {len(found) - show} more" if len(found) > show else ""
             raise LeakageError(
-                f"{len(found)} of {len(test)} test images share their {what} with training, expected 0: "
-                f"{', '.join(found[:show])}{more}; split by source, then by image"
+                f"{len(found)} of {len(test)} test images share their {what} with training,"
+                f" expected 0: {', '.join(found[:show])}{more}; split by source, then by image"
             )

@@ -23,12 +23,16 @@ class Record:
 
     Attributes
     ----------
-    profile, method, domain, metric : lower-case names; domain "-" for numbers of the model itself, such as
-        its size
-    role : "in" (the domain RL saw), "out" (not trained on) or "real" (human scores)
-    value, ci_low, ci_high : finite, with ci_low <= value <= ci_high; both ends None without an interval
-    n : images behind the number, None where there are none
-    seeds : training seeds behind the number, >= 1
+    profile, method, domain, metric
+        lower-case names; domain "-" for numbers of the model itself, such as its size
+    role
+        "in" (the domain RL saw), "out" (not trained on) or "real" (human scores)
+    value, ci_low, ci_high
+        finite, with ci_low <= value <= ci_high; both ends None without an interval
+    n
+        images behind the number, None where there are none
+    seeds
+        training seeds behind the number, >= 1
 
     >>> Record(profile="tiny", method="rali", domain="photo", role="in", metric="plcc", value=.9).id
     'tiny/rali/photo/plcc'
@@ -53,21 +57,33 @@ class Record:
                 )
         if self.role not in ROLES:
             raise ValueError(
-                f"{self.id}: role={self.role!r}, expected one of {ROLES}; use 'in' for numbers of the model"
+                f"{self.id}: role={self.role!r}, expected one of {ROLES}; use 'in' for numbers of"
+                " the model"
             )
-        if any(x is not None and not math.isfinite(x) for x in (self.value, self.ci_low, self.ci_high)):
+        if any(
+            x is not None and not math.isfinite(x) for x in (self.value, self.ci_low, self.ci_high)
+        ):
             raise ValueError(
-                f"{self.id}: {self.value} [{self.ci_low}, {self.ci_high}] is not finite; leave the record out"
+                f"{self.id}: {self.value} [{self.ci_low}, {self.ci_high}] is not finite; leave the"
+                " record out"
             )
         if (self.ci_low is None) != (self.ci_high is None):
-            raise ValueError(f"{self.id}: an interval needs both ends, got [{self.ci_low}, {self.ci_high}]")
-        if self.ci_low is not None and self.ci_high is not None and not self.ci_low <= self.value <= self.ci_high:
             raise ValueError(
-                f"{self.id}: value {self.value} lies outside its interval [{self.ci_low}, {self.ci_high}]"
+                f"{self.id}: an interval needs both ends, got [{self.ci_low}, {self.ci_high}]"
+            )
+        if (
+            self.ci_low is not None
+            and self.ci_high is not None
+            and not self.ci_low <= self.value <= self.ci_high
+        ):
+            raise ValueError(
+                f"{self.id}: value {self.value} lies outside its interval [{self.ci_low},"
+                f" {self.ci_high}]"
             )
         if self.seeds < 1 or (self.n is not None and self.n < 1):
             raise ValueError(
-                f"{self.id}: n={self.n}, seeds={self.seeds}, expected 1 or more; n=None if there are none"
+                f"{self.id}: n={self.n}, seeds={self.seeds}, expected 1 or more; n=None if there"
+                " are none"
             )
 
     @property
@@ -77,9 +93,11 @@ class Record:
 
     @classmethod
     def of(cls, measured: Correlation, **names: str) -> Record:
-        """Record of a `Correlation`; ``names`` are profile, method, domain, role, and metric if not its kind.
+        """Record of a `Correlation`; ``names`` are profile, method, domain, role, and metric if not
+        its kind.
 
-        A percentile interval can miss its own value in rare, tiny samples; it is then widened to hold it.
+        A percentile interval can miss its own value in rare, tiny samples; it is then widened to
+        hold it.
         """
         return cls(
             metric=names.pop("metric", measured.kind.replace(" ", "_")),
@@ -93,7 +111,9 @@ class Record:
 
     @classmethod
     def from_dict(cls, fields: dict) -> Record:
-        """Record of one JSON object; unknown or missing fields and an id that does not fit are errors."""
+        """Record of one JSON object; unknown or missing fields and an id that does not fit are
+        errors.
+        """
         fields = dict(fields)
         stated = fields.pop("id", None)
         record = cls(**fields)
@@ -118,7 +138,9 @@ def read_records(path: str | Path) -> list[Record]:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; run `make reproduce` first")
     try:
-        records = [Record.from_dict(fields) for fields in json.loads(path.read_text(encoding="utf-8"))]
+        records = [
+            Record.from_dict(fields) for fields in json.loads(path.read_text(encoding="utf-8"))
+        ]
         _by_id(records)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -128,10 +150,11 @@ def read_records(path: str | Path) -> list[Record]:
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> list[Record]:
-    """Merge ``records`` into the file by id; a killed run leaves the old file or the new one, whole.
+    """Merge ``records`` into the file by id; a killed run leaves the old file or the new one,
+    whole.
 
-    A known id is replaced where it stands, a new one is appended. Writers must take turns: of two at the same
-    moment the last one wins.
+    A known id is replaced where it stands, a new one is appended. Writers must take turns: of two
+    at the same moment the last one wins.
 
     Returns
     -------
@@ -143,7 +166,10 @@ def write_records(path: str | Path, records: Iterable[Record]) -> list[Record]:
     merged.update(_by_id(records))
     text = (
         json.dumps(
-            [record.to_dict() for record in merged.values()], indent=1, allow_nan=False, default=_plain
+            [record.to_dict() for record in merged.values()],
+            indent=1,
+            allow_nan=False,
+            default=_plain,
         )
         + "\n"
     )

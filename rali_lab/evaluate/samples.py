@@ -13,14 +13,19 @@ class CollapsedScores(ValueError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One domain ready for resampling: scores per method, human scores, and the cluster of each image.
+    """One domain ready for resampling: scores per method, human scores, and the cluster of each
+    image.
 
     Attributes
     ----------
-    scores : tuple of (n_seeds, n) arrays, one per compared method; NaN where there is no score
-    mos : (n,) array
-    cluster : (n,) array of int, 0..n_clusters-1
-    n_missing, n_scores : missing scores, and scores there should be, before methods were matched
+    scores
+        tuple of (n_seeds, n) arrays, one per compared method; NaN where there is no score
+    mos
+        (n,) array
+    cluster
+        (n,) array of int, 0..n_clusters-1
+    n_missing, n_scores
+        missing scores, and scores there should be, before methods were matched
     """
 
     scores: tuple[np.ndarray, ...]
@@ -48,7 +53,8 @@ def make_sample(name: str, scores, mos, groups) -> Sample:
     for score in scores:
         if mos.ndim != 1 or score.shape[1:] != mos.shape:
             raise ValueError(
-                f"{where}score has shape {score.shape} and mos {mos.shape}; expected (n_seeds, n) and (n,)"
+                f"{where}score has shape {score.shape} and mos {mos.shape}; expected (n_seeds, n)"
+                " and (n,)"
             )
     if len({len(score) for score in scores} - {1}) > 1:
         raise ValueError(
@@ -73,7 +79,9 @@ def complete(score, mos) -> tuple[np.ndarray, np.ndarray]:
     """``score`` and ``mos`` as (n,) float arrays without a gap, or an error."""
     score, mos = np.asarray(score, dtype=float), np.asarray(mos, dtype=float)
     if score.ndim != 1 or score.shape != mos.shape:
-        raise ValueError(f"score has shape {score.shape} and mos {mos.shape}; expected (n,) and (n,)")
+        raise ValueError(
+            f"score has shape {score.shape} and mos {mos.shape}; expected (n,) and (n,)"
+        )
     if missing := int(np.isnan(score).sum()):
         raise ValueError(
             f"{missing} of {len(score)} scores are NaN (no readable answer?); use correlate(), "
@@ -86,15 +94,22 @@ def complete(score, mos) -> tuple[np.ndarray, np.ndarray]:
 def check(score: np.ndarray, mos: np.ndarray, where: str = "") -> None:
     """Raise unless a correlation of the two exists."""
     if bad := int((~np.isfinite(mos)).sum()):
-        raise ValueError(f"{where}{bad} of {len(mos)} MOS are not finite; leave unlabelled images out")
+        raise ValueError(
+            f"{where}{bad} of {len(mos)} MOS are not finite; leave unlabelled images out"
+        )
     if bad := int((~np.isfinite(score)).sum()):
-        raise ValueError(f"{where}{bad} of {len(score)} scores are infinite; mark unreadable answers as NaN")
+        raise ValueError(
+            f"{where}{bad} of {len(score)} scores are infinite; mark unreadable answers as NaN"
+        )
     if len(score) < 3:
-        raise ValueError(f"{where}got {len(score)} scored images, a correlation needs 3; add images")
+        raise ValueError(
+            f"{where}got {len(score)} scored images, a correlation needs 3; add images"
+        )
     if np.ptp(score) <= 1e-9 * max(1.0, np.abs(score).max()):
         raise CollapsedScores(
-            f"{where}all {len(score)} scores are {score[0]:.4g}: the ratings have collapsed to a constant; "
-            "no correlation exists; look at the rating spread in the training log, or at the parser"
+            f"{where}all {len(score)} scores are {score[0]:.4g}: the ratings have collapsed to a"
+            " constant; no correlation exists; look at the rating spread in the training log, or"
+            " at the parser"
         )
     if np.ptp(mos) == 0:
         raise ValueError(f"{where}all {len(mos)} MOS are {mos[0]:.4g}; check the label column")
@@ -103,8 +118,12 @@ def check(score: np.ndarray, mos: np.ndarray, where: str = "") -> None:
 def _clusters(groups, n: int, where: str) -> np.ndarray:
     labels = np.arange(n) if groups is None else np.asarray(groups)
     if labels.shape != (n,):
-        raise ValueError(f"{where}groups have shape {labels.shape}, expected one source per image, ({n},)")
+        raise ValueError(
+            f"{where}groups have shape {labels.shape}, expected one source per image, ({n},)"
+        )
     cluster = np.unique(labels, return_inverse=True)[1]
     if cluster.max() < 1:
-        raise ValueError(f"{where}got one source, expected 2 or more; pass groups=None to resample images")
+        raise ValueError(
+            f"{where}got one source, expected 2 or more; pass groups=None to resample images"
+        )
     return cluster

@@ -1,7 +1,8 @@
-"""Your own rated images: how well is their score predicted, by RALI as it comes, by RALI trained on them, and by a plain regression?
+"""Your own rated images: how well is their score predicted, by RALI as it comes, by RALI trained on
+them, and by a plain regression?
 
-`study` measures that over several random splits by source, on the same images for every method, so that differences are paired; `fit`
-makes a scorer to use afterwards.
+`study` measures that over several random splits by source, on the same images for every method, so
+that differences are paired; `fit` makes a scorer to use afterwards.
 """
 
 from __future__ import annotations
@@ -32,15 +33,24 @@ if TYPE_CHECKING:
     from rali_lab.rali.scorer import RaliScorer
 
 TRUNK = "lite0_stats_s32"
-"""The whole of lite0 (3.4 million numbers): people's scores hang on more than a small tower sees."""
+"""The whole of lite0 (3.4 million numbers): people's scores hang on more than a small tower sees.
+"""
 METHODS = {
     "rali": "RALI as it comes, never trained on these images",
-    "rali_levels": "texts of five quality levels, learned by the whole trunk from generated images, never trained on these",
+    "rali_levels": (
+        "texts of five quality levels, learned by the whole trunk from generated images, never"
+        " trained on these"
+    ),
     "rali_refitted": "its embeddings, with a basis fitted on these scores",
-    "rali_trained": "the whole trunk's statistics mapped to texts of five quality levels, read by RALI's score (rali_lab.rali.quality_levels)",
+    "rali_trained": (
+        "the whole trunk's statistics mapped to texts of five quality levels, read by RALI's score"
+        " (rali_lab.rali.quality_levels)"
+    ),
     "rali_tuned": "the same, after the deep half of the trunk was trained through that score",
     "ridge_visual": "ridge on the statistics of the whole trunk",
-    "ridge_tuned": "ridge on the statistics of the trunk that `rali_tuned` trained: what the texts add to it",
+    "ridge_tuned": (
+        "ridge on the statistics of the trunk that `rali_tuned` trained: what the texts add to it"
+    ),
     "ridge_small": "ridge on the statistics that RALI's small tower sees",
 }
 """What `study` measures."""
@@ -48,7 +58,9 @@ MIN_IMAGES = 60
 
 
 def example(folder: str | Path, *, n: int = 120, seed: int = 7) -> Path:
-    """Write a small rated folder for those who have none: n images of the recipe `authentic` and the table `ratings.csv`, returned."""
+    """Write a small rated folder for those who have none: n images of the recipe `authentic` and
+    the table `ratings.csv`, returned.
+    """
     from PIL import Image
 
     from rali_lab.data.domains import DOMAINS, build_domain
@@ -58,7 +70,11 @@ def example(folder: str | Path, *, n: int = 120, seed: int = 7) -> Path:
     made = build_domain(DOMAINS["authentic"], {"test": n}, seed=seed)
     for p in made:
         Image.fromarray(p.pixels()).save(folder / "images" / f"{p.id}.png")
-    rows = {"image": [f"images/{p.id}.png" for p in made], "mos": mos_of(made).round(3), "source": [p.source for p in made]}
+    rows = {
+        "image": [f"images/{p.id}.png" for p in made],
+        "mos": mos_of(made).round(3),
+        "source": [p.source for p in made],
+    }
     pd.DataFrame(rows).to_csv(folder / "ratings.csv", index=False)
     return folder / "ratings.csv"
 
@@ -90,15 +106,24 @@ def study(
 
     Parameters
     ----------
-    images : rated images of at least 32 px, at least 60 of at least five sources; their own splits are not used.
-    looks : what `look` said of these images, if it was asked before; with scores by `zero_shot` under "rali_levels", these are
-        compared, too. n_splits, test_share : random divisions of the sources.
-    rali : options of `RaliScorer`. tune : also train the trunk (`rali_tuned`, `ridge_tuned`).
+    images
+        rated images of at least 32 px, at least 60 of at least five sources; their own splits are
+        not used.
+    looks
+        what `look` said of these images, if it was asked before; with scores by `zero_shot` under
+        "rali_levels", these are compared, too.
+    n_splits, test_share
+        random divisions of the sources.
+    rali
+        options of `RaliScorer`.
+    tune
+        also train the trunk (`rali_tuned`, `ridge_tuned`).
 
     Returns
     -------
-    A table for each split: image, source, mos and a column for each method. Cost: `look` once, and for each split some 5 s, and
-    with `tune` about 1 s for each training image of 500 x 500 pixels on one core (600 images, ten splits: an hour and a half).
+    A table for each split: image, source, mos and a column for each method. Cost: `look` once, and
+    for each split some 5 s, and with `tune` about 1 s for each training image of 500 x 500 pixels
+    on one core (600 images, ten splits: an hour and a half).
 
     Raises
     ------
@@ -113,19 +138,25 @@ def study(
     texts = embed_texts(load_base_clip(), quality_levels.TEXTS)
     tuned, tables = _Tuned(images) if tune else None, []
     for split in range(n_splits):
-        chosen = split_sources(sources, seed=seed + split, fractions=(1 - test_share, 0, test_share))
+        chosen = split_sources(
+            sources, seed=seed + split, fractions=(1 - test_share, 0, test_share)
+        )
         held = np.array([chosen[s] == "test" for s in sources])
         fit, new = np.flatnonzero(~held), np.flatnonzero(held)
         reader = quality_levels.fit_levels(seen["trunk"][fit], mos[fit], sources[fit], texts)
         options, made = {**(rali or {}), "random_state": seed + split}, None
         ridges = {"ridge_visual": seen["trunk"], "ridge_small": seen["small"]}
         scores = {k: seen[k][new] for k in ("rali", "rali_levels") if k in seen}
-        scores |= {"rali_trained": reader.read(seen["trunk"][new]),
-                  "rali_refitted": read_basis(seen["embedding"], mos, fit, new, **options)}  # fmt: skip
+        scores |= {
+            "rali_trained": reader.read(seen["trunk"][new]),
+            "rali_refitted": read_basis(seen["embedding"], mos, fit, new, **options),
+        }
         if tuned is not None:
             made, ridges["ridge_tuned"] = tuned.statistics(reader, fit, seed + split)
             scores["rali_tuned"] = reader.read(ridges["ridge_tuned"][new])
-        scores |= {name: ridge_scores(x[fit], mos[fit], sources[fit], x[new]) for name, x in ridges.items()}
+        scores |= {
+            name: ridge_scores(x[fit], mos[fit], sources[fit], x[new]) for name, x in ridges.items()
+        }
         methods = [m for m in METHODS if m in scores]
         about = {"image": [images[i].id for i in new], "source": sources[new], "mos": mos[new]}
         tables.append(pd.DataFrame({**about, **{m: scores[m] for m in methods}}))
@@ -148,8 +179,9 @@ def _enough(images: Sequence[RatedImage]) -> tuple[np.ndarray, np.ndarray]:
 def _check_direction(images: Sequence[RatedImage], report: Callable[[str], None]) -> None:
     """Raise ValueError if the scores seem to run the other way, lower for a better image.
 
-    The rule and the cost are those of `rali_lab.data.dataset_report.check_dataset`: at most 100 images
-    scored by the bundled scorer, and a Spearman correlation whose whole 95 % interval is below 0.
+    The rule and the cost are those of `rali_lab.data.dataset_report.check_dataset`: at most 100
+    images scored by the bundled scorer, and a Spearman correlation whose whole 95 % interval is
+    below 0.
     """
     from rali_lab.data import dataset_report
     from rali_lab.evaluate.correlation import Correlation
@@ -175,21 +207,27 @@ def fit(
     trust_direction: bool = False,
     report: Callable[[str], None] = print,
 ) -> RaliScorer:
-    """A scorer trained on all of these images, as `rali_tuned` of `study` is on those of a split (without `tune`: `rali_trained`).
+    """A scorer trained on all of these images, as `rali_tuned` of `study` is on those of a split
+    (without `tune`: `rali_trained`).
 
     Parameters
     ----------
-    images, tune : as for `study`, which says what to expect of it. seed : of the tuning.
-    looks : what `look` said of these images, if it was asked before.
-    trust_direction : do not look whether the scores run the right way (up to 100 images, about
-        0.1 s each).
+    images, tune
+        as for `study`, which says what to expect of it.
+    seed
+        of the tuning.
+    looks
+        what `look` said of these images, if it was asked before.
+    trust_direction
+        do not look whether the scores run the right way (up to 100 images, about 0.1 s each).
 
     Returns
     -------
-    A scorer like any other: to save, to export, to ask why; it refuses the ids of these images. Its words are the five levels: the
-    nearest is not the name of the score, as the levels lie close together and their scores are stretched to fit. For an image worse or
-    better than all of these the score may lie a little outside 1..5. Cost: about 1 s and 0.6 MB for 500 x 500 pixels on a core; a tenth of
-    a second, and no memory, without `tune`.
+    A scorer like any other: to save, to export, to ask why; it refuses the ids of these images. Its
+    words are the five levels: the nearest is not the name of the score, as the levels lie close
+    together and their scores are stretched to fit. For an image worse or better than all of these
+    the score may lie a little outside 1..5. Cost: about 1 s and 0.6 MB for 500 x 500 pixels on a
+    core; a tenth of a second, and no memory, without `tune`.
 
     Raises
     ------
@@ -205,20 +243,38 @@ def fit(
     if not trust_direction:
         _check_direction(images, report)
     seen = _statistics_of(images, report) if looks is None else looks["trunk"]
-    reader = quality_levels.fit_levels(seen, mos, sources, embed_texts(load_base_clip(), quality_levels.TEXTS))
+    reader = quality_levels.fit_levels(
+        seen, mos, sources, embed_texts(load_base_clip(), quality_levels.TEXTS)
+    )
     trunk = copy.deepcopy(frozen_tower(TRUNK))
     if tune:
-        needed, free = 2.5 * sum(p.pixels()[..., 0].size for p in images), hardware()["memory_available"]
+        needed, free = (
+            2.5 * sum(p.pixels()[..., 0].size for p in images),
+            hardware()["memory_available"],
+        )
         if free is not None and needed > free:
             gigabytes = f"{needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
-            raise ValueError(f"tuning on {len(images)} images takes {gigabytes}; give fewer or smaller ones, or leave out the tuning")
+            raise ValueError(
+                f"tuning on {len(images)} images takes {gigabytes}; give fewer or smaller ones, or"
+                " leave out the tuning"
+            )
         halves = quality_levels.Halves((p.pixels() for p in images), trunk)
-        quality_levels.tune(reader, trunk.blocks[quality_levels.FIXED :], halves, range(len(images)), mos, seed=seed, report=report)
+        quality_levels.tune(
+            reader,
+            trunk.blocks[quality_levels.FIXED :],
+            halves,
+            range(len(images)),
+            mos,
+            seed=seed,
+            report=report,
+        )
     return _scorer(reader, trunk, [p.id for p in images])
 
 
 def _statistics_of(images: Sequence[RatedImage], report: Callable[[str], None]) -> np.ndarray:
-    """What the whole trunk says of images (n, d), one at a time; ValueError on one that is too small for it."""
+    """What the whole trunk says of images (n, d), one at a time; ValueError on one that is too
+    small for it.
+    """
     from rali_lab.models.image_encoder import MIN_SIDE
     from rali_lab.rali.baselines import visual_features
 
@@ -227,7 +283,10 @@ def _statistics_of(images: Sequence[RatedImage], report: Callable[[str], None]) 
         shown = p.pixels()
         height, width = shown.shape[:2]
         if min(height, width) < MIN_SIDE:
-            raise ValueError(f"image {p.id!r} is {width} x {height} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed; leave it out")
+            raise ValueError(
+                f"image {p.id!r} is {width} x {height} pixels, at least {MIN_SIDE} x {MIN_SIDE} are"
+                " needed; leave it out"
+            )
         seen.append(visual_features([shown], tower=TRUNK))
         if len(seen) % 100 == 0 or len(seen) == len(images):
             report(f"looked at {len(seen)} of {len(images)} images")
@@ -235,7 +294,9 @@ def _statistics_of(images: Sequence[RatedImage], report: Callable[[str], None]) 
 
 
 def _scorer(reader: quality_levels.LevelReader, trunk: StatTower, ids: Sequence[str]) -> RaliScorer:
-    """The same scores from a `RaliScorer`: the level texts are its basis, the reader's map is the head of its image side."""
+    """The same scores from a `RaliScorer`: the level texts are its basis, the reader's map is the
+    head of its image side.
+    """
     import torch
 
     from rali_lab.models.image_encoder import image_tower
@@ -243,14 +304,25 @@ def _scorer(reader: quality_levels.LevelReader, trunk: StatTower, ids: Sequence[
 
     n_levels, width = reader.texts.shape
     visual = image_tower(TRUNK, hidden=n_levels, embed_dim=width, curved=False)
-    visual.trunk.load_state_dict(trunk.state_dict() | {"stat_mean": reader.mean, "stat_std": reader.std})
+    visual.trunk.load_state_dict(
+        trunk.state_dict() | {"stat_mean": reader.mean, "stat_std": reader.std}
+    )
     weights = (reader.weight, reader.bias, reader.texts.T, torch.zeros(width))
     visual.head.load_state_dict(dict(zip(visual.head.state_dict(), weights, strict=True)))
-    return RaliScorer.of_basis(visual, reader.texts.numpy(), reader.scores.numpy(), texts=quality_levels.TEXTS, tau=quality_levels.TAU, ids=ids)
+    return RaliScorer.of_basis(
+        visual,
+        reader.texts.numpy(),
+        reader.scores.numpy(),
+        texts=quality_levels.TEXTS,
+        tau=quality_levels.TAU,
+        ids=ids,
+    )
 
 
 class _Tuned:
-    """What trunks say of the images after they were tuned on some of them; every tuning is kept as an artefact."""
+    """What trunks say of the images after they were tuned on some of them; every tuning is kept as
+    an artefact.
+    """
 
     def __init__(self, images: Sequence[RatedImage]) -> None:
         self.images, self.mos = images, mos_of(images)
@@ -262,14 +334,23 @@ class _Tuned:
 
         return quality_levels.Halves((p.pixels() for p in self.images), frozen_tower(TRUNK))
 
-    def statistics(self, reader: quality_levels.LevelReader, fit: np.ndarray, seed: int) -> tuple[Artifact, np.ndarray]:
-        """(n, d) of all images, by a trunk that was tuned on the rows `fit`, and the artefact that holds them."""
+    def statistics(
+        self, reader: quality_levels.LevelReader, fit: np.ndarray, seed: int
+    ) -> tuple[Artifact, np.ndarray]:
+        """(n, d) of all images, by a trunk that was tuned on the rows `fit`, and the artefact that
+        holds them.
+        """
         from rali_lab.rali.baselines import frozen_tower
 
         def make(folder: Path) -> None:
             deep = copy.deepcopy(frozen_tower(TRUNK).blocks[quality_levels.FIXED :])
-            quality_levels.tune(reader, deep, self.halves, fit, self.mos[fit], seed=seed, report=lambda line: None)
-            np.save(folder / "statistics.npy", self.halves.all_statistics(deep, range(len(self.images))).astype(np.float32))
+            quality_levels.tune(
+                reader, deep, self.halves, fit, self.mos[fit], seed=seed, report=lambda line: None
+            )
+            np.save(
+                folder / "statistics.npy",
+                self.halves.all_statistics(deep, range(len(self.images))).astype(np.float32),
+            )
 
         params = {"images": digest(self.known), "fit": fit.tolist(), "seed": seed}
         made = ArtifactStore().make("tuned", make, params=params)
@@ -324,8 +405,10 @@ def _content(image: RatedImage) -> str:
 
 
 def zero_shot(profile: Profile) -> KernelLevels:
-    """Levels of quality learned from the statistics that the whole trunk gives of the three generated training sets, and from their quality
-    before any panel. Its `predict` takes `looks["trunk"]`. Cost: a minute for the profile tiny."""
+    """Levels of quality learned from the statistics that the whole trunk gives of the three
+    generated training sets, and from their quality before any panel. Its `predict` takes
+    `looks["trunk"]`. Cost: a minute for the profile tiny.
+    """
     from rali_lab.experiments import training_sets
     from rali_lab.models.clip import embed_texts, load_base_clip
     from rali_lab.rali.baselines import visual_features
@@ -334,7 +417,12 @@ def zero_shot(profile: Profile) -> KernelLevels:
     made = [p for part in training_sets(profile).values() for p in part]
     statistics = visual_features([p.pixels() for p in made], tower=TRUNK)
     quality = np.array([p.reference for p in made])
-    return fit_across_sets(statistics, quality, [p.domain for p in made], embed_texts(load_base_clip(), quality_levels.TEXTS))
+    return fit_across_sets(
+        statistics,
+        quality,
+        [p.domain for p in made],
+        embed_texts(load_base_clip(), quality_levels.TEXTS),
+    )
 
 
 def _sizes(n: int) -> dict[str, object]:
@@ -342,11 +430,19 @@ def _sizes(n: int) -> dict[str, object]:
     return {"n_components": 16, "n_bins": max(4, n // 24), "n_basis": max(6, n // 16), "tau": 0.25}
 
 
-def read_basis(z: np.ndarray, mos: np.ndarray, fit: np.ndarray, new: np.ndarray, **options: object) -> np.ndarray:
-    """Scores of the rows `new` of embeddings (n, d) by a RALI basis fitted on the rows `fit`, sized for as many images."""
+def read_basis(
+    z: np.ndarray, mos: np.ndarray, fit: np.ndarray, new: np.ndarray, **options: object
+) -> np.ndarray:
+    """Scores of the rows `new` of embeddings (n, d) by a RALI basis fitted on the rows `fit`, sized
+    for as many images.
+    """
     from rali_lab.rali.scorer import RaliScorer
 
-    return RaliScorer(**{**_sizes(len(fit)), **options}).fit(z[fit], mos[fit]).predict_embeddings(z[new])
+    return (
+        RaliScorer(**{**_sizes(len(fit)), **options})
+        .fit(z[fit], mos[fit])
+        .predict_embeddings(z[new])
+    )
 
 
 def summarise(tables: Sequence[pd.DataFrame], *, n_boot: int = 500, seed: int = 0) -> pd.DataFrame:
@@ -384,8 +480,9 @@ def summarise(tables: Sequence[pd.DataFrame], *, n_boot: int = 500, seed: int = 
     ends, minus_ends = (np.nanquantile(d, [0.025, 0.975], axis=0) for d in (draws, ridge))
     out = [
         (method, metric, *(x[k, m] for x in (whole, *ends, minus, *minus_ends)))
-        for k, metric in enumerate(("plcc", "srcc")) for m, method in enumerate(methods)
-    ]  # fmt: skip
+        for k, metric in enumerate(("plcc", "srcc"))
+        for m, method in enumerate(methods)
+    ]
     numbers = ["value", "ci_low", "ci_high", "minus_ridge", "minus_low", "minus_high"]
     return pd.DataFrame(out, columns=["method", "metric", *numbers])
 
@@ -415,7 +512,10 @@ def with_recorded(
 
     Parameters
     ----------
-    folder : where the record lies. seed : as for `study`.
+    folder
+        where the record lies.
+    seed
+        as for `study`.
     """
     if not (folder / "scores.parquet").exists():
         report(f"no scores are recorded in {folder.name}")
@@ -443,14 +543,36 @@ def with_recorded(
 
 
 def page(name: str, check: str, summary: pd.DataFrame, n: int, n_splits: int) -> str:
-    """A page of results in Markdown: what was found on disk, what was measured, and what the methods are."""
-    lines = [f"# {name}: {n} rated images", "", "## What was found", "", "```", check, "```", "",
-             "## How well their scores are predicted", "",
-             f"Mean over {n_splits} random splits by source, 80 % for training, [95 % interval over sources and splits].", "",
-             "| method | PLCC | SRCC | SRCC minus ridge_visual, paired |", "|:---|---:|---:|---:|"]  # fmt: skip
+    """A page of results in Markdown: what was found on disk, what was measured, and what the
+    methods are.
+    """
+    lines = [
+        f"# {name}: {n} rated images",
+        "",
+        "## What was found",
+        "",
+        "```",
+        check,
+        "```",
+        "",
+        "## How well their scores are predicted",
+        "",
+        (
+            f"Mean over {n_splits} random splits by source, 80 % for training, [95 % interval over"
+            " sources and splits]."
+        ),
+        "",
+        "| method | PLCC | SRCC | SRCC minus ridge_visual, paired |",
+        "|:---|---:|---:|---:|",
+    ]
     wide = {m: part.set_index("metric") for m, part in summary.groupby("method", sort=False)}
     for method, part in wide.items():
-        cells = ["{value:.3f} [{ci_low:.3f}, {ci_high:.3f}]".format(**part.loc[k]) for k in ("plcc", "srcc")]
-        cells.append("{minus_ridge:+.3f} [{minus_low:+.3f}, {minus_high:+.3f}]".format(**part.loc["srcc"]))
+        cells = [
+            "{value:.3f} [{ci_low:.3f}, {ci_high:.3f}]".format(**part.loc[k])
+            for k in ("plcc", "srcc")
+        ]
+        cells.append(
+            "{minus_ridge:+.3f} [{minus_low:+.3f}, {minus_high:+.3f}]".format(**part.loc["srcc"])
+        )
         lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *(f"- `{m}`: {METHODS[m]}" for m in wide), ""])

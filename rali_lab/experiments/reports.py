@@ -26,13 +26,25 @@ def score_of(tables: Tables, method: str, domain: str) -> tuple[np.ndarray, np.n
 
     Parameters
     ----------
-    tables : one table per seed with columns method, image, domain, source, mos, score. All must rate the same images.
+    tables
+        one table per seed with columns method, image, domain, source, mos, score. All must rate the
+        same images.
     """
     parts = [t[(t["method"] == method) & (t["domain"] == domain)] for t in tables]
     first = parts[0]
-    if any(list(p["image"]) != list(first["image"]) or not np.allclose(p["mos"], first["mos"]) for p in parts):
-        raise ValueError(f"{method} on {domain}: the seeds did not rate the same images; make the images with one seed")
-    return np.stack([p["score"].to_numpy() for p in parts]), first["mos"].to_numpy(), first["source"].to_numpy()
+    if any(
+        list(p["image"]) != list(first["image"]) or not np.allclose(p["mos"], first["mos"])
+        for p in parts
+    ):
+        raise ValueError(
+            f"{method} on {domain}: the seeds did not rate the same images; make the images with"
+            " one seed"
+        )
+    return (
+        np.stack([p["score"].to_numpy() for p in parts]),
+        first["mos"].to_numpy(),
+        first["source"].to_numpy(),
+    )
 
 
 def domains_of(tables: Tables, role: str | None = None) -> list[str]:
@@ -44,25 +56,51 @@ def domains_of(tables: Tables, role: str | None = None) -> list[str]:
 def accuracy_records(tables: Tables, *, profile: str, n_boot: int = 1000) -> list[Record]:
     """PLCC and SRCC of every method on every domain, with bootstrap intervals clustered by source.
 
-    A method whose scores have collapsed to a constant has no correlation; it is recorded as 0 without an interval.
+    A method whose scores have collapsed to a constant has no correlation; it is recorded as 0
+    without an interval.
     """
     out = []
     for method in dict.fromkeys(tables[0]["method"]):
         for domain in domains_of(tables):
             score, mos, groups = score_of(tables, method, domain)
             for kind in ("plcc", "srcc"):
-                about = {"profile": profile, "method": method, "domain": domain, "role": roles([domain])[domain]}
+                about = {
+                    "profile": profile,
+                    "method": method,
+                    "domain": domain,
+                    "role": roles([domain])[domain],
+                }
                 try:
                     found = correlate(score, mos, kind=kind, groups=groups, n_boot=n_boot)
                 except CollapsedScores:
-                    out.append(Record(**about, metric=kind, value=0.0, ci_low=None, ci_high=None, n=len(mos), seeds=len(tables)))
+                    out.append(
+                        Record(
+                            **about,
+                            metric=kind,
+                            value=0.0,
+                            ci_low=None,
+                            ci_high=None,
+                            n=len(mos),
+                            seeds=len(tables),
+                        )
+                    )
                 else:
                     out.append(Record.of(found, **about))
     return out
 
 
-def difference(tables: Tables, a: str, b: str, *, role: str | None = "out", kind: str = "plcc", n_boot: int = 1000) -> Correlation:
-    """Correlation of method `a` minus that of `b` on the same images, mean over the domains of a role, with an interval."""
+def difference(
+    tables: Tables,
+    a: str,
+    b: str,
+    *,
+    role: str | None = "out",
+    kind: str = "plcc",
+    n_boot: int = 1000,
+) -> Correlation:
+    """Correlation of method `a` minus that of `b` on the same images, mean over the domains of a
+    role, with an interval.
+    """
     pairs: dict[str, tuple] = {}
     for domain in domains_of(tables, role):
         (score_a, mos, groups), (score_b, _, _) = (score_of(tables, m, domain) for m in (a, b))
@@ -70,9 +108,13 @@ def difference(tables: Tables, a: str, b: str, *, role: str | None = "out", kind
     return compare_over_domains(pairs, kind=kind, n_boot=n_boot)
 
 
-def mean_correlation(tables: Tables, method: str, *, role: str | None = "out", kind: str = "plcc", n_boot: int = 1000) -> Correlation:
+def mean_correlation(
+    tables: Tables, method: str, *, role: str | None = "out", kind: str = "plcc", n_boot: int = 1000
+) -> Correlation:
     """Mean over the domains of a role of one method's correlation, with an interval."""
-    return mean_over_domains({d: score_of(tables, method, d) for d in domains_of(tables, role)}, kind=kind, n_boot=n_boot)
+    return mean_over_domains(
+        {d: score_of(tables, method, d) for d in domains_of(tables, role)}, kind=kind, n_boot=n_boot
+    )
 
 
 def pooled(
@@ -91,12 +133,17 @@ def pooled(
 
     Parameters
     ----------
-    tables : one per training seed. statistic : from rows of one of them to a number.
-    by : column whose values are drawn with replacement, all their rows together (scenes: one
-        draw for all seeds); seeds are drawn too.
-    counted : the statistic takes a whole table and counts (n_draws, rows), how often each row
-        was drawn, and returns (n_draws,) numbers. The draws are the same, and a thousand of
-        them cost a few array operations (`rali_lab.evaluate.bootstrap` holds some).
+    tables
+        one per training seed.
+    statistic
+        from rows of one of them to a number.
+    by
+        column whose values are drawn with replacement, all their rows together (scenes: one draw
+        for all seeds); seeds are drawn too.
+    counted
+        the statistic takes a whole table and counts (n_draws, rows), how often each row was drawn,
+        and returns (n_draws,) numbers. The draws are the same, and a thousand of them cost a few
+        array operations (`rali_lab.evaluate.bootstrap` holds some).
 
     Raises
     ------
@@ -204,10 +251,25 @@ def text_weights(conflict: pd.DataFrame, counts: np.ndarray) -> np.ndarray:
     return np.divide(found[:, 1], total, out=np.full(len(total), np.nan), where=total > 0)
 
 
-def count_records(values: Mapping[str, Mapping[str, float]], *, profile: str, seeds: int) -> list[Record]:
-    """Records of plain quantities: ``{method: {metric: value}}``, for the model as a whole (domain "-")."""
+def count_records(
+    values: Mapping[str, Mapping[str, float]], *, profile: str, seeds: int
+) -> list[Record]:
+    """Records of plain quantities: ``{method: {metric: value}}``, for the model as a whole (domain
+    "-").
+    """
     return [
-        Record(profile=profile, method=m, domain="-", role="in", metric=k, value=float(v), ci_low=None, ci_high=None, n=None, seeds=seeds)
+        Record(
+            profile=profile,
+            method=m,
+            domain="-",
+            role="in",
+            metric=k,
+            value=float(v),
+            ci_low=None,
+            ci_high=None,
+            n=None,
+            seeds=seeds,
+        )
         for m, metrics in values.items()
         for k, v in metrics.items()
     ]

@@ -1,9 +1,10 @@
-"""Ten splits of `custom_dataset.study` on a rated folder, recorded: `python -m rali_lab.experiments.run_custom ratings.csv`.
+"""Ten splits of `custom_dataset.study` on a rated folder, recorded: `python -m
+rali_lab.experiments.run_custom ratings.csv`.
 
-Tuning takes about a second for each training image of 500 x 500 pixels: on 600 images and
-ten splits an hour and a quarter on one core. Writes the table
-docs/results/tiny-custom-<name of the data>/scores.parquet; notebook 10 takes from it what it does
-not train itself (`custom_dataset.with_recorded`). Every tuned trunk is kept, so a killed run resumes.
+Tuning takes about a second for each training image of 500 x 500 pixels: on 600 images and ten
+splits an hour and a quarter on one core. Writes the table docs/results/tiny-custom-<name of the
+data>/scores.parquet; notebook 10 takes from it what it does not train itself
+(`custom_dataset.with_recorded`). Every tuned trunk is kept, so a killed run resumes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""What takes several trainings, over several seeds: `python -m rali_lab.experiments.run_seeds` (what `make bench-seeds` runs).
+"""What takes several trainings, over several seeds: `python -m rali_lab.experiments.run_seeds`
+(what `make bench-seeds` runs).
 
-Per seed the teacher and its controls are trained: one without reasoning, ones on other sets, a supervised one, two on mixed sets, and
-RACT's third stage in four forms (some 45 minutes a seed on two cores). What they score goes as small tables into
-docs/results/<profile>-<study>/, where notebooks 03, 08 and 09 find them. Everything made is kept, so a killed run resumes.
+Per seed the teacher and its controls are trained: one without reasoning, ones on other sets, a
+supervised one, two on mixed sets, and RACT's third stage in four forms (some 45 minutes a seed on
+two cores). What they score goes as small tables into docs/results/<profile>-<study>/, where
+notebooks 03, 08 and 09 find them. Everything made is kept, so a killed run resumes.
 """
 
 from __future__ import annotations
@@ -21,9 +23,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--profile", default="tiny")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
-    parser.add_argument("--take-over", metavar="STUDY", help="train nothing: record that a study's tables stand under today's keys")
-    parser.add_argument("--why", default="", help="with --take-over: what changed, and why that changes no result")
-    parser.add_argument("--compared", default="", help="with --take-over: which values of old and new code were compared")
+    parser.add_argument(
+        "--take-over",
+        metavar="STUDY",
+        help="train nothing: record that a study's tables stand under today's keys",
+    )
+    parser.add_argument(
+        "--why", default="", help="with --take-over: what changed, and why that changes no result"
+    )
+    parser.add_argument(
+        "--compared",
+        default="",
+        help="with --take-over: which values of old and new code were compared",
+    )
     args = parser.parse_args(argv)
     profile = get_profile(args.profile)
     if args.take_over:
@@ -38,7 +50,13 @@ def main(argv: list[str] | None = None) -> None:
                 keys.setdefault(str(seed), []).append(made.key)
                 for name, table in read_tables(made).items():
                     parts.setdefault(name, []).append(table.assign(seed=seed))
-        about = {"made_by": "make bench-seeds", "profile": args.profile, "seeds": args.seeds, "artefacts": keys, **stamp()}
+        about = {
+            "made_by": "make bench-seeds",
+            "profile": args.profile,
+            "seeds": args.seeds,
+            "artefacts": keys,
+            **stamp(),
+        }
         keep(experiments.kept_tables_folder(profile, study), parts, about)
 
 

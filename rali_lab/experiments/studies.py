@@ -1,8 +1,10 @@
-"""Studies of several training seeds: which steps make their tables, and whether today's code still would make them.
+"""Studies of several training seeds: which steps make their tables, and whether today's code still
+would make them.
 
-A checked-in table carries the keys of the artefacts it was copied from (`provenance.json`). They are compared with
-those that today's code gives, without making anything. A table whose keys differ is *stale*: it is shown, and called
-so wherever it is shown. A refactoring that changes no result may take a table over by a recorded statement:
+A checked-in table carries the keys of the artefacts it was copied from (`provenance.json`). They
+are compared with those that today's code gives, without making anything. A table whose keys differ
+is *stale*: it is shown, and called so wherever it is shown. A refactoring that changes no result
+may take a table over by a recorded statement:
 
     python -m rali_lab.experiments.run_seeds --take-over ablations --why "..." --compared "..."
 """
@@ -32,8 +34,12 @@ STUDIES: dict[str, tuple[Callable[..., Artifact], ...]] = {
     "mixing": (mix, mixing_words),
 }
 """Studies and the steps whose tables they keep."""
-OF_PEOPLE = {"people-": ("rali_lab.experiments.human_ratings", "one_split"), "custom-": ("rali_lab.experiments.run_custom", "measured")}
-"""Studies of rated photographs, by the beginning of their name, and the definition that makes their tables."""
+OF_PEOPLE = {
+    "people-": ("rali_lab.experiments.human_ratings", "one_split"),
+    "custom-": ("rali_lab.experiments.run_custom", "measured"),
+}
+"""Studies of rated photographs, by the beginning of their name, and the definition that makes their
+tables."""
 COMMANDS = {"people-": "make bench-people", "custom-": "make bench-custom"}
 
 
@@ -41,8 +47,8 @@ COMMANDS = {"people-": "make bench-people", "custom-": "make bench-custom"}
 class SeedTables:
     """Tables of a study by name, one for each seed.
 
-    `controls` tells whether the runs that need trainings of their own are among them; `origin` says who made the
-    tables, and whether they are older than today's code.
+    `controls` tells whether the runs that need trainings of their own are among them; `origin` says
+    who made the tables, and whether they are older than today's code.
     """
 
     seeds: list[int]
@@ -55,32 +61,53 @@ class SeedTables:
 
 
 def seed_tables(profile: Profile, study: str, live: Artifact, *, seed: int = 0) -> SeedTables:
-    """The checked-in tables of several seeds, or, for a profile that has none, those of one `live` run without controls."""
+    """The checked-in tables of several seeds, or, for a profile that has none, those of one `live`
+    run without controls.
+    """
     folder = kept_tables_folder(profile, study)
     if (about := folder / "provenance.json").exists():
         known = json.loads(about.read_text())
         whole = {file.stem: pd.read_parquet(file) for file in sorted(folder.glob("*.parquet"))}
-        tables = {name: [t[t["seed"] == s].reset_index(drop=True) for s in known["seeds"]] for name, t in whole.items()}
-        origin = f"{known['made_by']}, commit {(known['commit'] or 'unknown')[:7]}, {known['device']}"
+        tables = {
+            name: [t[t["seed"] == s].reset_index(drop=True) for s in known["seeds"]]
+            for name, t in whole.items()
+        }
+        origin = (
+            f"{known['made_by']}, commit {(known['commit'] or 'unknown')[:7]}, {known['device']}"
+        )
         why = staleness(profile, study)
-        return SeedTables(known["seeds"], tables, True, f"{origin}; STALE: {why}" if why else origin)
-    return SeedTables([seed], {name: [table] for name, table in read_tables(live).items()}, False, "this run alone")
+        return SeedTables(
+            known["seeds"], tables, True, f"{origin}; STALE: {why}" if why else origin
+        )
+    return SeedTables(
+        [seed],
+        {name: [table] for name, table in read_tables(live).items()},
+        False,
+        "this run alone",
+    )
 
 
 def keys_today(profile: Profile, study: str, seeds: Sequence[int]) -> dict[str, Any]:
     """The keys that today's code gives to what a study's tables are copied from; nothing is made.
 
-    A study of people's scores depends on photographs that need not be here: its keys cover code and profile.
+    A study of people's scores depends on photographs that need not be here: its keys cover code and
+    profile.
     """
     for start, step in OF_PEOPLE.items():
         if study.startswith(start):
-            return dict.fromkeys(map(str, seeds), digest({"code": definition_key(*step), "profile": asdict(profile)}))
+            return dict.fromkeys(
+                map(str, seeds), digest({"code": definition_key(*step), "profile": asdict(profile)})
+            )
     with keys_only():
-        return {str(seed): [step(profile, seed=seed).key for step in STUDIES[study]] for seed in seeds}
+        return {
+            str(seed): [step(profile, seed=seed).key for step in STUDIES[study]] for seed in seeds
+        }
 
 
 def staleness(profile: Profile, study: str) -> str | None:
-    """Why the checked-in tables of a study are stale, in words; None if today's code would make them so."""
+    """Why the checked-in tables of a study are stale, in words; None if today's code would make
+    them so.
+    """
     about = json.loads((kept_tables_folder(profile, study) / "provenance.json").read_text())
     known = about.get("taken_over", about)["artefacts"]
     today = keys_today(profile, study, about["seeds"])
@@ -88,7 +115,9 @@ def staleness(profile: Profile, study: str) -> str | None:
     if not differ:
         return None
     which = "all seeds" if len(differ) == len(today) else f"seeds {', '.join(differ)}"
-    command = next((c for start, c in COMMANDS.items() if study.startswith(start)), "make bench-seeds")
+    command = next(
+        (c for start, c in COMMANDS.items() if study.startswith(start)), "make bench-seeds"
+    )
     return f"the code has changed since they were made ({which}); `{command}` makes them anew"
 
 
@@ -103,12 +132,17 @@ def take_over(profile: Profile, study: str, *, why: str, compared: str) -> Path:
 
     Parameters
     ----------
-    why : what changed, and why that changes no result. compared : which values of old and new code were compared.
+    why
+        what changed, and why that changes no result.
+    compared
+        which values of old and new code were compared.
     """
     if not (why.strip() and compared.strip()):
         raise ValueError("say why no result changes, and which values were compared")
     file = kept_tables_folder(profile, study) / "provenance.json"
     about = json.loads(file.read_text())
     today = keys_today(profile, study, about["seeds"])
-    write_json(file, {**about, "taken_over": {"why": why, "compared": compared, "artefacts": today}})
+    write_json(
+        file, {**about, "taken_over": {"why": why, "compared": compared, "artefacts": today}}
+    )
     return file

@@ -1,7 +1,9 @@
-"""Where the score tokens look: attention of the tokens that decide a rating, by kind of token, layer and head.
+"""Where the score tokens look: attention of the tokens that decide a rating, by kind of token,
+layer and head.
 
-Attention says where a head reads, not what the output depends on (Jain & Wallace, arXiv 1902.10186): a head may look at tokens whose
-values change nothing. Pair every share with a knock-out (`rali_lab.interpret.interventions`).
+Attention says where a head reads, not what the output depends on (Jain & Wallace, arXiv
+1902.10186): a head may look at tokens whose values change nothing. Pair every share with a
+knock-out (`rali_lab.interpret.interventions`).
 """
 
 from __future__ import annotations
@@ -22,9 +24,13 @@ class AttentionShare:
 
     Attributes
     ----------
-    share : (n, layers, heads, 6) float32, sums to 1 over the groups; the mean over the tokens that decide the digits. Rows of NaN where
-        an answer has no readable rating (`n_unread` counts them).
-    tokens : (n, 6) tokens of each group that could be looked at (mean over the same positions: earlier digits count as "score").
+    share
+        (n, layers, heads, 6) float32, sums to 1 over the groups; the mean over the tokens that
+        decide the digits. Rows of NaN where an answer has no readable rating (`n_unread` counts
+        them).
+    tokens
+        (n, 6) tokens of each group that could be looked at (mean over the same positions: earlier
+        digits count as "score").
     """
 
     share: np.ndarray
@@ -40,24 +46,35 @@ class AttentionShare:
         return dict(zip(GROUPS, np.nanmean(self.share, axis=(0, 1, 2)).tolist(), strict=True))
 
     def per_token(self) -> dict[str, float]:
-        """Attention per token of a group, in units of an even spread over all tokens (1 = no preference)."""
+        """Attention per token of a group, in units of an even spread over all tokens (1 = no
+        preference).
+        """
         even = self.tokens / self.tokens.sum(1, keepdims=True)
         ratio = np.nanmean(self.share, axis=(1, 2)) / np.where(even > 0, even, np.nan)
-        return {g: float(np.nanmean(ratio[:, i])) if np.isfinite(ratio[:, i]).any() else np.nan for i, g in enumerate(GROUPS)}
+        return {
+            g: float(np.nanmean(ratio[:, i])) if np.isfinite(ratio[:, i]).any() else np.nan
+            for i, g in enumerate(GROUPS)
+        }
 
     def text_share(self) -> np.ndarray:
-        """Per answer (n,): attention on the reasoning over attention on reasoning and image, mean over layers and heads.
+        """Per answer (n,): attention on the reasoning over attention on reasoning and image, mean
+        over layers and heads.
 
-        The paper's "95 % on the reasoning, 5 % on the visual tokens" (Fig. 3) in our reading: of what is looked at among these two.
+        The paper's "95 % on the reasoning, 5 % on the visual tokens" (Fig. 3) in our reading: of
+        what is looked at among these two.
         """
-        mean = np.nanmean(self.share, axis=(1, 2)) if len(self.share) else np.zeros((0, len(GROUPS)))
+        mean = (
+            np.nanmean(self.share, axis=(1, 2)) if len(self.share) else np.zeros((0, len(GROUPS)))
+        )
         text, image = (mean[:, GROUPS.index(g)] for g in ("reasoning", "image"))
         return text / (text + image)
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One answer's attention: weights (layers, heads, tokens) of its score tokens (their mean), the tokens as text and their groups."""
+    """One answer's attention: weights (layers, heads, tokens) of its score tokens (their mean), the
+    tokens as text and their groups.
+    """
 
     tokens: list[str]
     groups: list[str]
@@ -70,14 +87,22 @@ class ScoreRow:
 
 @torch.inference_mode()
 def attention_share(
-    model, processor, images: Sequence[np.ndarray], completions: Sequence[str], *, batch: int = 16, **asked: object
+    model,
+    processor,
+    images: Sequence[np.ndarray],
+    completions: Sequence[str],
+    *,
+    batch: int = 16,
+    **asked: object,
 ) -> AttentionShare:
     """Attention of the score tokens over the kinds of token.
 
     Parameters
     ----------
-    images, completions : n (H, W, 3) uint8 arrays and the whole answer to each.
-    asked : `question` and `system` as they were asked (`rali_lab.interpret.token_groups.lay_out`).
+    images, completions
+        n (H, W, 3) uint8 arrays and the whole answer to each.
+    asked
+        `question` and `system` as they were asked (`rali_lab.interpret.token_groups.lay_out`).
 
     Cost: one forward pass with eager attention; of its maps only the score tokens' rows are kept, one layer at a time.
     """
@@ -91,11 +116,15 @@ def attention_share(
 
 
 @torch.inference_mode()
-def score_rows(model, processor, images: Sequence[np.ndarray], completions: Sequence[str], **asked: object) -> list[ScoreRow]:
+def score_rows(
+    model, processor, images: Sequence[np.ndarray], completions: Sequence[str], **asked: object
+) -> list[ScoreRow]:
     """Attention of the score tokens to every single token, for a few answers (figures)."""
     layout, rows = _rows(model, processor, images, completions, asked)
     out = []
-    for ids, groups, weights in zip(layout.inputs["input_ids"].tolist(), layout.groups.tolist(), rows.cpu().numpy(), strict=True):
+    for ids, groups, weights in zip(
+        layout.inputs["input_ids"].tolist(), layout.groups.tolist(), rows.cpu().numpy(), strict=True
+    ):
         real = [k for k, g in enumerate(groups) if g >= 0]
         names = [processor.tokenizer.decode([ids[k]]) for k in real]
         out.append(ScoreRow(names, [GROUPS[groups[k]] for k in real], weights[..., real]))
@@ -103,7 +132,9 @@ def score_rows(model, processor, images: Sequence[np.ndarray], completions: Sequ
 
 
 def _rows(model, processor, images, completions, asked):
-    """Layout, and the mean attention row of the tokens that decide the rating: (batch, layers, heads, keys), NaN without a rating."""
+    """Layout, and the mean attention row of the tokens that decide the rating: (batch, layers,
+    heads, keys), NaN without a rating.
+    """
     layout = lay_out(model, processor, images, completions, **asked)
     kept: list[torch.Tensor] = [torch.empty(0)] * len(attention_modules(model))
     writes = layout.writes_score.float()
@@ -119,7 +150,9 @@ def _rows(model, processor, images, completions, asked):
 
 
 def _visible(layout, kind: torch.Tensor) -> torch.Tensor:
-    """Tokens of each group at or before the tokens that decide the rating, mean over these: (batch, group)."""
+    """Tokens of each group at or before the tokens that decide the rating, mean over these: (batch,
+    group).
+    """
     writes = layout.writes_score.float()
     before = torch.cumsum(kind, 2)  # tokens of the group up to each position
     return torch.einsum("bgk,bk->bg", before, writes) / writes.sum(1, keepdim=True)

@@ -1,6 +1,8 @@
-"""What to read instead of the reasoning that was written: controls for the sentence that the score is in the text.
+"""What to read instead of the reasoning that was written: controls for the sentence that the score
+is in the text.
 
-Every control is a plain function on texts, so that a study with another vocabulary can pass its own.
+Every control is a plain function on texts, so that a study with another vocabulary can pass its
+own.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ def without_severity(reasoning: str) -> str:
 
 
 def paraphrase(reasoning: str, rng: np.random.Generator) -> str:
-    """The same findings in another of the observers' wordings; a reasoning that names none is said anew as "clean".
+    """The same findings in another of the observers' wordings; a reasoning that names none is said
+    anew as "clean".
 
     >>> paraphrase("There is serious blur: edges are soft.", np.random.default_rng(0))
     'This photograph has serious blur: edges are soft and fine detail is lost.'
@@ -36,7 +39,8 @@ def paraphrase(reasoning: str, rng: np.random.Generator) -> str:
 
 
 def donors(n: int, rng: np.random.Generator, groups: Sequence | None = None) -> np.ndarray:
-    """For every item the index of another one, each used once; with `groups` never one of the same group (the same image, say).
+    """For every item the index of another one, each used once; with `groups` never one of the same
+    group (the same image, say).
 
     >>> d = donors(6, np.random.default_rng(0), groups=[0, 0, 1, 1, 2, 2])
     >>> sorted(d.tolist()), bool((d // 2 == np.arange(6) // 2).any())
@@ -50,9 +54,14 @@ def donors(n: int, rng: np.random.Generator, groups: Sequence | None = None) -> 
     names = np.arange(n) if groups is None else np.asarray(groups)
     _, number, counts = np.unique(names, return_inverse=True, return_counts=True)
     if n < 2 or counts.max() > n / 2:
-        raise ValueError(f"no exchange possible: {n} items, {counts.max() if n else 0} of them in one group; give more groups")
+        raise ValueError(
+            f"no exchange possible: {n} items, {counts.max() if n else 0} of them in one group;"
+            " give more groups"
+        )
     order = rng.permutation(n)
-    order = order[np.argsort(rng.permutation(len(counts))[number[order]], kind="stable")]  # group by group, groups in random order
+    order = order[
+        np.argsort(rng.permutation(len(counts))[number[order]], kind="stable")
+    ]  # group by group, groups in random order
     shift = int(rng.integers(counts.max(), n - counts.max() + 1))  # far enough to leave every group
     out = np.empty(n, dtype=int)
     out[order] = np.roll(order, shift)
@@ -60,22 +69,28 @@ def donors(n: int, rng: np.random.Generator, groups: Sequence | None = None) -> 
 
 
 def swap_language(model, other) -> None:
-    """Give a model the language module (decoder and output head) of another; its vision tower and projector stay.
+    """Give a model the language module (decoder and output head) of another; its vision tower and
+    projector stay.
 
     Raises
     ------
     ValueError
-        When the two differ in shape, naming the first tensor that does. The model is then unchanged.
+        When the two differ in shape, naming the first tensor that does. The model is then
+        unchanged.
     """
     for get in ("get_decoder", "get_output_embeddings"):
         mine, theirs = (getattr(m, get)().state_dict() for m in (model, other))
         if mine.keys() != theirs.keys():
             alone = sorted(mine.keys() ^ theirs.keys())[0]
-            raise ValueError(f"the language modules differ: only one has {alone!r}; swap models of one class")
+            raise ValueError(
+                f"the language modules differ: only one has {alone!r}; swap models of one class"
+            )
         for name, tensor in mine.items():
             if tensor.shape != theirs[name].shape:
-                raise ValueError(f"the language modules differ: {name} is {tuple(tensor.shape)} in one, {tuple(theirs[name].shape)} in the "
-                                 "other; swap models of one size")  # fmt: skip
+                raise ValueError(
+                    f"the language modules differ: {name} is {tuple(tensor.shape)} in one,"
+                    f" {tuple(theirs[name].shape)} in the other; swap models of one size"
+                )
     with torch.no_grad():
         for get in ("get_decoder", "get_output_embeddings"):
             getattr(model, get)().load_state_dict(getattr(other, get)().state_dict())

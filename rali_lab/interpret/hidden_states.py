@@ -1,4 +1,6 @@
-"""What a model holds inside while it reads its own answer: hidden states over the image, the reasoning and the score."""
+"""What a model holds inside while it reads its own answer: hidden states over the image, the
+reasoning and the score.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from torch import Tensor
 from rali_lab.interpret.token_groups import batches, lay_out
 
 PLACES = ("image", "reasoning", "score")
-"""Where states are read: the mean over image tokens, the mean over reasoning tokens, the token before the rating."""
+"""Where states are read: the mean over image tokens, the mean over reasoning tokens, the token
+before the rating."""
 
 
 @torch.inference_mode()
@@ -29,15 +32,20 @@ def hidden_states(
 
     Parameters
     ----------
-    images, completions : n (H, W, 3) uint8 arrays and the answer to each.
-    layer : which states: 0 what enters the decoder (for image tokens: the projector's output), -1 what leaves it; one for all places
-        or one for each, such as ``{"image": 0, "reasoning": -1, "score": -1}``.
-    asked : `question` and `system` as they were asked.
+    images, completions
+        n (H, W, 3) uint8 arrays and the answer to each.
+    layer
+        which states: 0 what enters the decoder (for image tokens: the projector's output), -1 what
+        leaves it; one for all places or one for each, such as ``{"image": 0, "reasoning": -1,
+        "score": -1}``.
+    asked
+        `question` and `system` as they were asked.
 
     Returns
     -------
-    {"image", "reasoning", "score"}: (n, hidden) float32 each; the last two hold rows of NaN where a completion has no reasoning or
-    no rating (count them: ``np.isnan(x).any(1).sum()``). Cost: one forward pass over prompt and answer.
+    {"image", "reasoning", "score"}: (n, hidden) float32 each; the last two hold rows of NaN where a
+    completion has no reasoning or no rating (count them: ``np.isnan(x).any(1).sum()``). Cost: one
+    forward pass over prompt and answer.
 
     Raises
     ------
@@ -51,7 +59,11 @@ def hidden_states(
         hidden = model(**layout.inputs, output_hidden_states=True, use_cache=False).hidden_states
         first = layout.writes_score & (layout.writes_score.cumsum(1) == 1)
         both = (layout.of("reasoning").any(1) & first.any(1))[:, None]
-        where = {"image": layout.of("image"), "reasoning": layout.of("reasoning") & both, "score": first & both}
+        where = {
+            "image": layout.of("image"),
+            "reasoning": layout.of("reasoning") & both,
+            "score": first & both,
+        }
         for place in PLACES:
             states = hidden[layers[place]].float()
             weight = where[place].to(states.dtype)

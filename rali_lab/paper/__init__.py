@@ -1,5 +1,7 @@
-"""The paper's own line, for machines with GPUs: real data sets, Qwen2.5-VL-7B, CLIP ViT-L/14-336 (docs/PAPER_RUN.md).
+"""The paper's own line, for machines with GPUs: real data sets, Qwen2.5-VL-7B, CLIP ViT-L/14-336
+(docs/PAPER_RUN.md).
 
-The four steps of `python -m rali_lab.paper` call the code that the tiny profile runs: `reasoner.train` for the teacher,
-`reasoner.rationales` for its words, transformers' `Trainer` for the student, `rali.official` for the form in which RALI was released.
+The four steps of `python -m rali_lab.paper` call the code that the tiny profile runs:
+`reasoner.train` for the teacher, `reasoner.rationales` for its words, transformers' `Trainer` for
+the student, `rali.official` for the form in which RALI was released.
 """

@@ -12,14 +12,22 @@ from rali_lab.data.datasets import read_dataset
 from rali_lab.data.records import RatedImage
 
 SETS = {
-    "koniq": "KonIQ-10k", "spaq": "SPAQ", "kadid": "KADID-10k", "pipal": "PIPAL", "livec": "LIVE Challenge", "agiqa": "AGIQA-3K",
-    "csiq": "CSIQ", "tid2013": "TID2013",
-}  # fmt: skip
-"""Names of the sets as `--data NAME=FOLDER` takes them, in the order of the paper's tables; the first seven are those of its first."""
+    "koniq": "KonIQ-10k",
+    "spaq": "SPAQ",
+    "kadid": "KADID-10k",
+    "pipal": "PIPAL",
+    "livec": "LIVE Challenge",
+    "agiqa": "AGIQA-3K",
+    "csiq": "CSIQ",
+    "tid2013": "TID2013",
+}
+"""Names of the sets as `--data NAME=FOLDER` takes them, in the order of the paper's tables; the
+first seven are those of its first."""
 
 
 def published() -> pd.DataFrame:
-    """The paper's tables: trained_on, method, set, plcc, srcc (as quoted in arXiv 2510.11369; no intervals were printed).
+    """The paper's tables: trained_on, method, set, plcc, srcc (as quoted in arXiv 2510.11369; no
+    intervals were printed).
 
     >>> rows = published()
     >>> rows[(rows["method"] == "RALI") & (rows["set"] == "pipal")][["plcc", "srcc"]].values.tolist()
@@ -39,7 +47,9 @@ def parse_data(arguments: Sequence[str]) -> dict[str, Path]:
     for argument in arguments:
         name, equals, folder = argument.partition("=")
         if not equals or name not in SETS or not folder:
-            raise ValueError(f"--data {argument!r}: expected NAME=FOLDER with NAME one of {', '.join(SETS)}")
+            raise ValueError(
+                f"--data {argument!r}: expected NAME=FOLDER with NAME one of {', '.join(SETS)}"
+            )
         if name in out:
             raise ValueError(f"--data names {name!r} twice; give each set one folder")
         out[name] = Path(folder)
@@ -47,9 +57,13 @@ def parse_data(arguments: Sequence[str]) -> dict[str, Path]:
 
 
 def load_sets(
-    folders: Mapping[str, Path], *, split: str | Sequence[str] | None = None, limit: int | None = None
+    folders: Mapping[str, Path],
+    *,
+    split: str | Sequence[str] | None = None,
+    limit: int | None = None,
 ) -> dict[str, list[RatedImage]]:
-    """Rated images of every set, in the order of its label file; `limit` keeps the first of each set and split.
+    """Rated images of every set, in the order of its label file; `limit` keeps the first of each
+    set and split.
 
     A set without images of a wanted split is an error: it would drop out of a table in silence.
     """
@@ -58,8 +72,16 @@ def load_sets(
     for name, folder in folders.items():
         images = [p for p in read_dataset(folder) if wanted is None or p.split in wanted]
         if not images:
-            raise ValueError(f"{folder}: set {name!r} has no images of split {', '.join(wanted or ())}")
-        out[name] = images if limit is None else [p for s in dict.fromkeys(p.split for p in images) for p in _first(images, s, limit)]
+            raise ValueError(
+                f"{folder}: set {name!r} has no images of split {', '.join(wanted or ())}"
+            )
+        out[name] = (
+            images
+            if limit is None
+            else [
+                p for s in dict.fromkeys(p.split for p in images) for p in _first(images, s, limit)
+            ]
+        )
     return out
 
 

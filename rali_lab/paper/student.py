@@ -1,7 +1,8 @@
-"""RALI as in the paper: CLIP's image encoder aligned with the reasoner's words, PCA, binned k-means, the released layout.
+"""RALI as in the paper: CLIP's image encoder aligned with the reasoner's words, PCA, binned
+k-means, the released layout.
 
-The contrastive training is transformers' `Trainer` on transformers' `CLIPModel`, so accelerate, DeepSpeed and FSDP apply unchanged.
-Negatives are those of one process's batch.
+The contrastive training is transformers' `Trainer` on transformers' `CLIPModel`, so accelerate,
+DeepSpeed and FSDP apply unchanged. Negatives are those of one process's batch.
 """
 
 from __future__ import annotations
@@ -31,10 +32,14 @@ class StudentSettings:
 
     Attributes
     ----------
-    epochs, batch, learning_rate, weight_decay : of the contrastive training (the paper prints none of them; these are CLIP fine-tuning's
+    epochs, batch, learning_rate, weight_decay
+        of the contrastive training (the paper prints none of them; these are CLIP fine-tuning's
         usual ones and were not tuned).
-    trainer_options : anything else for `transformers.TrainingArguments` (bf16, deepspeed, gradient checkpointing ...).
-    n_components, n_bins, n_basis, tau, fine_tune_epochs : of `rali_lab.rali.scorer.RaliScorer`.
+    trainer_options
+        anything else for `transformers.TrainingArguments` (bf16, deepspeed, gradient checkpointing
+        ...).
+    n_components, n_bins, n_basis, tau, fine_tune_epochs
+        of `rali_lab.rali.scorer.RaliScorer`.
     """
 
     epochs: int = 10
@@ -51,13 +56,19 @@ class StudentSettings:
 
 
 class RationalePairs(torch.utils.data.Dataset):
-    """Images with one of their rationales each, drawn anew whenever an image is asked for ("seed augmentation")."""
+    """Images with one of their rationales each, drawn anew whenever an image is asked for ("seed
+    augmentation").
+    """
 
-    def __init__(self, images: Sequence[RatedImage], rationales: pd.DataFrame, seed: int = 0) -> None:
+    def __init__(
+        self, images: Sequence[RatedImage], rationales: pd.DataFrame, seed: int = 0
+    ) -> None:
         known = valid_rationales(rationales)
         if lost := [p.id for p in images if p.id not in known.index]:
-            raise ValueError(f"{len(lost)} of {len(images)} images have no readable reasoning, {lost[0]} first; let the teacher write "
-                             "more samples, or leave them out by name")  # fmt: skip
+            raise ValueError(
+                f"{len(lost)} of {len(images)} images have no readable reasoning, {lost[0]} first;"
+                " let the teacher write more samples, or leave them out by name"
+            )
         self.images, self.texts = list(images), [known[p.id] for p in images]
         self.rng = np.random.default_rng(seed)
 
@@ -70,15 +81,23 @@ class RationalePairs(torch.utils.data.Dataset):
 
 
 class Collate:
-    """Images and texts as CLIP takes them; texts beyond its context are cut (77 tokens for OpenAI's)."""
+    """Images and texts as CLIP takes them; texts beyond its context are cut (77 tokens for
+    OpenAI's).
+    """
 
     def __init__(self, processor, context: int) -> None:
         self.processor, self.context = processor, context
 
     def __call__(self, rows: list[dict]) -> dict:
         shown = [Image.fromarray(np.asarray(r["image"].pixels())) for r in rows]
-        batch = self.processor(text=[r["text"] for r in rows], images=shown, return_tensors="pt", padding=True, truncation=True,
-                               max_length=self.context)  # fmt: skip
+        batch = self.processor(
+            text=[r["text"] for r in rows],
+            images=shown,
+            return_tensors="pt",
+            padding=True,
+            truncation=True,
+            max_length=self.context,
+        )
         return {**batch, "return_loss": True}
 
 
@@ -95,13 +114,20 @@ def train_student(
 
     Parameters
     ----------
-    clip : folder of a Hugging Face CLIP (safetensors; ViT-L/14-336 in the paper). Its text side stays frozen.
-    images : rated training images. rationales : the table of `write_rationales` for them.
-    resume : go on from the last checkpoint in `folder`.
+    clip
+        folder of a Hugging Face CLIP (safetensors; ViT-L/14-336 in the paper). Its text side stays
+        frozen.
+    images
+        rated training images.
+    rationales
+        the table of `write_rationales` for them.
+    resume
+        go on from the last checkpoint in `folder`.
 
     Returns
     -------
-    The scorer; None on every process but the first. `folder` also gets alignment.csv and settings.json.
+    The scorer; None on every process but the first. `folder` also gets alignment.csv and
+    settings.json.
     """
     from transformers import CLIPModel, CLIPProcessor, Trainer, TrainingArguments
 
@@ -112,34 +138,60 @@ def train_student(
     for part in (model.text_model, model.text_projection):
         part.requires_grad_(False)
     options = {
-        "output_dir": str(folder), "num_train_epochs": settings.epochs, "per_device_train_batch_size": settings.batch,
-        "learning_rate": settings.learning_rate, "weight_decay": settings.weight_decay, "lr_scheduler_type": "cosine", "warmup_steps": 0.05,
-        "seed": settings.seed, "logging_steps": 1, "save_strategy": "epoch", "save_total_limit": 1, "report_to": "none",
-        "remove_unused_columns": False, "dataloader_drop_last": False, "use_cpu": not torch.cuda.is_available(), "disable_tqdm": True,
-    }  # fmt: skip
+        "output_dir": str(folder),
+        "num_train_epochs": settings.epochs,
+        "per_device_train_batch_size": settings.batch,
+        "learning_rate": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.05,
+        "seed": settings.seed,
+        "logging_steps": 1,
+        "save_strategy": "epoch",
+        "save_total_limit": 1,
+        "report_to": "none",
+        "remove_unused_columns": False,
+        "dataloader_drop_last": False,
+        "use_cpu": not torch.cuda.is_available(),
+        "disable_tqdm": True,
+    }
     trainer = Trainer(
-        model=model, args=TrainingArguments(**{**options, **settings.trainer_options}),
+        model=model,
+        args=TrainingArguments(**{**options, **settings.trainer_options}),
         train_dataset=RationalePairs(images, rationales, settings.seed),
         data_collator=Collate(processor, model.config.text_config.max_position_embeddings),
-    )  # fmt: skip
+    )
     checkpoint = whole_checkpoint(folder) if resume else None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if not trainer.is_world_process_zero():
         return None
     pd.DataFrame(trainer.state.log_history).to_csv(folder / "alignment.csv", index=False)
     (folder / "settings.json").write_text(json.dumps(asdict(settings), indent=2))
-    scorer = fit_basis(trainer.accelerator.unwrap_model(trainer.model).eval(), processor.image_processor, images, settings)
+    scorer = fit_basis(
+        trainer.accelerator.unwrap_model(trainer.model).eval(),
+        processor.image_processor,
+        images,
+        settings,
+    )
     write_official(scorer, folder)
     return scorer
 
 
-def fit_basis(clip, image_processor, images: Sequence[RatedImage], settings: StudentSettings) -> OfficialScorer:
+def fit_basis(
+    clip, image_processor, images: Sequence[RatedImage], settings: StudentSettings
+) -> OfficialScorer:
     """PCA, basis vectors and fine-tuned basis scores on top of an aligned CLIP."""
     bare = OfficialScorer(clip, image_processor, None, np.zeros((0, 0)), np.zeros(0), settings.tau)
     chunks = (images[i : i + 64] for i in range(0, len(images), 64))
     z = np.concatenate([bare.embed([p.pixels() for p in chunk]) for chunk in chunks])
     fitted = RaliScorer(
-        n_components=settings.n_components, n_bins=settings.n_bins, n_basis=settings.n_basis, tau=settings.tau,
-        fine_tune_epochs=settings.fine_tune_epochs, random_state=settings.seed,
-    ).fit(z, mos_of(images))  # fmt: skip
-    return OfficialScorer(clip, image_processor, fitted.compressor_, fitted.vectors_, fitted.scores_, settings.tau)
+        n_components=settings.n_components,
+        n_bins=settings.n_bins,
+        n_basis=settings.n_basis,
+        tau=settings.tau,
+        fine_tune_epochs=settings.fine_tune_epochs,
+        random_state=settings.seed,
+    ).fit(z, mos_of(images))
+    return OfficialScorer(
+        clip, image_processor, fitted.compressor_, fitted.vectors_, fitted.scores_, settings.tau
+    )

@@ -31,18 +31,26 @@ SIDE, BELOW = ("axes fraction", "data"), ("data", "axes fraction")
 
 @styled
 def plot_dot_interval(data: pd.DataFrame, *, metric: str = "plcc", note: str = "") -> Figure:
-    """Methods by domains: a dot with its interval each, domains as rows, methods side by side inside a row.
+    """Methods by domains: a dot with its interval each, domains as rows, methods side by side
+    inside a row.
 
     Parameters
     ----------
-    data : columns method, domain, value, ci_low, ci_high, n, and role if known; of one metric
-    metric : names the axis
-    note : added to the caption
+    data
+        columns method, domain, value, ci_low, ci_high, n, and role if known; of one metric
+    metric
+        names the axis
+    note
+        added to the caption
     """
     domains, methods = _in_order(data["domain"], DOMAINS), _in_order(data["method"], METHODS)
     if (twice := data.duplicated(["method", "domain"])).any():
-        raise ValueError(f"{twice.sum()} rows repeat a method and domain; keep one metric and one profile")
-    fig = Figure(figsize=(7.2, 1.3 + len(domains) * (0.3 + 0.17 * len(methods))), layout="constrained")
+        raise ValueError(
+            f"{twice.sum()} rows repeat a method and domain; keep one metric and one profile"
+        )
+    fig = Figure(
+        figsize=(7.2, 1.3 + len(domains) * (0.3 + 0.17 * len(methods))), layout="constrained"
+    )
     ax = fig.subplots()
     for j, method in enumerate(methods):
         rows = data[data["method"] == method].set_index("domain").reindex(domains)
@@ -50,7 +58,14 @@ def plot_dot_interval(data: pd.DataFrame, *, metric: str = "plcc", note: str = "
         style = look(method)
         ax.hlines(y, rows["ci_low"], rows["ci_high"], color=style.color, lw=2, alpha=0.55)
         ax.plot(
-            rows["value"], y, style.marker, color=style.color, ms=9 if style.marker == "*" else 6.5, mec="white", mew=0.8, label=style.label
+            rows["value"],
+            y,
+            style.marker,
+            color=style.color,
+            ms=9 if style.marker == "*" else 6.5,
+            mec="white",
+            mew=0.8,
+            label=style.label,
         )
     for row in range(0, len(domains), 2):
         ax.axhspan(row - 0.5, row + 0.5, color="#f6f7f9", zorder=0)
@@ -61,7 +76,9 @@ def plot_dot_interval(data: pd.DataFrame, *, metric: str = "plcc", note: str = "
     ax.set_xlabel(f"{METRICS.get(metric, metric)} (higher is better)")
     ax.grid(axis="y", visible=False)
     fig.legend(loc="outside upper center", ncols=min(3, len(methods)))
-    caption(fig, "; ".join(part for part in ("bars: 95 % intervals, sources resampled", note) if part))
+    caption(
+        fig, "; ".join(part for part in ("bars: 95 % intervals, sources resampled", note) if part)
+    )
     return fig
 
 
@@ -78,10 +95,14 @@ def plot_training_curves(
 
     Parameters
     ----------
-    history : column step, one column per metric (NaN where not logged), and "run" if there are several
-    metrics : which, in order; default all
-    labels : printed names with unit and direction, such as {"kl": "KL to base (nats per token)"}
-    targets : levels drawn as dashed lines, such as {"format_share": .98}
+    history
+        column step, one column per metric (NaN where not logged), and "run" if there are several
+    metrics
+        which, in order; default all
+    labels
+        printed names with unit and direction, such as {"kl": "KL to base (nats per token)"}
+    targets
+        levels drawn as dashed lines, such as {"format_share": .98}
     """
     metrics = list(metrics or [c for c in history.columns if c not in ("step", "run")])
     labels, targets = labels or {}, targets or {}
@@ -100,13 +121,19 @@ def plot_training_curves(
         if metric in targets:
             ax.axhline(targets[metric], color=MUTED, ls="--", lw=1)
             at = (0.99, targets[metric])
-            ax.annotate("target", at, xycoords=SIDE, ha="right", va="bottom", fontsize=8, color=MUTED)
+            ax.annotate(
+                "target", at, xycoords=SIDE, ha="right", va="bottom", fontsize=8, color=MUTED
+            )
         ax.set_title(labels.get(metric, METRICS.get(metric, metric.replace("_", " "))))
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.yaxis.set_major_locator(MaxNLocator(4))
         ax.tick_params(labelbottom=True)
     if len(runs) > 1:
-        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(5, len(runs)))
+        fig.legend(
+            *axes[0].get_legend_handles_labels(),
+            loc="outside upper center",
+            ncols=min(5, len(runs)),
+        )
     smooth = "pale: logged, line: running mean of 1/20 of the run"
     caption(fig, "; ".join(part for part in ("training step", smooth, note) if part))
     return fig
@@ -120,13 +147,17 @@ def plot_score_scatter(
     label: str = "pseudo-MOS",
     note: str = "",
 ) -> Figure:
-    """Predicted score against opinion score, one panel per domain, with the diagonal of a perfect scorer.
+    """Predicted score against opinion score, one panel per domain, with the diagonal of a perfect
+    scorer.
 
     Parameters
     ----------
-    data : columns domain, mos, score, both 1-5; a NaN score is counted in the title's n, not drawn
-    correlations : per domain, a `rali_lab.evaluate.Correlation` for the title; default plain raw PLCC
-    label : what the opinion score is called
+    data
+        columns domain, mos, score, both 1-5; a NaN score is counted in the title's n, not drawn
+    correlations
+        per domain, a `rali_lab.evaluate.Correlation` for the title; default plain raw PLCC
+    label
+        what the opinion score is called
     """
     domains = _in_order(data["domain"], DOMAINS)
     fig, axes = panels(len(domains), size=(2.7, 2.9), sharex=True, sharey=True)
@@ -135,12 +166,22 @@ def plot_score_scatter(
         drawn, style = rows.dropna(subset="score"), look(domain)
         ax.plot([1, 5], [1, 5], color=MUTED, lw=1, ls="--", zorder=1)
         ax.scatter(
-            drawn["mos"], drawn["score"], s=18, color=style.color, marker=style.marker, alpha=0.6, lw=0
+            drawn["mos"],
+            drawn["score"],
+            s=18,
+            color=style.color,
+            marker=style.marker,
+            alpha=0.6,
+            lw=0,
         )
-        ax.set(xlim=(0.8, 5.2), ylim=(0.8, 5.2), xticks=range(1, 6), yticks=range(1, 6), aspect="equal")
+        ax.set(
+            xlim=(0.8, 5.2), ylim=(0.8, 5.2), xticks=range(1, 6), yticks=range(1, 6), aspect="equal"
+        )
         ax.tick_params(labelbottom=True)
         n = f"n = {len(drawn)}" + (f" of {len(rows)}" if len(drawn) < len(rows) else "")
-        ax.set_title(f"{style.label}\n{_value_line(drawn, (correlations or {}).get(domain))}", fontsize=9.5)
+        ax.set_title(
+            f"{style.label}\n{_value_line(drawn, (correlations or {}).get(domain))}", fontsize=9.5
+        )
         ax.text(0.97, 0.04, n, transform=ax.transAxes, ha="right", fontsize=8, color=MUTED)
     fig.supylabel("predicted score (1-5)", fontsize=10)
     fig.supxlabel(f"{label} (1-5, higher is better)" + (f"; {note}" if note else ""), fontsize=10)
@@ -149,12 +190,17 @@ def plot_score_scatter(
 
 @styled
 def plot_mos_histograms(data: pd.DataFrame, *, label: str = "pseudo-MOS", note: str = "") -> Figure:
-    """How opinion scores spread in each domain; data: columns domain, mos (1-5). Dashed: the mean."""
+    """How opinion scores spread in each domain; data: columns domain, mos (1-5).
+
+    Dashed: the mean.
+    """
     domains = _in_order(data["domain"], DOMAINS)
     fig, axes = panels(len(domains), size=(2.7, 2.1), sharex=True)
     for ax, domain in zip(axes, domains, strict=True):
         mos, style = data.loc[data["domain"] == domain, "mos"].dropna(), look(domain)
-        ax.hist(mos, bins=np.linspace(1, 5, 17), color=style.color, alpha=0.8, edgecolor="white", lw=0.6)
+        ax.hist(
+            mos, bins=np.linspace(1, 5, 17), color=style.color, alpha=0.8, edgecolor="white", lw=0.6
+        )
         ax.axvline(mos.mean(), color=INK, lw=1.2, ls="--")
         ax.set_title(style.label)
         text = f"n = {len(mos)}\n{mos.mean():.2f} ± {mos.std():.2f}"
@@ -163,7 +209,9 @@ def plot_mos_histograms(data: pd.DataFrame, *, label: str = "pseudo-MOS", note: 
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.tick_params(labelbottom=True)
     fig.supylabel("images", fontsize=10)
-    fig.supxlabel(f"{label} (1-5, higher is better), mean ± sd" + (f"; {note}" if note else ""), fontsize=10)
+    fig.supxlabel(
+        f"{label} (1-5, higher is better), mean ± sd" + (f"; {note}" if note else ""), fontsize=10
+    )
     return fig
 
 
@@ -175,12 +223,17 @@ def plot_efficiency(
     reference: str = "teacher",
     note: str = "",
 ) -> Figure:
-    """Parameters, time and memory per method on log scales, with the share of the reference written out.
+    """Parameters, time and memory per method on log scales, with the share of the reference written
+    out.
 
     Parameters
     ----------
-    data : columns method, metric, value, and ci_low, ci_high where measured repeatedly (drawn as whiskers)
-    limits : the share of the reference to stay under, per metric, such as {"parameters": .05}; drawn dashed
+    data
+        columns method, metric, value, and ci_low, ci_high where measured repeatedly (drawn as
+        whiskers)
+    limits
+        the share of the reference to stay under, per metric, such as {"parameters": .05}; drawn
+        dashed
     """
     methods = _in_order(data["method"], METHODS)
     fig, axes = panels(len(COSTS), size=(3.2, 0.45 * len(methods) + 1.35), sharey=True)
@@ -190,25 +243,41 @@ def plot_efficiency(
         ax.barh(range(len(methods)), values, color=[look(m).color for m in methods], height=0.6)
         if "ci_low" in rows:
             ax.hlines(
-                range(len(methods)), rows["ci_low"] * factor, rows["ci_high"] * factor, color=INK, lw=1.4
+                range(len(methods)),
+                rows["ci_low"] * factor,
+                rows["ci_high"] * factor,
+                color=INK,
+                lw=1.4,
             )
         if limits and metric in limits:
             at = limits[metric] * whole * factor
             ax.axvline(at, color=INK, ls=":", lw=1.3)
             text = f"paper: {_percent(limits[metric])}"
-            ax.annotate(text, (at, 1.01), xycoords=BELOW, ha="center", va="bottom", fontsize=8, color=INK)
+            ax.annotate(
+                text, (at, 1.01), xycoords=BELOW, ha="center", va="bottom", fontsize=8, color=INK
+            )
         ends = np.fmax(rows["value"], rows.get("ci_high", np.nan)) * factor
         for y, (method, value) in enumerate(values.items()):
-            text = f"{value:.3g}" + ("" if method == reference else f"  ({_percent(value / factor / whole)})")
+            text = f"{value:.3g}" + (
+                "" if method == reference else f"  ({_percent(value / factor / whole)})"
+            )
             place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "fontsize": 9}
-            ax.annotate(text, (ends[method], y), **place, bbox={"fc": "white", "ec": "none", "pad": 1})
-        ax.set(xscale="log", xlim=(values.min() / 3, values.max() * 8), xlabel=f"{unit} (lower is better)")
+            ax.annotate(
+                text, (ends[method], y), **place, bbox={"fc": "white", "ec": "none", "pad": 1}
+            )
+        ax.set(
+            xscale="log",
+            xlim=(values.min() / 3, values.max() * 8),
+            xlabel=f"{unit} (lower is better)",
+        )
         ax.set_title(title, pad=16 if limits else 6)
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(methods)), [look(m).label for m in methods])
     axes[0].invert_yaxis()
     caption(
-        fig, f"log scales; in brackets: share of the {look(reference).label}" + (f"; {note}" if note else "")
+        fig,
+        f"log scales; in brackets: share of the {look(reference).label}"
+        + (f"; {note}" if note else ""),
     )
     return fig
 

@@ -31,12 +31,15 @@ _RAW, _EQUAL = METHODS["teacher"].color, METHODS["rali"].color
 
 @styled
 def plot_comparison(table: pd.DataFrame, cka: pd.DataFrame) -> Figure:
-    """Panels of `rali_lab.analysis.compare`'s table: representations as rows, one panel per measure, CKA last.
+    """Panels of `rali_lab.analysis.compare`'s table: representations as rows, one panel per
+    measure, CKA last.
 
     Parameters
     ----------
-    table : `Comparison.table`
-    cka : `Comparison.cka`; no panel if empty
+    table
+        `Comparison.table`
+    cka
+        `Comparison.cka`; no panel if empty
     """
     measures = [m for m in TITLES if (table["measure"] == m).any()]
     names = list(dict.fromkeys(table.loc[table["measure"] != "cka", "representation"]))
@@ -49,10 +52,15 @@ def plot_comparison(table: pd.DataFrame, cka: pd.DataFrame) -> Figure:
     if len(cka):
         rows = table[table["measure"] == "cka"]
         _heat_map(axes[-1], cka, rows["null_mean"].max())
-        axes[-1].tick_params(labelleft=len(measures) % 3 == 0)  # else the panel to the left names the same rows
+        axes[-1].tick_params(
+            labelleft=len(measures) % 3 == 0
+        )  # else the panel to the left names the same rows
     fig.legend(handles=_legend(table), loc="outside upper center", ncols=5)
     n = sorted(table["n"].unique())
-    marks = "bars: 95 % intervals over sources; rings: null (shuffled); |: floor (two halves of one domain)"
+    marks = (
+        "bars: 95 % intervals over sources; rings: null (shuffled); |: floor (two halves of one"
+        " domain)"
+    )
     caption(fig, f"n = {n[-1]} images; {marks}")
     return fig
 
@@ -79,12 +87,21 @@ def _heat_map(ax, cka: pd.DataFrame, null: float) -> None:
     ax.grid(visible=False)
     for (i, j), value in np.ndenumerate(cka.to_numpy()):
         ax.text(
-            j, i, f"{value:.2f}" if np.isfinite(value) else "-", ha="center", va="center", fontsize=8, color="white" if value < 0.6 else INK
+            j,
+            i,
+            f"{value:.2f}" if np.isfinite(value) else "-",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if value < 0.6 else INK,
         )
     labels = [_label(name) for name in cka.columns]
     ax.set_xticks(range(len(cka)), labels, rotation=20, ha="right")
     ax.set_yticks(range(len(cka)), labels)
-    ax.set_title("Debiased CKA (0 to 1)" + (f"\nnull at most {null:.3f}" if np.isfinite(null) else ""), fontsize=9.5)
+    ax.set_title(
+        "Debiased CKA (0 to 1)" + (f"\nnull at most {null:.3f}" if np.isfinite(null) else ""),
+        fontsize=9.5,
+    )
 
 
 def _legend(table: pd.DataFrame) -> list:

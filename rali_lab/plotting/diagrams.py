@@ -23,7 +23,14 @@ def plot_pipeline() -> Figure:
     _lane(ax, 1, 14, "SCORING", "no language model, no text")
     _box(ax, 3, 21.5, 17, 14, "Images", "with opinion scores,\nof one domain", MUTED)
     _box(
-        ax, 28, 21.5, 21, 14, "1  Teacher", "vision-language model;\nGRPO rewards score\nand format", TEACHER
+        ax,
+        28,
+        21.5,
+        21,
+        14,
+        "1  Teacher",
+        "vision-language model;\nGRPO rewards score\nand format",
+        TEACHER,
     )
     _box(
         ax,
@@ -45,7 +52,9 @@ def plot_pipeline() -> Figure:
         "PCA, k-means in score bins:\nvectors $\\mu_i$, scores $f_i$",
         STUDENT,
     )
-    ax.text(38.5, 19.3, "“serious noise, slight blur … 2.10”", **SMALL, style="italic", color=TEACHER)
+    ax.text(
+        38.5, 19.3, "“serious noise, slight blur … 2.10”", **SMALL, style="italic", color=TEACHER
+    )
     ax.plot([11.5, 11.5, 96.5], [35.8, 40.5, 40.5], color=MUTED, lw=1.8, solid_joinstyle="round")
     for x in (67.5, 96.5):
         _arrow(ax, (x, 40.7), (x, 35.5), MUTED)
@@ -85,9 +94,12 @@ def plot_basis(
 
     Parameters
     ----------
-    vectors : (k, 2) array, any projection (say which in ``note``, with its quality)
-    scores : (k,) array, 1-5
-    images : (n, 2) array of training embeddings in the same projection, drawn behind
+    vectors
+        (k, 2) array, any projection (say which in ``note``, with its quality)
+    scores
+        (k,) array, 1-5
+    images
+        (n, 2) array of training embeddings in the same projection, drawn behind
     """
     vectors, scores = np.asarray(vectors), np.asarray(scores)
     if vectors.shape != (len(scores), 2):
@@ -104,8 +116,17 @@ def plot_basis(
             lw=0,
             label=f"training images, n = {len(images)}",
         )
-    dots = ax.scatter(*vectors.T, c=scores, cmap="viridis", vmin=1, vmax=5, s=42, edgecolor="white", lw=0.7,
-                      label=f"basis vectors, K = {len(scores)}")  # fmt: skip
+    dots = ax.scatter(
+        *vectors.T,
+        c=scores,
+        cmap="viridis",
+        vmin=1,
+        vmax=5,
+        s=42,
+        edgecolor="white",
+        lw=0.7,
+        label=f"basis vectors, K = {len(scores)}",
+    )
     fig.colorbar(dots, ax=ax, label=f"{label} (1-5, higher is better)", ticks=range(1, 6))
     ax.set(xlabel="first axis", ylabel="second axis")
     fig.legend(loc="outside upper left", ncols=2)
@@ -116,23 +137,55 @@ def plot_basis(
 
 def _lane(ax, y: float, height: float, title: str, text: str) -> None:
     ax.add_patch(
-        FancyBboxPatch((1, y), 108, height, "round,pad=0,rounding_size=1.2", fc="#f6f7f9", ec="none")
+        FancyBboxPatch(
+            (1, y), 108, height, "round,pad=0,rounding_size=1.2", fc="#f6f7f9", ec="none"
+        )
     )
     ax.text(3, y + height - 2.2, title, fontsize=9, fontweight="bold", color=MUTED, va="center")
     ax.text(14, y + height - 2.2, text, fontsize=9, color=MUTED, va="center")
 
 
-def _box(ax, x: float, y: float, width: float, height: float, title: str, text: str, color: str) -> None:
+def _box(
+    ax, x: float, y: float, width: float, height: float, title: str, text: str, color: str
+) -> None:
     shape = "round,pad=0,rounding_size=1"
     ax.add_patch(FancyBboxPatch((x, y), width, height, shape, fc="white", ec=color, lw=1.8))
     middle = {"ha": "center", "va": "center"}
-    ax.text(x + width / 2, y + height - 2.4, title, fontsize=12, fontweight="bold", color=color, **middle)
-    ax.text(x + width / 2, y + (height - 3) / 2, text, fontsize=9.5, color=INK, linespacing=1.4, **middle)
+    ax.text(
+        x + width / 2,
+        y + height - 2.4,
+        title,
+        fontsize=12,
+        fontweight="bold",
+        color=color,
+        **middle,
+    )
+    ax.text(
+        x + width / 2,
+        y + (height - 3) / 2,
+        text,
+        fontsize=9.5,
+        color=INK,
+        linespacing=1.4,
+        **middle,
+    )
 
 
-def _arrow(ax, start: tuple[float, float], end: tuple[float, float], color: str, text: str = "") -> None:
+def _arrow(
+    ax, start: tuple[float, float], end: tuple[float, float], color: str, text: str = ""
+) -> None:
     ends = {"shrinkA": 2, "shrinkB": 2}
     ax.add_patch(
-        FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=15, lw=1.8, color=color, **ends)
+        FancyArrowPatch(
+            start, end, arrowstyle="-|>", mutation_scale=15, lw=1.8, color=color, **ends
+        )
     )
-    ax.text((start[0] + end[0]) / 2, start[1] + 1, text, ha="center", va="bottom", fontsize=8.5, color=color)
+    ax.text(
+        (start[0] + end[0]) / 2,
+        start[1] + 1,
+        text,
+        ha="center",
+        va="bottom",
+        fontsize=8.5,
+        color=color,
+    )

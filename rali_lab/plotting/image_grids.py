@@ -14,11 +14,19 @@ LEVELS = ("1 slight", "2 moderate", "3 obvious", "4 serious", "5 catastrophic")
 
 @styled
 def plot_images_grid(
-    images: Sequence[np.ndarray], captions: Sequence[str] | None = None, *, columns: int = 5, note: str = ""
+    images: Sequence[np.ndarray],
+    captions: Sequence[str] | None = None,
+    *,
+    columns: int = 5,
+    note: str = "",
 ) -> Figure:
-    """Images in rows, each (H, W, 3) or (H, W) uint8, with a caption of one or two short lines above it."""
+    """Images in rows, each (H, W, 3) or (H, W) uint8, with a caption of one or two short lines
+    above it.
+    """
     if captions is not None and len(captions) != len(images):
-        raise ValueError(f"got {len(captions)} captions for {len(images)} images; give one each, or none")
+        raise ValueError(
+            f"got {len(captions)} captions for {len(images)} images; give one each, or none"
+        )
     lines = max((text.count("\n") + 1 for text in captions or []), default=0)
     fig, axes = panels(len(images), columns=columns, size=(1.75, 1.75 + 0.17 * lines))
     for i, (ax, image) in enumerate(zip(axes, images, strict=True)):

@@ -21,23 +21,44 @@ def plot_effects(
     xlim: tuple[float, float] | None = None,
     note: str = "",
 ) -> Figure:
-    """Effects with their intervals: what was done down, one mark per method, a dashed line at `reference`.
+    """Effects with their intervals: what was done down, one mark per method, a dashed line at
+    `reference`.
 
     Parameters
     ----------
-    data : columns effect, method, value, ci_low, ci_high; rows are drawn in the order in which effects first occur
-    bands : effects that begin a new block (a thin line is drawn above them). xlim : ends of the axis, where it has natural ones
+    data
+        columns effect, method, value, ci_low, ci_high; rows are drawn in the order in which effects
+        first occur
+    bands
+        effects that begin a new block (a thin line is drawn above them).
+    xlim
+        ends of the axis, where it has natural ones
     """
     effects = list(dict.fromkeys(data["effect"]))
     methods = [m for m in METHODS if m in set(data["method"])]
     step = 0.8 / max(len(methods), 2)
-    fig = Figure(figsize=(7.6, 1.1 + len(effects) * (0.2 + 0.16 * len(methods))), layout="constrained")
+    fig = Figure(
+        figsize=(7.6, 1.1 + len(effects) * (0.2 + 0.16 * len(methods))), layout="constrained"
+    )
     ax = fig.subplots()
     for k, method in enumerate(methods):
         rows, style = data[data["method"] == method], look(method)
-        y = np.array([effects.index(e) for e in rows["effect"]]) + (k - (len(methods) - 1) / 2) * step
+        y = (
+            np.array([effects.index(e) for e in rows["effect"]])
+            + (k - (len(methods) - 1) / 2) * step
+        )
         around = np.stack([rows["value"] - rows["ci_low"], rows["ci_high"] - rows["value"]]).clip(0)
-        ax.errorbar(rows["value"], y, xerr=around, fmt=style.marker, color=style.color, label=style.label, ms=5, lw=1.4, capsize=0)
+        ax.errorbar(
+            rows["value"],
+            y,
+            xerr=around,
+            fmt=style.marker,
+            color=style.color,
+            label=style.label,
+            ms=5,
+            lw=1.4,
+            capsize=0,
+        )
     for i in range(len(effects)):
         if i % 2:
             ax.axhspan(i - 0.5, i + 0.5, color=GRID, alpha=0.45, lw=0)
@@ -45,7 +66,12 @@ def plot_effects(
             ax.axhline(i - 0.5, color=MUTED, lw=0.8)
     if reference is not None:
         ax.axvline(reference, color=INK, lw=1, ls="--")
-    ax.set(yticks=range(len(effects)), yticklabels=effects, ylim=(len(effects) - 0.5, -0.5), xlabel=xlabel)
+    ax.set(
+        yticks=range(len(effects)),
+        yticklabels=effects,
+        ylim=(len(effects) - 0.5, -0.5),
+        xlabel=xlabel,
+    )
     ax.grid(axis="y", visible=False)
     if xlim is not None:
         ax.set_xlim(*xlim)
@@ -56,13 +82,22 @@ def plot_effects(
 
 
 @styled
-def plot_sweeps(data: pd.DataFrame, *, chosen: dict[str, float] | None = None, ylabel: str = "PLCC", note: str = "") -> Figure:
-    """One setting varied at a time, the others as they are: a panel for each setting, a line for each set of images.
+def plot_sweeps(
+    data: pd.DataFrame,
+    *,
+    chosen: dict[str, float] | None = None,
+    ylabel: str = "PLCC",
+    note: str = "",
+) -> Figure:
+    """One setting varied at a time, the others as they are: a panel for each setting, a line for
+    each set of images.
 
     Parameters
     ----------
-    data : columns setting, at (the setting's value), images, value
-    chosen : the value in use of each setting, drawn as a dashed line
+    data
+        columns setting, at (the setting's value), images, value
+    chosen
+        the value in use of each setting, drawn as a dashed line
     """
     settings, sets = list(dict.fromkeys(data["setting"])), list(dict.fromkeys(data["images"]))
     fig, axes = panels(len(settings), columns=4, size=(3.0, 2.7), sharey=True)

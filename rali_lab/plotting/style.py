@@ -1,4 +1,6 @@
-"""One look: colours, markers and names that mean the same in every figure, and files that can be checked."""
+"""One look: colours, markers and names that mean the same in every figure, and files that can be
+checked.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ class Look(NamedTuple):
     label: str
 
 
-# Methods: seaborn's "colorblind" (Okabe-Ito); domains: Paul Tol's "muted". Markers do without colour.
+# Methods: seaborn's "colorblind" (Okabe-Ito); domains: Paul Tol's "muted". Markers do without
+# colour.
 METHODS = {
     "base": Look("#8c8c8c", "o", "base VLM"),
     "teacher": Look("#0173b2", "s", "teacher"),
@@ -78,7 +81,8 @@ STYLE = {
 
 
 def look(name: str) -> Look:
-    """Fixed look of a method or domain; an unknown name is an error, so that no colour changes meaning.
+    """Fixed look of a method or domain; an unknown name is an error, so that no colour changes
+    meaning.
 
     >>> look("rali").label
     'RALI'
@@ -86,13 +90,16 @@ def look(name: str) -> Look:
     known = METHODS | DOMAINS
     if name not in known:
         raise ValueError(
-            f"no look for {name!r}, known: {', '.join(known)}; add one to rali_lab/plotting/style.py"
+            f"no look for {name!r}, known: {', '.join(known)}; add one to"
+            " rali_lab/plotting/style.py"
         )
     return known[name]
 
 
 def use_style() -> None:
-    """Make the style the default for a notebook's own plots; the figure functions here carry it anyway."""
+    """Make the style the default for a notebook's own plots; the figure functions here carry it
+    anyway.
+    """
     sns.set_theme(style="whitegrid", rc=STYLE)
 
 
@@ -113,22 +120,34 @@ def caption(fig: Figure, text: str) -> None:
 
 
 def save_figure(
-    fig: Figure, name: str, folder: str | Path, data: pd.DataFrame | None = None, *, provenance: str = ""
+    fig: Figure,
+    name: str,
+    folder: str | Path,
+    data: pd.DataFrame | None = None,
+    *,
+    provenance: str = "",
 ) -> Figure:
-    """Write ``name.png`` (150 dpi, 100 with photographs in it), ``name.svg`` and, with ``data``, ``name.csv`` with the plotted values.
+    """Write ``name.png`` (150 dpi, 100 with photographs in it), ``name.svg`` and, with ``data``,
+    ``name.csv`` with the plotted values.
 
     A figure that shows photographs gets no SVG, which could only hold the same pixels once more.
 
-    The same figure gives the same bytes: no dates, fixed SVG ids, numbers to 6 digits. The CSV starts with a
-    comment line (read with ``comment="#"``) naming the figure, the version and ``provenance``.
+    The same figure gives the same bytes: no dates, fixed SVG ids, numbers to 6 digits. The CSV
+    starts with a comment line (read with ``comment="#"``) naming the figure, the version and
+    ``provenance``.
 
     Parameters
     ----------
-    fig : any matplotlib figure
-    name : file name without ending
-    folder : made if missing
-    data : the plotted values
-    provenance : where they come from, such as "profile tiny, seed 0, results.json sha256 12ab"
+    fig
+        any matplotlib figure
+    name
+        file name without ending
+    folder
+        made if missing
+    data
+        the plotted values
+    provenance
+        where they come from, such as "profile tiny, seed 0, results.json sha256 12ab"
 
     Returns
     -------
@@ -144,14 +163,20 @@ def save_figure(
                 (folder / f"{name}.svg").unlink(missing_ok=True)  # of an older run
                 continue
             fig.savefig(
-                folder / f"{name}.{ending}", bbox_inches="tight", facecolor="white", metadata=metadata, dpi=dpi
+                folder / f"{name}.{ending}",
+                bbox_inches="tight",
+                facecolor="white",
+                metadata=metadata,
+                dpi=dpi,
             )
     if data is not None:
         comment = ", ".join(
             part for part in (f"figure {name}", f"rali_lab {__version__}", provenance) if part
         )
         text = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        (folder / f"{name}.csv").write_text("# " + comment.replace("\n", " ") + "\n" + text, encoding="utf-8")
+        (folder / f"{name}.csv").write_text(
+            "# " + comment.replace("\n", " ") + "\n" + text, encoding="utf-8"
+        )
     return fig
 
 
@@ -160,7 +185,9 @@ def _shows_photographs(fig: Figure) -> bool:
 
 
 def panels(n: int, *, columns: int = 3, size: tuple[float, float] = (3.2, 2.8), **options):
-    """A figure with ``n`` axes in rows of at most ``columns``, each of ``size`` (width, height) inches; four stand two by two."""
+    """A figure with ``n`` axes in rows of at most ``columns``, each of ``size`` (width, height)
+    inches; four stand two by two.
+    """
     if n < 1:
         raise ValueError("nothing to plot: the data hold no panel; check the filter that made them")
     columns = 2 if n == 4 and columns == 3 else min(columns, n)

@@ -36,17 +36,22 @@ Texts = Sequence[str] | Sequence[Sequence[str]]
 class SharedTextClipLoss(ClipLoss):
     """open_clip's `ClipLoss` for texts that repeat: images with one text share its target evenly.
 
-    Rationales come from a small vocabulary, so a batch holds equal ones. Sharing the target says in the loss what is meant;
-    with a frozen text tower, where equal texts have equal embeddings, value and gradient are those of `ClipLoss` (notebook
-    06 asserts it). They differ once the text tower is trained.
+    Rationales come from a small vocabulary, so a batch holds equal ones. Sharing the target says in
+    the loss what is meant; with a frozen text tower, where equal texts have equal embeddings, value
+    and gradient are those of `ClipLoss` (notebook 06 asserts it). They differ once the text tower
+    is trained.
 
     >>> x, y = F.normalize(torch.eye(4, 8) + 0.1, dim=-1), F.normalize(torch.eye(4, 8), dim=-1)
     >>> bool(torch.isclose(SharedTextClipLoss()(x, y, 10.0, torch.arange(4)), ClipLoss()(x, y, 10.0)))
     True
     """
 
-    def forward(self, image_features: Tensor, text_features: Tensor, logit_scale, text_ids: Tensor) -> Tensor:
-        """(b, d) embeddings of length 1, the scale of their cosines, and (b,) integers that are equal for equal texts."""
+    def forward(
+        self, image_features: Tensor, text_features: Tensor, logit_scale, text_ids: Tensor
+    ) -> Tensor:
+        """(b, d) embeddings of length 1, the scale of their cosines, and (b,) integers that are
+        equal for equal texts.
+        """
         same = (text_ids[:, None] == text_ids[None, :]).float()
         self.targets = same / same.sum(dim=1, keepdim=True)
         return super().forward(image_features, text_features, logit_scale)
@@ -71,33 +76,48 @@ def align(
     seed: int = 0,
     holdout: tuple[Sequence[np.ndarray], Texts] | None = None,
 ) -> pd.DataFrame:
-    """Train the image side so that an image's embedding lies near the text the reasoner wrote about it.
+    """Train the image side so that an image's embedding lies near the text the reasoner wrote about
+    it.
 
-    AdamW with a cosine learning rate on `SharedTextClipLoss` against frozen text embeddings. Trunk features are computed
-    once when only the head is trained. The trunk of a `StatTower` that was never standardised is standardised on these
-    images first. Batch norms keep their statistics.
+    AdamW with a cosine learning rate on `SharedTextClipLoss` against frozen text embeddings. Trunk
+    features are computed once when only the head is trained. The trunk of a `StatTower` that was
+    never standardised is standardised on these images first. Batch norms keep their statistics.
 
     Parameters
     ----------
-    model : from `build_clip`; changed in place, left in eval mode.
-    images : n arrays (H, W, 3) uint8 of at least 32 px, of any sizes; or, for train="head", what the trunk of a `StatTower` says of
-        them before standardisation, one (n, d) array (`rali_lab.rali.baselines.visual_features`).
-    texts : one string per image, or a sequence of strings per image, of which each epoch draws one ("seed
-        augmentation" in the paper).
-    epochs, lr, batch_size, weight_decay : of the training; 60 epochs of the head on 2000 images take 4 to 7 s on one core.
-    temperature : start of the learned temperature, ``exp(-logit_scale)``; None goes on from the model's (0.07 at first).
-    train : "head" or "all" (trunk too: slow on a CPU, images of one batch are held in memory).
-    anchor : weight of the squared distance of all trained weights to where they start. Above 0 keeps a pretrained trunk
-        near its start.
-    jitter : standard deviation of the noise added to standardised trunk features (train="head" only; ours, not the
-        paper's). It keeps a small head from learning the training photographs by heart.
-    seed : of the shuffling, drawing and noise. Multi-threaded sums may differ in the last digits between machines.
-    holdout : (images, texts) measured after every epoch, never trained on.
+    model
+        from `build_clip`; changed in place, left in eval mode.
+    images
+        n arrays (H, W, 3) uint8 of at least 32 px, of any sizes; or, for train="head", what the
+        trunk of a `StatTower` says of them before standardisation, one (n, d) array
+        (`rali_lab.rali.baselines.visual_features`).
+    texts
+        one string per image, or a sequence of strings per image, of which each epoch draws one
+        ("seed augmentation" in the paper).
+    epochs, lr, batch_size, weight_decay
+        of the training; 60 epochs of the head on 2000 images take 4 to 7 s on one core.
+    temperature
+        start of the learned temperature, ``exp(-logit_scale)``; None goes on from the model's (0.07
+        at first).
+    train
+        "head" or "all" (trunk too: slow on a CPU, images of one batch are held in memory).
+    anchor
+        weight of the squared distance of all trained weights to where they start. Above 0 keeps a
+        pretrained trunk near its start.
+    jitter
+        standard deviation of the noise added to standardised trunk features (train="head" only;
+        ours, not the paper's). It keeps a small head from learning the training photographs by
+        heart.
+    seed
+        of the shuffling, drawing and noise. Multi-threaded sums may differ in the last digits
+        between machines.
+    holdout
+        (images, texts) measured after every epoch, never trained on.
 
     Returns
     -------
-    One row per epoch: epoch, loss, temperature, lr, seconds, and with a holdout its loss and top1, the share of images
-    whose nearest text among the different holdout texts is one of their own.
+    One row per epoch: epoch, loss, temperature, lr, seconds, and with a holdout its loss and top1,
+    the share of images whose nearest text among the different holdout texts is one of their own.
 
     Raises
     ------
@@ -115,7 +135,9 @@ def align(
     pairs = _Pairs(model, images, texts)
     held = None if holdout is None else _Pairs(model, *holdout)
     steps = math.ceil(len(images) / batch_size)
-    descent = _Descent(model, train, lr=lr, steps=epochs * steps, weight_decay=weight_decay, anchor=anchor)
+    descent = _Descent(
+        model, train, lr=lr, steps=epochs * steps, weight_decay=weight_decay, anchor=anchor
+    )
     if temperature is not None:
         model.logit_scale.data.fill_(-math.log(temperature))
     _prepare(model.visual.trunk, [p for p in (pairs, held) if p is not None], keep=train == "head")
@@ -128,16 +150,31 @@ def align(
             loss = contrast(z, pairs.z[drawn[batch]], model.logit_scale.exp(), drawn[batch])
             descent.step(loss)
             total += loss.item() * len(batch)
-        row = {"epoch": epoch, "loss": total / len(images), "temperature": (-model.logit_scale).exp().item()}
+        row = {
+            "epoch": epoch,
+            "loss": total / len(images),
+            "temperature": (-model.logit_scale).exp().item(),
+        }
         row |= {"lr": rate, "seconds": time.perf_counter() - began}
         rows.append(row | (held.measure(model) if held is not None else {}))
     return pd.DataFrame(rows)
 
 
 class _Descent:
-    """AdamW with a cosine rate on the chosen part of the image side and the temperature; all else is frozen."""
+    """AdamW with a cosine rate on the chosen part of the image side and the temperature; all else
+    is frozen.
+    """
 
-    def __init__(self, model: nn.Module, train: str, *, lr: float, steps: int, weight_decay: float, anchor: float) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        train: str,
+        *,
+        lr: float,
+        steps: int,
+        weight_decay: float,
+        anchor: float,
+    ) -> None:
         if train not in ("head", "all"):
             raise ValueError(f'train must be "head" or "all", got {train!r}')
         model.eval().requires_grad_(False)
@@ -165,16 +202,25 @@ class _Descent:
 
 
 class _Pairs:
-    """Images with their possible texts: embedded texts `z`, once each, and the texts' indices per image."""
+    """Images with their possible texts: embedded texts `z`, once each, and the texts' indices per
+    image.
+    """
 
-    def __init__(self, model: nn.Module, images: Sequence[np.ndarray] | np.ndarray, texts: Texts) -> None:
+    def __init__(
+        self, model: nn.Module, images: Sequence[np.ndarray] | np.ndarray, texts: Texts
+    ) -> None:
         if not _is_statistics(images):
             check_images(images)
         if len(images) != len(texts) or not len(images):
-            raise ValueError(f"expected one text (or list) per image, got {len(texts)} for {len(images)} images")
+            raise ValueError(
+                f"expected one text (or list) per image, got {len(texts)} for {len(images)} images"
+            )
         own = [[t] if isinstance(t, str) else list(t) for t in texts]
         if not all(own):
-            raise ValueError(f"image {[bool(o) for o in own].index(False)} has no text; leave it out of the alignment")
+            raise ValueError(
+                f"image {[bool(o) for o in own].index(False)} has no text; leave it out of the"
+                " alignment"
+            )
         vocabulary = list(dict.fromkeys(t for o in own for t in o))
         place = {t: i for i, t in enumerate(vocabulary)}
         self.images, self.features = images, None
@@ -184,15 +230,21 @@ class _Pairs:
     def draw(self, rng: np.random.Generator) -> Tensor:
         return torch.tensor([c[rng.integers(len(c))] for c in self.choices], device=self.z.device)
 
-    def embed(self, model: nn.Module, rows: np.ndarray, jitter: float, noise: torch.Generator) -> Tensor:
+    def embed(
+        self, model: nn.Module, rows: np.ndarray, jitter: float, noise: torch.Generator
+    ) -> Tensor:
         if self.features is None:
             return encode(model.visual, [self.images[i] for i in rows])
         x = self.features[torch.from_numpy(rows).to(self.z.device)]
-        return model.visual.head(x + jitter * torch.randn(x.shape, generator=noise).to(x.device) if jitter else x)
+        return model.visual.head(
+            x + jitter * torch.randn(x.shape, generator=noise).to(x.device) if jitter else x
+        )
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """Loss on every image's first text, and the share of images whose nearest text is one of their own."""
+        """Loss on every image's first text, and the share of images whose nearest text is one of
+        their own.
+        """
         if self.features is None:
             z = torch.from_numpy(embed_images(model, self.images)).to(self.z.device)
         else:
@@ -202,13 +254,17 @@ class _Pairs:
         nearest = (z @ self.z.T).argmax(dim=1).tolist()
         return {
             "holdout_loss": loss,
-            "holdout_top1": float(np.mean([n in c for n, c in zip(nearest, self.choices, strict=True)])),
+            "holdout_top1": float(
+                np.mean([n in c for n, c in zip(nearest, self.choices, strict=True)])
+            ),
         }
 
 
 @torch.no_grad()
 def _prepare(trunk: nn.Module, sets: list[_Pairs], *, keep: bool) -> None:
-    """Standardise a fresh `StatTower` on the first set; with `keep`, leave the trunk's features with every set."""
+    """Standardise a fresh `StatTower` on the first set; with `keep`, leave the trunk's features
+    with every set.
+    """
     fresh = isinstance(trunk, StatTower) and bool((trunk.stat_std == 1).all())
     if fresh:
         raw = _features(trunk, sets[0].images)
@@ -216,7 +272,9 @@ def _prepare(trunk: nn.Module, sets: list[_Pairs], *, keep: bool) -> None:
         trunk.stat_std.copy_(raw.std(dim=0, correction=0).clamp_min(1e-3))
     for i, pairs in enumerate(sets if keep else ()):
         known = fresh and i == 0
-        pairs.features = (raw - trunk.stat_mean) / trunk.stat_std if known else _features(trunk, pairs.images)
+        pairs.features = (
+            (raw - trunk.stat_mean) / trunk.stat_std if known else _features(trunk, pairs.images)
+        )
 
 
 def _is_statistics(images: Sequence[np.ndarray] | np.ndarray) -> bool:
@@ -227,6 +285,9 @@ def _features(trunk: nn.Module, images: Sequence[np.ndarray] | np.ndarray) -> Te
     if _is_statistics(images):
         x = torch.from_numpy(images).float().to(trunk.stat_mean.device)
         if x.shape[1] != trunk.num_features:
-            raise ValueError(f"statistics have {x.shape[1]} columns, this trunk makes {trunk.num_features}; use the same tower for both")
+            raise ValueError(
+                f"statistics have {x.shape[1]} columns, this trunk makes {trunk.num_features}; use"
+                " the same tower for both"
+            )
         return (x - trunk.stat_mean) / trunk.stat_std
     return torch.cat([encode(trunk, [p]) for p in images])

@@ -1,6 +1,8 @@
-"""Baselines that the paper leaves out: plain regressions on the very features that RALI, or the teacher, starts from.
+"""Baselines that the paper leaves out: plain regressions on the very features that RALI, or the
+teacher, starts from.
 
-Every regression is fitted on scored images, chooses its settings by cross-validation over sources, and predicts new ones.
+Every regression is fitted on scored images, chooses its settings by cross-validation over sources,
+and predicts new ones.
 """
 
 from __future__ import annotations
@@ -16,42 +18,64 @@ ALPHAS = np.logspace(-1, 6, 29)
 
 @functools.cache
 def frozen_tower(tower: str) -> torch.nn.Module:
-    """A tower of `rali_lab.models.towers` with its pretrained trunk, built once: copy it before changing it."""
+    """A tower of `rali_lab.models.towers` with its pretrained trunk, built once: copy it before
+    changing it.
+    """
     import timm
 
     from rali_lab.models.towers import load_lite0
 
-    return load_lite0(timm.create_model(tower, num_classes=0)).eval().to(memory_format=torch.channels_last)
+    return (
+        load_lite0(timm.create_model(tower, num_classes=0))
+        .eval()
+        .to(memory_format=torch.channels_last)
+    )
 
 
 @torch.inference_mode()
-def visual_features(images: Sequence[np.ndarray], *, tower: str = "lite0_stats_s16", batch: int = 16) -> np.ndarray:
+def visual_features(
+    images: Sequence[np.ndarray], *, tower: str = "lite0_stats_s16", batch: int = 16
+) -> np.ndarray:
     """What the frozen tower says about images before anything is learned: (n, d) float64.
 
     Parameters
     ----------
-    images : (H, W, 3) uint8 arrays of any sizes from 64 px on. tower : a tower of `rali_lab.models.towers`.
+    images
+        (H, W, 3) uint8 arrays of any sizes from 64 px on.
+    tower
+        a tower of `rali_lab.models.towers`.
 
     Returns
     -------
-    Means and deviations of the channels of every pooled stage and the pixel statistics, averaged over the cells.
+    Means and deviations of the channels of every pooled stage and the pixel statistics, averaged
+    over the cells.
     """
     from rali_lab.models.towers import to_pixels
 
     model = frozen_tower(tower)
     same = len({np.shape(x) for x in images}) == 1
     step = batch if same else 1
-    parts = [model.statistics(to_pixels(images[i : i + step])).mean(dim=(2, 3)) for i in range(0, len(images), step)]
+    parts = [
+        model.statistics(to_pixels(images[i : i + step])).mean(dim=(2, 3))
+        for i in range(0, len(images), step)
+    ]
     return torch.cat(parts).double().numpy()
 
 
-def ridge_scores(X: np.ndarray, mos: np.ndarray, groups: Sequence[str], X_new: np.ndarray) -> np.ndarray:
-    """Ridge regression from features to MOS, its penalty chosen by cross-validation over sources, applied to `X_new`.
+def ridge_scores(
+    X: np.ndarray, mos: np.ndarray, groups: Sequence[str], X_new: np.ndarray
+) -> np.ndarray:
+    """Ridge regression from features to MOS, its penalty chosen by cross-validation over sources,
+    applied to `X_new`.
 
     Parameters
     ----------
-    X, mos : (n, d) and (n,), for training. groups : source of each training image; a source is never on both sides of a fold.
-    X_new : (m, d).
+    X, mos
+        (n, d) and (n,), for training.
+    groups
+        source of each training image; a source is never on both sides of a fold.
+    X_new
+        (m, d).
 
     Returns
     -------
@@ -72,10 +96,11 @@ def ridge_scores(X: np.ndarray, mos: np.ndarray, groups: Sequence[str], X_new: n
 
 
 def ridge_path(X: np.ndarray, y: np.ndarray, X_new: np.ndarray) -> np.ndarray:
-    """Predictions (alphas, m) of ridge regressions with every penalty in `ALPHAS`, features standardised on `X`.
+    """Predictions (alphas, m) of ridge regressions with every penalty in `ALPHAS`, features
+    standardised on `X`.
 
-    One singular value decomposition serves all penalties: scikit-learn's `Ridge`, fitted once for each penalty and fold, gives the same
-    numbers (a test holds it to that) in many times the time.
+    One singular value decomposition serves all penalties: scikit-learn's `Ridge`, fitted once for
+    each penalty and fold, gives the same numbers (a test holds it to that) in many times the time.
     """
     mean, std = X.mean(axis=0), X.std(axis=0)
     std = np.where(std > 0, std, 1.0)
@@ -84,13 +109,26 @@ def ridge_path(X: np.ndarray, y: np.ndarray, X_new: np.ndarray) -> np.ndarray:
     return y.mean() + shrunk @ (vt @ ((X_new - mean) / std).T)
 
 
-def read_scores(name: str, Z: np.ndarray, mos: np.ndarray, groups: Sequence[str], Z_new: np.ndarray, *, seed: int = 0) -> np.ndarray:
+def read_scores(
+    name: str,
+    Z: np.ndarray,
+    mos: np.ndarray,
+    groups: Sequence[str],
+    Z_new: np.ndarray,
+    *,
+    seed: int = 0,
+) -> np.ndarray:
     """A score read from features by one of `READOUTS`.
 
     Parameters
     ----------
-    name : "ridge", "knn", "kernel_ridge", "svr", "mlp" or "isotonic" (of the first principal component).
-    Z, mos, groups : (n, d), (n,) and (n,), for training; a source is never on both sides of a fold. Z_new : (m, d).
+    name
+        "ridge", "knn", "kernel_ridge", "svr", "mlp" or "isotonic" (of the first principal
+        component).
+    Z, mos, groups
+        (n, d), (n,) and (n,), for training; a source is never on both sides of a fold.
+    Z_new
+        (m, d).
 
     Returns
     -------
@@ -113,7 +151,9 @@ def read_scores(name: str, Z: np.ndarray, mos: np.ndarray, groups: Sequence[str]
 
     model, grid = _regressor(name, seed, len(Z))
     folds = GroupKFold(min(5, len(set(groups))))
-    search = GridSearchCV(make_pipeline(StandardScaler(), model), grid, cv=folds, scoring="neg_mean_squared_error")
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), model), grid, cv=folds, scoring="neg_mean_squared_error"
+    )
     mean = float(np.mean(mos))  # kernel ridge has no intercept
     return mean + search.fit(Z, np.asarray(mos) - mean, groups=list(groups)).predict(Z_new)
 
@@ -130,12 +170,23 @@ def _regressor(name: str, seed: int, n: int):
 
     wide = np.logspace(-4, -1, 4)
     if name == "knn":
-        return KNeighborsRegressor(weights="distance"), {"kneighborsregressor__n_neighbors": [k for k in (3, 5, 10, 20, 40) if k <= n // 2]}
+        return KNeighborsRegressor(weights="distance"), {
+            "kneighborsregressor__n_neighbors": [k for k in (3, 5, 10, 20, 40) if k <= n // 2]
+        }
     if name == "kernel_ridge":
-        return KernelRidge(kernel="rbf"), {"kernelridge__alpha": [0.01, 0.1, 1.0], "kernelridge__gamma": wide}
+        return KernelRidge(kernel="rbf"), {
+            "kernelridge__alpha": [0.01, 0.1, 1.0],
+            "kernelridge__gamma": wide,
+        }
     if name == "svr":
         return SVR(), {"svr__C": [0.1, 1.0, 10.0], "svr__gamma": wide}
-    small = MLPRegressor(hidden_layer_sizes=(32,), learning_rate_init=3e-3, max_iter=500, early_stopping=True, random_state=seed)
+    small = MLPRegressor(
+        hidden_layer_sizes=(32,),
+        learning_rate_init=3e-3,
+        max_iter=500,
+        early_stopping=True,
+        random_state=seed,
+    )
     return small, {"mlpregressor__alpha": [0.1, 1.0, 10.0]}
 
 
@@ -151,9 +202,11 @@ def _isotonic(Z: np.ndarray, mos: np.ndarray, Z_new: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def brisque_features(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Natural scene statistics of BRISQUE (Mittal et al., IEEE TIP 2012): (n, 36) float64, from `piq`.
+    """Natural scene statistics of BRISQUE (Mittal et al., IEEE TIP 2012): (n, 36) float64, from
+    `piq`.
 
-    The published regressor was trained on LIVE and its weights would have to be fetched; retrain one with ``read_scores("svr", ...)``.
+    The published regressor was trained on LIVE and its weights would have to be fetched; retrain
+    one with ``read_scores("svr", ...)``.
     """
     from piq.brisque import _natural_scene_statistics
     from piq.functional import imresize, rgb2yiq
@@ -163,5 +216,9 @@ def brisque_features(images: Sequence[np.ndarray]) -> np.ndarray:
         x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
         x = torch.round(rgb2yiq(x)[:, :1])  # as in the original, which keeps 8 bits
         half = imresize(x, sizes=(x.shape[2] // 2, x.shape[3] // 2))
-        rows.append(torch.cat([_natural_scene_statistics(scale, 7, 7 / 6) for scale in (x, half)], dim=-1)[0])
+        rows.append(
+            torch.cat([_natural_scene_statistics(scale, 7, 7 / 6) for scale in (x, half)], dim=-1)[
+                0
+            ]
+        )
     return torch.stack(rows).double().numpy()

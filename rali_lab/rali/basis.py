@@ -1,8 +1,9 @@
 """Feature compression and the score as an expectation over basis vectors: steps 2 and 3 of RALI.
 
-An embedding is standardised and projected by PCA; k-means inside bins of equal score width gives K basis vectors, each
-with the mean score of its images; an image's score is the softmax-weighted mean of the basis scores. This file needs
-numpy and scikit-learn only, and the latter's heavy parts for fitting only.
+An embedding is standardised and projected by PCA; k-means inside bins of equal score width gives K
+basis vectors, each with the mean score of its images; an image's score is the softmax-weighted mean
+of the basis scores. This file needs numpy and scikit-learn only, and the latter's heavy parts for
+fitting only.
 """
 
 from __future__ import annotations
@@ -19,21 +20,29 @@ TAU = 0.07
 class Compressor(TransformerMixin, BaseEstimator):
     """Standardise every dimension, then project on the leading principal components.
 
-    The released RALI divides by the standard deviation before it projects; a dimension that never varies is only centred.
+    The released RALI divides by the standard deviation before it projects; a dimension that never
+    varies is only centred.
 
     Parameters
     ----------
-    n_components : dimensions kept, 1..min(n, d). The paper keeps 512 of 768. None leaves embeddings as they are (an ablation).
+    n_components
+        dimensions kept, 1..min(n, d). The paper keeps 512 of 768. None leaves embeddings as they
+        are (an ablation).
 
     Attributes
     ----------
-    mean_, scale_ : (d,) float64. components_ : (n_components, d), orthonormal rows.
-    explained_share_ : share of the standardised variance kept, 0..1.
+    mean_, scale_
+        (d,) float64.
+    components_
+        (n_components, d), orthonormal rows.
+    explained_share_
+        share of the standardised variance kept, 0..1.
 
     Raises
     ------
     ValueError
-        When there are more components than samples or dimensions, or an embedding of another width is projected.
+        When there are more components than samples or dimensions, or an embedding of another width
+        is projected.
 
     >>> z = np.random.default_rng(0).normal(size=(50, 3)) @ np.ones((3, 8))
     >>> c = Compressor(2).fit(z)
@@ -52,16 +61,25 @@ class Compressor(TransformerMixin, BaseEstimator):
         z = _matrix(z)
         if self.n_components is None:
             d = z.shape[1]
-            self.mean_, self.scale_, self.components_, self.explained_share_ = np.zeros(d), np.ones(d), np.eye(d), 1.0
+            self.mean_, self.scale_, self.components_, self.explained_share_ = (
+                np.zeros(d),
+                np.ones(d),
+                np.eye(d),
+                1.0,
+            )
             return self
         if not 1 <= self.n_components <= min(z.shape):
             raise ValueError(
-                f"n_components={self.n_components} must be 1..{min(z.shape)} for embeddings of shape {z.shape}; "
-                "lower n_components or give more images"
+                f"n_components={self.n_components} must be 1..{min(z.shape)} for embeddings of"
+                f" shape {z.shape}; lower n_components or give more images"
             )
         scaler = StandardScaler().fit(z)
         pca = PCA(self.n_components, svd_solver="full").fit(scaler.transform(z))
-        self.mean_, self.scale_, self.components_ = scaler.mean_, scaler.scale_, np.ascontiguousarray(pca.components_)
+        self.mean_, self.scale_, self.components_ = (
+            scaler.mean_,
+            scaler.scale_,
+            np.ascontiguousarray(pca.components_),
+        )
         self.explained_share_ = float(np.nansum(pca.explained_variance_ratio_))
         return self
 
@@ -69,7 +87,10 @@ class Compressor(TransformerMixin, BaseEstimator):
         """(n, d) embeddings to (n, n_components) float64."""
         z = _matrix(z)
         if z.shape[1] != len(self.mean_):
-            raise ValueError(f"expected embeddings of width {len(self.mean_)}, got {z.shape}; embed with the same tower")
+            raise ValueError(
+                f"expected embeddings of width {len(self.mean_)}, got {z.shape}; embed with the"
+                " same tower"
+            )
         return ((z - self.mean_) / self.scale_) @ self.components_.T
 
 
@@ -78,22 +99,32 @@ def binned_kmeans(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Basis vectors and basis scores: k-means inside bins of equal score width.
 
-    The range of `mos` is cut into `n_bins` equal widths; empty bins are skipped. Every other bin gets one cluster, and the
-    clusters left over go to bins in proportion to their images. How the paper divides K = 250 over N = 240 bins is not
-    printed: this is our reading. With about one cluster a bin, the basis is almost the conditional mean E[z | score].
+    The range of `mos` is cut into `n_bins` equal widths; empty bins are skipped. Every other bin
+    gets one cluster, and the clusters left over go to bins in proportion to their images. How the
+    paper divides K = 250 over N = 240 bins is not printed: this is our reading. With about one
+    cluster a bin, the basis is almost the conditional mean E[z | score].
 
     Parameters
     ----------
-    z : (n, d) compressed embeddings. mos : (n,) scores. n_bins, n_basis : N and K of the paper. seed : for k-means.
+    z
+        (n, d) compressed embeddings.
+    mos
+        (n,) scores.
+    n_bins, n_basis
+        N and K of the paper.
+    seed
+        for k-means.
 
     Returns
     -------
-    vectors : (n_basis, d), mean of each cluster, ordered by bin. scores : (n_basis,), mean score of the same images.
+    vectors : (n_basis, d), mean of each cluster, ordered by bin. scores : (n_basis,), mean score of
+    the same images.
 
     Raises
     ------
     ValueError
-        When K is below the number of non-empty bins, or above the number of different (bin, embedding) pairs.
+        When K is below the number of non-empty bins, or above the number of different (bin,
+        embedding) pairs.
 
     >>> z = np.array([[0.0], [0.2], [5.0], [5.2], [9.0]])
     >>> vectors, scores = binned_kmeans(z, np.array([1.0, 1.0, 2.9, 2.8, 5.0]), n_bins=4, n_basis=3)
@@ -104,28 +135,43 @@ def binned_kmeans(
 
     z, mos = _matrix(z), np.asarray(mos, dtype=np.float64)
     if mos.shape != (len(z),) or not np.isfinite(mos).all():
-        raise ValueError(f"expected {len(z)} finite scores, one per embedding, got shape {mos.shape}; drop unrated images")
+        raise ValueError(
+            f"expected {len(z)} finite scores, one per embedding, got shape {mos.shape}; drop"
+            " unrated images"
+        )
     edges = np.linspace(mos.min(), mos.max(), n_bins + 1)
     bins = np.clip(np.searchsorted(edges, mos, side="right") - 1, 0, n_bins - 1)
     members = [np.flatnonzero(bins == b) for b in np.unique(bins)]
     clusters = _share_out(
-        n_basis, np.array([len(m) for m in members]), np.array([len(np.unique(z[m], axis=0)) for m in members])
+        n_basis,
+        np.array([len(m) for m in members]),
+        np.array([len(np.unique(z[m], axis=0)) for m in members]),
     )
     vectors, scores = [], []
     for rows, k in zip(members, clusters, strict=True):
-        labels = np.zeros(len(rows), int) if k == 1 else KMeans(k, n_init=4, random_state=seed).fit_predict(z[rows])
+        labels = (
+            np.zeros(len(rows), int)
+            if k == 1
+            else KMeans(k, n_init=4, random_state=seed).fit_predict(z[rows])
+        )
         vectors += [z[rows[labels == j]].mean(axis=0) for j in range(k)]
         scores += [mos[rows[labels == j]].mean() for j in range(k)]
     return np.stack(vectors), np.array(scores)
 
 
 def _share_out(total: int, counts: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """Divide `total` clusters over bins: one each, then always to the bin with most images per cluster that has room."""
+    """Divide `total` clusters over bins: one each, then always to the bin with most images per
+    cluster that has room.
+    """
     if not len(counts) <= total <= room.sum():
-        way_out = "lower n_bins or raise n_basis" if total < len(counts) else "lower n_basis or give more images"
+        way_out = (
+            "lower n_bins or raise n_basis"
+            if total < len(counts)
+            else "lower n_basis or give more images"
+        )
         raise ValueError(
-            f"n_basis={total} must be {len(counts)}..{room.sum()}: from the number of non-empty bins to the number of "
-            f"different embeddings; {way_out}"
+            f"n_basis={total} must be {len(counts)}..{room.sum()}: from the number of non-empty"
+            f" bins to the number of different embeddings; {way_out}"
         )
     given = np.ones(len(counts), dtype=int)
     for _ in range(total - len(counts)):
@@ -134,13 +180,18 @@ def _share_out(total: int, counts: np.ndarray, room: np.ndarray) -> np.ndarray:
 
 
 def softmax_weights(z, vectors, *, tau: float = TAU):
-    """Weight of every basis vector: ``softmax_i(cos(z, mu_i) / tau)``, Eq. (3) of the paper with its temperature.
+    """Weight of every basis vector: ``softmax_i(cos(z, mu_i) / tau)``, Eq. (3) of the paper with
+    its temperature.
 
     Parameters
     ----------
-    z : (n, d). vectors : (k, d). Both numpy arrays, or both torch tensors (gradients pass). The length of a vector is
+    z
+        (n, d).
+    vectors
+        (k, d). Both numpy arrays, or both torch tensors (gradients pass). The length of a vector is
         immaterial; a zero vector has cosine 0 with everything.
-    tau : > 0. Near 0 the nearest vector decides; large values give every vector the same weight.
+    tau
+        > 0. Near 0 the nearest vector decides; large values give every vector the same weight.
 
     Returns
     -------
@@ -160,11 +211,19 @@ def softmax_weights(z, vectors, *, tau: float = TAU):
 
 
 def softmax_score(z, vectors, scores, *, tau: float = TAU):
-    """Score of every embedding, ``sum_i w_i f_i``, between the smallest and the largest basis score.
+    """Score of every embedding, ``sum_i w_i f_i``, between the smallest and the largest basis
+    score.
 
     Parameters
     ----------
-    z : (n, d). vectors : (k, d). scores : (k,). All numpy, or all torch. tau : see `softmax_weights`.
+    z
+        (n, d).
+    vectors
+        (k, d).
+    scores
+        (k,). All numpy, or all torch.
+    tau
+        see `softmax_weights`.
 
     Returns
     -------
@@ -177,7 +236,9 @@ def softmax_score(z, vectors, scores, *, tau: float = TAU):
 
 
 def cosines(x, y):
-    """Cosine of every row of x (n, d) with every row of y (m, d), (n, m); 0 for a row of zeros. Both numpy, or both torch.
+    """Cosine of every row of x (n, d) with every row of y (m, d), (n, m); 0 for a row of zeros.
+
+    Both numpy, or both torch.
 
     >>> cosines(np.array([[3.0, 4.0]]), np.array([[1.0, 0.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.0]]
@@ -193,5 +254,8 @@ def _unit(x, xp):
 def _matrix(z: np.ndarray) -> np.ndarray:
     z = np.asarray(z, dtype=np.float64)
     if z.ndim != 2 or not len(z) or not np.isfinite(z).all():
-        raise ValueError(f"expected (n, d) finite embeddings with n >= 1, got shape {z.shape}; check the images embedded")
+        raise ValueError(
+            f"expected (n, d) finite embeddings with n >= 1, got shape {z.shape}; check the images"
+            " embedded"
+        )
     return z

@@ -1,7 +1,9 @@
-"""Dynamic basis selection, a next step that the paper names: other ways to weigh the same basis vectors for one image.
+"""Dynamic basis selection, a next step that the paper names: other ways to weigh the same basis
+vectors for one image.
 
-All keep the fitted basis and change the weights alone; `rali_lab.rali.basis.softmax_weights` is the fixed rule they are compared with.
-Shapes: z (n, d) compressed embeddings, vectors (k, d); results (n, k), rows summing to 1.
+All keep the fitted basis and change the weights alone; `rali_lab.rali.basis.softmax_weights` is the
+fixed rule they are compared with. Shapes: z (n, d) compressed embeddings, vectors (k, d); results
+(n, k), rows summing to 1.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import numpy as np
 from rali_lab.rali.basis import TAU, softmax_weights
 
 
-def nearest_weights(z: np.ndarray, vectors: np.ndarray, *, tau: float = TAU, k: int = 5) -> np.ndarray:
+def nearest_weights(
+    z: np.ndarray, vectors: np.ndarray, *, tau: float = TAU, k: int = 5
+) -> np.ndarray:
     """The softmax among the `k` nearest basis vectors of each image alone (selection by distance).
 
     >>> nearest_weights(np.array([[1.0, 0.1]]), np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), tau=1.0, k=1).tolist()
@@ -25,21 +29,31 @@ def nearest_weights(z: np.ndarray, vectors: np.ndarray, *, tau: float = TAU, k: 
     return kept / kept.sum(axis=1, keepdims=True)
 
 
-def entropy_weights(z: np.ndarray, vectors: np.ndarray, *, entropy: float, low: float = 1e-3, high: float = 1e3) -> np.ndarray:
-    """A temperature of its own for every image, so that the weights of all have the same entropy (selection by certainty).
+def entropy_weights(
+    z: np.ndarray, vectors: np.ndarray, *, entropy: float, low: float = 1e-3, high: float = 1e3
+) -> np.ndarray:
+    """A temperature of its own for every image, so that the weights of all have the same entropy
+    (selection by certainty).
 
     Parameters
     ----------
-    entropy : in nats, 0 < entropy < log(k). Solved by bisection on the logarithm of the temperature, which the entropy grows with.
+    entropy
+        in nats, 0 < entropy < log(k). Solved by bisection on the logarithm of the temperature,
+        which the entropy grows with.
 
     >>> w = entropy_weights(np.array([[1.0, 0.2], [0.3, 1.0]]), np.eye(2), entropy=0.5)
     >>> (-(w * np.log(w)).sum(axis=1)).round(3).tolist()
     [0.5, 0.5]
     """
     if not 0 < entropy < np.log(len(vectors)):
-        raise ValueError(f"entropy must be between 0 and log({len(vectors)}) = {np.log(len(vectors)):.2f}, got {entropy}")
+        raise ValueError(
+            f"entropy must be between 0 and log({len(vectors)}) = {np.log(len(vectors)):.2f}, got"
+            f" {entropy}"
+        )
     bottom, top = np.full(len(z), np.log(low)), np.full(len(z), np.log(high))
-    cosines = np.log(softmax_weights(z, vectors, tau=1.0))  # the cosines, up to a constant of each row
+    cosines = np.log(
+        softmax_weights(z, vectors, tau=1.0)
+    )  # the cosines, up to a constant of each row
     for _ in range(60):
         middle = (bottom + top) / 2
         weights = _softmax(cosines / np.exp(middle)[:, None])
@@ -48,11 +62,15 @@ def entropy_weights(z: np.ndarray, vectors: np.ndarray, *, entropy: float, low: 
     return weights
 
 
-def domain_weights(z: np.ndarray, vectors: np.ndarray, *, tau: float = TAU, strength: float = 1.0) -> np.ndarray:
-    """Vectors that the images at hand use much count more, those they do not use less (selection by domain, without labels).
+def domain_weights(
+    z: np.ndarray, vectors: np.ndarray, *, tau: float = TAU, strength: float = 1.0
+) -> np.ndarray:
+    """Vectors that the images at hand use much count more, those they do not use less (selection by
+    domain, without labels).
 
-    The mean weight of each vector over all of `z` is a prior; `strength` is its exponent, 0 for none. Transductive: the score of an image
-    then depends on the others, so give one domain at a time.
+    The mean weight of each vector over all of `z` is a prior; `strength` is its exponent, 0 for
+    none. Transductive: the score of an image then depends on the others, so give one domain at a
+    time.
 
     >>> z, v = np.array([[1.0, 0.1]] * 9 + [[0.1, 1.0]]), np.eye(2)
     >>> bool(domain_weights(z, v, tau=0.5)[9, 0] > softmax_weights(z, v, tau=0.5)[9, 0])

@@ -1,8 +1,10 @@
-"""Levels of quality for images nobody rated: a map to the level texts that generalises from generated images.
+"""Levels of quality for images nobody rated: a map to the level texts that generalises from
+generated images.
 
-As `rali_lab.rali.quality_levels`, with one difference: the map from the trunk's statistics to shares of the level texts is kernel ridge regression,
-and its two constants are chosen by leaving whole sets of images out. On photographs that people rated, a curved map carries over better
-than a straight one (docs/LOG.md).
+As `rali_lab.rali.quality_levels`, with one difference: the map from the trunk's statistics to
+shares of the level texts is kernel ridge regression, and its two constants are chosen by leaving
+whole sets of images out. On photographs that people rated, a curved map carries over better than a
+straight one (docs/LOG.md).
 """
 
 from __future__ import annotations
@@ -25,12 +27,17 @@ LEVELS = np.arange(1.0, 1 + len(WORDS))
 
 
 class KernelLevels(BaseEstimator):
-    """Scores from the trunk's statistics by RALI's equation over texts of quality levels, in the manner of scikit-learn.
+    """Scores from the trunk's statistics by RALI's equation over texts of quality levels, in the
+    manner of scikit-learn.
 
     Parameters
     ----------
-    texts : (5, e) embeddings of `rali_lab.rali.quality_levels.TEXTS`. gamma : of the RBF kernel, times the number of features.
-    alpha : ridge penalty.
+    texts
+        (5, e) embeddings of `rali_lab.rali.quality_levels.TEXTS`.
+    gamma
+        of the RBF kernel, times the number of features.
+    alpha
+        ridge penalty.
 
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(200, 4)); quality = 3 + np.tanh(X[:, 0])
@@ -43,9 +50,13 @@ class KernelLevels(BaseEstimator):
         self.texts, self.gamma, self.alpha = texts, gamma, alpha
 
     def fit(self, X: np.ndarray, quality: np.ndarray) -> KernelLevels:
-        """Learn from statistics (n, d) of images and their quality (n,) in 1..5; ValueError outside. Cost: n^2 d + n^3."""
+        """Learn from statistics (n, d) of images and their quality (n,) in 1..5; ValueError
+        outside. Cost: n^2 d + n^3.
+        """
         if not ((quality >= 1) & (quality <= 5)).all():
-            raise ValueError(f"quality must lie in 1..5, got {np.nanmin(quality):g} to {np.nanmax(quality):g}")
+            raise ValueError(
+                f"quality must lie in 1..5, got {np.nanmin(quality):g} to {np.nanmax(quality):g}"
+            )
         self.mean_, self.std_ = X.mean(axis=0), X.std(axis=0) + 1e-6
         self.map_ = KernelRidge(kernel="rbf", gamma=self.gamma / X.shape[1], alpha=self.alpha)
         self.map_.fit(self._seen(X), level_shares(quality) - 1 / len(WORDS))
@@ -60,12 +71,20 @@ class KernelLevels(BaseEstimator):
         return squash(torch.from_numpy((X - self.mean_) / self.std_)).numpy()
 
 
-def fit_across_sets(X: np.ndarray, quality: np.ndarray, sets: Sequence[str], texts: np.ndarray) -> KernelLevels:
-    """`KernelLevels` whose constants rank the images of sets left out best (mean SRCC), refitted on all.
+def fit_across_sets(
+    X: np.ndarray, quality: np.ndarray, sets: Sequence[str], texts: np.ndarray
+) -> KernelLevels:
+    """`KernelLevels` whose constants rank the images of sets left out best (mean SRCC), refitted on
+    all.
 
     Parameters
     ----------
-    X, quality : (n, d) and (n,) in 1..5. sets : which set each image is of, at least two. texts : as for `KernelLevels`.
+    X, quality
+        (n, d) and (n,) in 1..5.
+    sets
+        which set each image is of, at least two.
+    texts
+        as for `KernelLevels`.
     """
     from scipy.stats import spearmanr
 

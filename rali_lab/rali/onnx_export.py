@@ -1,6 +1,8 @@
-"""A fitted scorer as one ONNX file, pixels in and scores out, in 32-bit floats or with 8-bit convolutions, for onnxruntime.
+"""A fitted scorer as one ONNX file, pixels in and scores out, in 32-bit floats or with 8-bit
+convolutions, for onnxruntime.
 
-The whole scorer is in the graph: tower, PCA, basis. Images of any size from 32 px on are taken, those of one call in one size.
+The whole scorer is in the graph: tower, PCA, basis. Images of any size from 32 px on are taken,
+those of one call in one size.
 """
 
 from __future__ import annotations
@@ -25,40 +27,65 @@ INPUT, OUTPUT = "pixels", "score"
 
 
 class ScoringGraph(nn.Module):
-    """What `RaliScorer.predict` does, as one torch module on normalised pixels (n, 3, H, W) -> (n,), in float32."""
+    """What `RaliScorer.predict` does, as one torch module on normalised pixels (n, 3, H, W) ->
+    (n,), in float32.
+    """
 
     def __init__(self, scorer: RaliScorer) -> None:
         super().__init__()
         if scorer.visual_ is None:
             raise ValueError("the scorer has no image tower to export; fit(..., model=...)")
         self.visual, self.tau, fitted = scorer.visual_, scorer.tau, scorer.compressor_
-        unit = scorer.vectors_ / np.maximum(np.linalg.norm(scorer.vectors_, axis=1, keepdims=True), 1e-12)
-        arrays = {"mean": fitted.mean_, "scale": fitted.scale_, "components": fitted.components_, "vectors": unit, "scores": scorer.scores_}
+        unit = scorer.vectors_ / np.maximum(
+            np.linalg.norm(scorer.vectors_, axis=1, keepdims=True), 1e-12
+        )
+        arrays = {
+            "mean": fitted.mean_,
+            "scale": fitted.scale_,
+            "components": fitted.components_,
+            "vectors": unit,
+            "scores": scorer.scores_,
+        }
         for name, array in arrays.items():
             self.register_buffer(name, torch.tensor(np.asarray(array), dtype=torch.float32))
 
     def forward(self, pixels: Tensor) -> Tensor:
         z = (F.normalize(self.visual(pixels), dim=-1) - self.mean) / self.scale @ self.components.T
-        return torch.softmax(F.normalize(z, dim=-1) @ self.vectors.T / self.tau, dim=-1) @ self.scores
+        return (
+            torch.softmax(F.normalize(z, dim=-1) @ self.vectors.T / self.tau, dim=-1) @ self.scores
+        )
 
 
 def export_onnx(scorer: RaliScorer, file: str | Path) -> Path:
-    """Write a fitted scorer as ONNX (one file, weights inside) and return its path. Cost: about 10 s, once."""
+    """Write a fitted scorer as ONNX (one file, weights inside) and return its path.
+
+    Cost: about 10 s, once.
+    """
     file = Path(file)
     example = torch.zeros(2, 3, 96, 128)
     sizes = {0: "n", 2: "height", 3: "width"}
     with warnings.catch_warnings(), _silent():
         warnings.simplefilter("ignore")  # of the exporter, about itself
-        torch.onnx.export(ScoringGraph(scorer).eval(), (example,), file, dynamo=True, external_data=False, verbose=False,
-                          input_names=[INPUT], output_names=[OUTPUT], dynamic_shapes={INPUT: sizes})  # fmt: skip
+        torch.onnx.export(
+            ScoringGraph(scorer).eval(),
+            (example,),
+            file,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={INPUT: sizes},
+        )
     return file
 
 
 def quantise(file: str | Path, out: str | Path, images: Sequence[np.ndarray]) -> Path:
-    """An ONNX scorer with 8-bit convolutions, ranges calibrated on images (some dozens, from training).
+    """An ONNX scorer with 8-bit convolutions, ranges calibrated on images (some dozens, from
+    training).
 
-    Convolutions alone: the statistics behind them take logarithms of small variances, which 8 bits do not hold. Measure what it costs
-    before you use it (notebook 07 does).
+    Convolutions alone: the statistics behind them take logarithms of small variances, which 8 bits
+    do not hold. Measure what it costs before you use it (notebook 07 does).
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -78,17 +105,29 @@ def quantise(file: str | Path, out: str | Path, images: Sequence[np.ndarray]) ->
             return None if image is None else {INPUT: to_pixels([image]).contiguous().numpy()}
 
     with _silent():
-        quantize_static(str(file), str(out), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, op_types_to_quantize=["Conv"],
-                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)  # fmt: skip
+        quantize_static(
+            str(file),
+            str(out),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            op_types_to_quantize=["Conv"],
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
     return Path(out)
 
 
 class OnnxScorer:
-    """A scorer in an ONNX file, run by onnxruntime on the CPU; torch is used for nothing but the pixels.
+    """A scorer in an ONNX file, run by onnxruntime on the CPU; torch is used for nothing but the
+    pixels.
 
     Parameters
     ----------
-    file : from `export_onnx` or `quantise`. threads : of one call; 1 is fastest for small images, and kind to its neighbours.
+    file
+        from `export_onnx` or `quantise`.
+    threads
+        of one call; 1 is fastest for small images, and kind to its neighbours.
 
     Raises
     ------
@@ -105,20 +144,33 @@ class OnnxScorer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 3
         try:
-            self.session = onnxruntime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                str(self.file), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime's own kinds of error share no parent
-            raise ValueError(f"{self.file}: onnxruntime cannot read it ({str(error)[:120]}); export it again") from error
+            raise ValueError(
+                f"{self.file}: onnxruntime cannot read it ({str(error)[:120]}); export it again"
+            ) from error
         if [i.name for i in self.session.get_inputs()] != [INPUT]:
-            raise ValueError(f"{self.file}: is not a scorer, it takes {[i.name for i in self.session.get_inputs()]}")
+            raise ValueError(
+                f"{self.file}: is not a scorer, it takes"
+                f" {[i.name for i in self.session.get_inputs()]}"
+            )
 
     def predict(self, images: Sequence[np.ndarray], *, batch: int = 1) -> np.ndarray:
-        """Scores (n,) float64, those of the exported scorer, of uint8 images (H, W, 3); `batch` neighbours of one size at once."""
+        """Scores (n,) float64, those of the exported scorer, of uint8 images (H, W, 3); `batch`
+        neighbours of one size at once.
+        """
         check_images(images)
         out: list[np.ndarray] = [np.zeros(0, np.float32)]
         start = 0
         while start < len(images):
             stop = start + 1
-            while stop < len(images) and stop - start < batch and images[stop].shape == images[start].shape:
+            while (
+                stop < len(images)
+                and stop - start < batch
+                and images[stop].shape == images[start].shape
+            ):
                 stop += 1
             pixels = to_pixels(list(images[start:stop])).contiguous().numpy()
             out.append(self.session.run([OUTPUT], {INPUT: pixels})[0])

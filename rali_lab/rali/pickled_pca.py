@@ -1,8 +1,9 @@
-"""A scikit-learn PCA out of a joblib pickle, without unpickling: opcodes are walked over, nothing is made or called.
+"""A scikit-learn PCA out of a joblib pickle, without unpickling: opcodes are walked over, nothing
+is made or called.
 
-`read_pickled_pca` gives plain containers, arrays and inert `Node` records of what a pickle would have made; anything
-that a fitted PCA, StandardScaler or Pipeline does not need is refused by name. Every size is compared with the file
-before memory is taken.
+`read_pickled_pca` gives plain containers, arrays and inert `Node` records of what a pickle would
+have made; anything that a fitted PCA, StandardScaler or Pipeline does not need is refused by name.
+Every size is compared with the file before memory is taken.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 CONVERTED = "pca.npz"
-"""Read in place of `pca.pkl` where it is there: `mean` (d,), `scale` (d,) and `components` (k, d)."""
+"""Read in place of `pca.pkl` where it is there: `mean` (d,), `scale` (d,) and `components` (k, d).
+"""
 MAX_BYTES = 256 * 2**20
 """Larger files are no projection: that of a ViT-L/14 has 5 MB."""
 MAX_PLAIN = 2**18
@@ -41,9 +43,12 @@ class Node:
 
     Attributes
     ----------
-    name : in full, one of `ALLOWED`.
-    args : what it would be made with; None for the name alone.
-    state : attributes of an estimator by name, None if there are none.
+    name
+        in full, one of `ALLOWED`.
+    args
+        what it would be made with; None for the name alone.
+    state
+        attributes of an estimator by name, None if there are none.
     """
 
     name: str

@@ -1,9 +1,11 @@
-"""RALI for images that people rated and nobody described: the texts are five levels of quality, and the trunk itself is trained.
+"""RALI for images that people rated and nobody described: the texts are five levels of quality, and
+the trunk itself is trained.
 
-A linear map from the trunk's statistics to the text space is fitted in closed form (ridge regression on how much of each level text a
-image should be), and its score is RALI's: the softmax over its cosines with the texts, times a score for each. `tune` then trains the
-deep half of the trunk through that score, texts and map held fast. A closed form loses less than contrastive alignment with a few
-hundred scores as text (docs/LOG.md).
+A linear map from the trunk's statistics to the text space is fitted in closed form (ridge
+regression on how much of each level text a image should be), and its score is RALI's: the softmax
+over its cosines with the texts, times a score for each. `tune` then trains the deep half of the
+trunk through that score, texts and map held fast. A closed form loses less than contrastive
+alignment with a few hundred scores as text (docs/LOG.md).
 """
 
 from __future__ import annotations
@@ -23,14 +25,18 @@ WORDS = ("bad", "poor", "fair", "good", "excellent")
 TEXTS = tuple(f"The quality of this picture is {w}." for w in WORDS)
 """Names of the scores 1 to 5 (ITU-R BT.500)."""
 TAU = 0.05
-"""Temperature of the score: the level texts lie close together (cosines of .8 and more). Chosen on LIVE in the Wild (docs/LOG.md)."""
+"""Temperature of the score: the level texts lie close together (cosines of .8 and more).
+
+Chosen on LIVE in the Wild (docs/LOG.md)."""
 PENALTIES = np.logspace(1, 5, 17)
 FIXED = 3
-"""Blocks of the trunk that are never trained: edges and textures are the same for everybody, and they cost most of the time."""
+"""Blocks of the trunk that are never trained: edges and textures are the same for everybody, and
+they cost most of the time."""
 
 
 def level_shares(mos: np.ndarray) -> np.ndarray:
-    """How a score divides between its two neighbouring levels: (n,) in 1..5 to (n, 5), rows summing to 1.
+    """How a score divides between its two neighbouring levels: (n,) in 1..5 to (n, 5), rows summing
+    to 1.
 
     >>> level_shares(np.array([1.0, 3.25, 5.0])).tolist()
     [[1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.75, 0.25, 0.0], [0.0, 0.0, 0.0, 0.0, 1.0]]
@@ -40,9 +46,11 @@ def level_shares(mos: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LevelReader:
-    """From the trunk's statistics (n, d) to scores (n,): standardised, mapped to shares of the level texts, read by RALI's equation.
+    """From the trunk's statistics (n, d) to scores (n,): standardised, mapped to shares of the
+    level texts, read by RALI's equation.
 
-    mean, std : (d,). weight, bias : (5, d) and (5,), the map. texts : (5, e) embeddings of `TEXTS`. scores : (5,) what each counts.
+    mean, std : (d,). weight, bias : (5, d) and (5,), the map. texts : (5, e) embeddings of `TEXTS`.
+    scores : (5,) what each counts.
     """
 
     mean: Tensor
@@ -66,17 +74,27 @@ class LevelReader:
             return self(torch.from_numpy(statistics).float()).double().numpy()
 
 
-def fit_levels(statistics: np.ndarray, mos: np.ndarray, groups: Sequence[str], texts: np.ndarray) -> LevelReader:
-    """Fit the map to mixtures of the level texts, its penalty chosen by cross-validation over sources, and the scores of the levels.
+def fit_levels(
+    statistics: np.ndarray, mos: np.ndarray, groups: Sequence[str], texts: np.ndarray
+) -> LevelReader:
+    """Fit the map to mixtures of the level texts, its penalty chosen by cross-validation over
+    sources, and the scores of the levels.
 
     Parameters
     ----------
-    statistics : (n, d) of training images, as the trunk gives them. mos : (n,) in 1..5. groups : source of each.
-    texts : (5, e) embeddings of `TEXTS`.
+    statistics
+        (n, d) of training images, as the trunk gives them.
+    mos
+        (n,) in 1..5.
+    groups
+        source of each.
+    texts
+        (5, e) embeddings of `TEXTS`.
 
     Returns
     -------
-    A reader. Its level scores are 1 to 5 on the scale that fits the training scores best (least squares).
+    A reader. Its level scores are 1 to 5 on the scale that fits the training scores best (least
+    squares).
     """
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold
@@ -92,20 +110,27 @@ def fit_levels(statistics: np.ndarray, mos: np.ndarray, groups: Sequence[str], t
 
 
 class Halves:
-    """Images as the fixed half of a trunk leaves them, plain and mirrored: what `tune` starts from, for all splits at once.
+    """Images as the fixed half of a trunk leaves them, plain and mirrored: what `tune` starts from,
+    for all splits at once.
 
     Parameters
     ----------
-    images : (H, W, 3) uint8 arrays of any sizes. Memory: about 2.5 bytes for a pixel.
+    images
+        (H, W, 3) uint8 arrays of any sizes. Memory: about 2.5 bytes for a pixel.
     """
 
     def __init__(self, images: Iterable[np.ndarray], trunk: StatTower) -> None:
-        made = [[_first_half(trunk, to_pixels([p])), _first_half(trunk, to_pixels([p[:, ::-1]]))] for p in images]
+        made = [
+            [_first_half(trunk, to_pixels([p])), _first_half(trunk, to_pixels([p[:, ::-1]]))]
+            for p in images
+        ]
         self.maps = [[m for m, _ in both] for both in made]
         self.early = torch.stack([torch.cat([e for _, e in both]) for both in made])
 
     def statistics(self, deep: nn.Module, rows: Sequence[int], mirrored: Sequence[int]) -> Tensor:
-        """Statistics (n, d) of some images by the blocks `deep`; gradients pass. mirrored : 0 or 1 for each."""
+        """Statistics (n, d) of some images by the blocks `deep`; gradients pass. mirrored : 0 or 1
+        for each.
+        """
         maps = [self.maps[i][m] for i, m in zip(rows, mirrored, strict=True)]
         early = torch.stack([self.early[i, m] for i, m in zip(rows, mirrored, strict=True)])
         if len({m.shape for m in maps}) == 1:
@@ -150,12 +175,21 @@ def tune(
 ) -> nn.Module:
     """Train the deep half of a trunk so that the reader's score meets the images' scores.
 
-    AdamW and a one-cycle rate on the smooth absolute error; every image is mirrored at random. Batch norms keep their statistics.
+    AdamW and a one-cycle rate on the smooth absolute error; every image is mirrored at random.
+    Batch norms keep their statistics.
 
     Parameters
     ----------
-    reader : from `fit_levels` on the training images. deep : `trunk.blocks[FIXED:]`; changed in place, returned.
-    halves : of all images. rows : the training images in it. mos : (len(rows),).
+    reader
+        from `fit_levels` on the training images.
+    deep
+        `trunk.blocks[FIXED:]`; changed in place, returned.
+    halves
+        of all images.
+    rows
+        the training images in it.
+    mos
+        (len(rows),).
 
     Returns
     -------
@@ -166,7 +200,9 @@ def tune(
     steps, wanted = int(np.ceil(len(rows) / batch_size)), torch.from_numpy(np.asarray(mos)).float()
     deep.eval().requires_grad_(True)
     descent = torch.optim.AdamW(deep.parameters(), lr=lr, weight_decay=1e-2)
-    rate = torch.optim.lr_scheduler.OneCycleLR(descent, lr, total_steps=epochs * steps, pct_start=0.1)
+    rate = torch.optim.lr_scheduler.OneCycleLR(
+        descent, lr, total_steps=epochs * steps, pct_start=0.1
+    )
     for epoch in range(epochs):
         total = 0.0
         for batch in np.array_split(rng.permutation(len(rows)), steps):

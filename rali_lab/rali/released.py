@@ -1,10 +1,12 @@
-"""The layout of the released RALI checkpoint, read and written: ckpt.pt, pca.pkl, basis.npz and the folder best/.
+"""The layout of the released RALI checkpoint, read and written: ckpt.pt, pca.pkl, basis.npz and the
+folder best/.
 
-`best/` is a Hugging Face CLIP model and `ckpt.pt` a state dict whose tensors replace those of the same name in it; `pca.pkl` is a joblib
-pickle of scikit-learn objects, `basis.npz` holds `vectors` (K, d) and `scores` (K,). The two pickles are never trusted: the first is
-read with ``weights_only=True``, the second by walking over its opcodes: no class is made and
-nothing is called, only the numbers of a PCA and a scaler are taken out. A `pca.pkl` of another kind
-can be converted where it is trusted; `pca.npz` is read in its place:
+`best/` is a Hugging Face CLIP model and `ckpt.pt` a state dict whose tensors replace those of the
+same name in it; `pca.pkl` is a joblib pickle of scikit-learn objects, `basis.npz` holds `vectors`
+(K, d) and `scores` (K,). The two pickles are never trusted: the first is read with
+``weights_only=True``, the second by walking over its opcodes: no class is made and nothing is
+called, only the numbers of a PCA and a scaler are taken out. A `pca.pkl` of another kind can be
+converted where it is trusted; `pca.npz` is read in its place:
 
     import joblib, numpy as np
     scaler, pca = joblib.load("pca.pkl")                      # however they are kept
@@ -51,12 +53,17 @@ RELEASED_SIDE = 336
 
 @dataclass
 class OfficialScorer:
-    """A scorer in the form of the released one: CLIP image features, standardised, projected, compared with the basis.
+    """A scorer in the form of the released one: CLIP image features, standardised, projected,
+    compared with the basis.
 
     Attributes
     ----------
-    clip, image_processor : transformers' CLIPModel and what prepares its images.
-    compressor : standardisation and projection. vectors, scores, tau : the basis (K, d), (K,) and the softmax's temperature.
+    clip, image_processor
+        transformers' CLIPModel and what prepares its images.
+    compressor
+        standardisation and projection.
+    vectors, scores, tau
+        the basis (K, d), (K,) and the softmax's temperature.
     """
 
     clip: nn.Module
@@ -68,14 +75,24 @@ class OfficialScorer:
 
     @torch.inference_mode()
     def embed(self, images: Sequence[np.ndarray], *, batch: int = 8) -> np.ndarray:
-        """CLIP image features (n, d) float32 of (H, W, 3) uint8 images, resized as the processor says."""
+        """CLIP image features (n, d) float32 of (H, W, 3) uint8 images, resized as the processor
+        says.
+        """
         parts = []
         for i in range(0, len(images), batch):
             shown = [Image.fromarray(np.asarray(p)) for p in images[i : i + batch]]
-            x = self.image_processor(images=shown, return_tensors="pt")["pixel_values"].to(self.clip.device, self.clip.dtype)
+            x = self.image_processor(images=shown, return_tensors="pt")["pixel_values"].to(
+                self.clip.device, self.clip.dtype
+            )
             found = self.clip.get_image_features(pixel_values=x)
-            parts.append(getattr(found, "pooler_output", found).float().cpu().numpy())  # an output object since transformers 5
-        return np.concatenate(parts) if parts else np.zeros((0, self.clip.config.projection_dim), np.float32)
+            parts.append(
+                getattr(found, "pooler_output", found).float().cpu().numpy()
+            )  # an output object since transformers 5
+        return (
+            np.concatenate(parts)
+            if parts
+            else np.zeros((0, self.clip.config.projection_dim), np.float32)
+        )
 
     def predict_embeddings(self, z: np.ndarray) -> np.ndarray:
         """Scores (n,) of image features (n, d)."""
@@ -91,14 +108,16 @@ def read_official(folder: str | Path, *, tau: float = TAU) -> OfficialScorer:
 
     Parameters
     ----------
-    tau : temperature; the folder does not say, the released code's default is 0.07.
+    tau
+        temperature; the folder does not say, the released code's default is 0.07.
 
     Raises
     ------
     FileNotFoundError
         When one of the four parts is missing.
     ValueError
-        When a part cannot be read safely or does not fit the others: the message names file, finding and way out.
+        When a part cannot be read safely or does not fit the others: the message names file,
+        finding and way out.
     """
     from transformers import AutoImageProcessor, CLIPImageProcessor, CLIPModel
 
@@ -109,7 +128,9 @@ def read_official(folder: str | Path, *, tau: float = TAU) -> OfficialScorer:
     for part in (WEIGHTS, projection, BASIS, CLIP):
         if not (folder / part).exists():
             whole = f"{WEIGHTS}, {PROJECTION}, {BASIS} and {CLIP}/"
-            raise FileNotFoundError(f"{folder / part} is missing; a released RALI folder holds {whole}")
+            raise FileNotFoundError(
+                f"{folder / part} is missing; a released RALI folder holds {whole}"
+            )
     refuse_code(folder)
     refuse_code(folder / CLIP)
     clip = (
@@ -135,7 +156,9 @@ def read_official(folder: str | Path, *, tau: float = TAU) -> OfficialScorer:
 
 
 def write_official(scorer: OfficialScorer, folder: str | Path) -> Path:
-    """Write a scorer in the released layout (made if missing, files replaced) and return the folder."""
+    """Write a scorer in the released layout (made if missing, files replaced) and return the
+    folder.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     scorer.clip.save_pretrained(folder / CLIP)
@@ -150,24 +173,42 @@ def _overlay(clip: nn.Module, file: Path) -> None:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{file}: cannot be read as plain weights ({str(error).splitlines()[0][:120]}); it is not loaded") from error
+        raise ValueError(
+            f"{file}: cannot be read as plain weights ({str(error).splitlines()[0][:120]}); it is"
+            " not loaded"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ValueError(f"{file}: expected a state dict of tensors, got {type(state).__name__}; save `model.state_dict()`")
+        raise ValueError(
+            f"{file}: expected a state dict of tensors, got {type(state).__name__}; save"
+            " `model.state_dict()`"
+        )
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     own = clip.state_dict()
     if strangers := [n for n in state if n not in own]:
-        raise ValueError(f"{file}: {len(strangers)} tensors have no place in {CLIP}/, {strangers[0]!r} first; {APART}")
+        raise ValueError(
+            f"{file}: {len(strangers)} tensors have no place in {CLIP}/, {strangers[0]!r} first;"
+            f" {APART}"
+        )
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:
-            raise ValueError(f"{file}: {name} is {tuple(tensor.shape)}, {CLIP}/ has {tuple(own[name].shape)}; {APART}")
+            raise ValueError(
+                f"{file}: {name} is {tuple(tensor.shape)}, {CLIP}/ has {tuple(own[name].shape)};"
+                f" {APART}"
+            )
     clip.load_state_dict(state, strict=False)
 
 
 def _basis(file: Path, compressor: Compressor) -> tuple[np.ndarray, np.ndarray]:
     vectors, scores = _plain_arrays(file, ("vectors", "scores"))
-    if vectors.ndim != 2 or scores.shape != (len(vectors),) or vectors.shape[1] != len(compressor.components_):
-        raise ValueError(f"{file}: vectors {vectors.shape} and scores {scores.shape} do not fit {len(compressor.components_)} projected "
-                         "dimensions; expected (K, d) and (K,)")  # fmt: skip
+    if (
+        vectors.ndim != 2
+        or scores.shape != (len(vectors),)
+        or vectors.shape[1] != len(compressor.components_)
+    ):
+        raise ValueError(
+            f"{file}: vectors {vectors.shape} and scores {scores.shape} do not fit"
+            f" {len(compressor.components_)} projected dimensions; expected (K, d) and (K,)"
+        )
     return vectors, scores
 
 
@@ -188,9 +229,16 @@ def _plain_arrays(file: Path, names: Sequence[str]) -> list[np.ndarray]:
 
 
 UNREADABLE = (
-    KeyError, ValueError, TypeError, OSError, EOFError, MemoryError, RuntimeError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+    KeyError,
+    ValueError,
+    TypeError,
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """What numpy and zipfile say of a file that is no npz, or not a whole one."""
 
 
@@ -231,9 +279,13 @@ def _compressor(found: object, file: Path) -> Compressor:
             states.setdefault(part.name, part.state)
     pca, scaler = states.get(PCA_NAME), states.get(SCALER_NAME)
     if pca is None or "components_" not in pca:
-        raise ValueError(f"{file}: holds no fitted PCA; expected one, alone or with a StandardScaler")
+        raise ValueError(
+            f"{file}: holds no fitted PCA; expected one, alone or with a StandardScaler"
+        )
     if pca.get("whiten") is not False:
-        raise ValueError(f"{file}: the PCA whitens, the released formula does not; refit with whiten=False")
+        raise ValueError(
+            f"{file}: the PCA whitens, the released formula does not; refit with whiten=False"
+        )
     components, centre = _array_of(pca, "components_", file), _array_of(pca, "mean_", file)
     with np.errstate(all="ignore"):
         share = float(np.nansum(_array_of(pca, "explained_variance_ratio_", file)))
@@ -278,10 +330,19 @@ def _sklearn(compressor: Compressor) -> Pipeline:
     """A fitted scaler and PCA of scikit-learn that do what `compressor` does."""
     d = len(compressor.mean_)
     scaler, pca = StandardScaler(), PCA(compressor.n_components)
-    scaler.mean_, scaler.scale_, scaler.var_ = compressor.mean_, compressor.scale_, compressor.scale_**2
+    scaler.mean_, scaler.scale_, scaler.var_ = (
+        compressor.mean_,
+        compressor.scale_,
+        compressor.scale_**2,
+    )
     scaler.n_features_in_, scaler.n_samples_seen_ = d, 1
     pca.components_, pca.mean_, pca.n_features_in_ = compressor.components_, np.zeros(d), d
     pca.n_components_, pca.noise_variance_, pca.n_samples_ = compressor.n_components, 0.0, 1
-    pca.explained_variance_ratio_ = np.full(compressor.n_components, compressor.explained_share_ / compressor.n_components)
-    pca.explained_variance_, pca.singular_values_ = np.ones(compressor.n_components), np.ones(compressor.n_components)
+    pca.explained_variance_ratio_ = np.full(
+        compressor.n_components, compressor.explained_share_ / compressor.n_components
+    )
+    pca.explained_variance_, pca.singular_values_ = (
+        np.ones(compressor.n_components),
+        np.ones(compressor.n_components),
+    )
     return make_pipeline(scaler, pca)

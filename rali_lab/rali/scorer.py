@@ -1,4 +1,6 @@
-"""The RALI scorer: fitted on scored images, asked for scores, saved and loaded without any language model."""
+"""The RALI scorer: fitted on scored images, asked for scores, saved and loaded without any language
+model.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ LOWEST, HIGHEST = 1.0, 5.0
 
 
 class Explanation(NamedTuple):
-    """Why a score: the score, basis vectors (basis, weight, score), and remembered texts (text, similarity -1..1), heaviest first.
+    """Why a score: the score, basis vectors (basis, weight, score), and remembered texts (text,
+    similarity -1..1), heaviest first.
 
     Weight times score, over all basis vectors, sums to the score.
     """
@@ -43,25 +46,43 @@ class Explanation(NamedTuple):
 
 
 class RaliScorer(BaseEstimator):
-    """Scores images from an aligned image tower, PCA and basis vectors, in the manner of scikit-learn.
+    """Scores images from an aligned image tower, PCA and basis vectors, in the manner of
+    scikit-learn.
 
-    Basis scores stay in 1..5 while they are fine-tuned and a prediction is a weighted mean of them, so predictions lie in
-    1..5 without being cut. Those of a basis that was given (`of_basis`) lie between its lowest and its highest score.
+    Basis scores stay in 1..5 while they are fine-tuned and a prediction is a weighted mean of them,
+    so predictions lie in 1..5 without being cut. Those of a basis that was given (`of_basis`) lie
+    between its lowest and its highest score.
 
     Parameters
     ----------
-    n_components : dimensions kept by PCA (paper: 512 of 768); None for no PCA.
-    n_bins, n_basis : N and K of the binned k-means (paper: 240, 250). tau : temperature of the softmax.
-    fine_tune_epochs, fine_tune_lr : of fitting basis vectors and scores end to end by the squared error; 0 epochs: none.
-    random_state : seed of k-means and of the shuffling.
+    n_components
+        dimensions kept by PCA (paper: 512 of 768); None for no PCA.
+    n_bins, n_basis
+        N and K of the binned k-means (paper: 240, 250).
+    tau
+        temperature of the softmax.
+    fine_tune_epochs, fine_tune_lr
+        of fitting basis vectors and scores end to end by the squared error; 0 epochs: none.
+    random_state
+        seed of k-means and of the shuffling.
 
     Attributes
     ----------
-    compressor_ : fitted `Compressor`. vectors_ : (n_basis, n_components). scores_ : (n_basis,) in 1..5.
-    visual_ : the image tower with batch norms folded, or None when fitted on embeddings alone.
-    history_ : one row per fine-tuning epoch from 0: epoch, train_mse, validation_mse (NaN without validation).
-    trained_ids_ : sha256 of the ids of the training images, if they were given.
-    texts_, text_vectors_ : remembered texts and their (m, n_components) compressed embeddings; see `store_texts`.
+    compressor_
+        fitted `Compressor`.
+    vectors_
+        (n_basis, n_components).
+    scores_
+        (n_basis,) in 1..5.
+    visual_
+        the image tower with batch norms folded, or None when fitted on embeddings alone.
+    history_
+        one row per fine-tuning epoch from 0: epoch, train_mse, validation_mse (NaN without
+        validation).
+    trained_ids_
+        sha256 of the ids of the training images, if they were given.
+    texts_, text_vectors_
+        remembered texts and their (m, n_components) compressed embeddings; see `store_texts`.
 
     >>> rng = np.random.default_rng(0)
     >>> z = rng.normal(size=(300, 8)); mos = 3 + np.tanh(z[:, 0])
@@ -82,7 +103,11 @@ class RaliScorer(BaseEstimator):
         random_state: int = 0,
     ) -> None:
         self.n_components, self.n_bins, self.n_basis, self.tau = n_components, n_bins, n_basis, tau
-        self.fine_tune_epochs, self.fine_tune_lr, self.random_state = fine_tune_epochs, fine_tune_lr, random_state
+        self.fine_tune_epochs, self.fine_tune_lr, self.random_state = (
+            fine_tune_epochs,
+            fine_tune_lr,
+            random_state,
+        )
 
     def fit(
         self,
@@ -97,25 +122,39 @@ class RaliScorer(BaseEstimator):
 
         Parameters
         ----------
-        X : images, n arrays (H, W, 3) uint8, or their embeddings, one (n, d) array. mos : (n,) scores in 1..5.
-        model : the aligned open_clip model (or its `.visual`), copied; needed for images, and to save or to predict.
-        ids : of the training images; `predict` then refuses them.
-        validation : (X, mos) held out of the fit; the epoch with the smallest squared error on it is kept (early stopping).
+        X
+            images, n arrays (H, W, 3) uint8, or their embeddings, one (n, d) array.
+        mos
+            (n,) scores in 1..5.
+        model
+            the aligned open_clip model (or its `.visual`), copied; needed for images, and to save
+            or to predict.
+        ids
+            of the training images; `predict` then refuses them.
+        validation
+            (X, mos) held out of the fit; the epoch with the smallest squared error on it is kept
+            (early stopping).
 
         Raises
         ------
         ValueError
-            On scores outside 1..5, lists of different lengths, images without a model, or a basis too large for the data.
+            On scores outside 1..5, lists of different lengths, images without a model, or a basis
+            too large for the data.
         """
         mos = _scores(mos, len(X))
         self._see_with(model, ids)
         z = self._embed(X)
         self.compressor_ = Compressor(self.n_components).fit(z)
         z = self.compressor_.transform(z)
-        self.vectors_, self.scores_ = binned_kmeans(z, mos, n_bins=self.n_bins, n_basis=self.n_basis, seed=self.random_state)
+        self.vectors_, self.scores_ = binned_kmeans(
+            z, mos, n_bins=self.n_bins, n_basis=self.n_basis, seed=self.random_state
+        )
         held = None
         if validation is not None:
-            held = self.compressor_.transform(self._embed(validation[0])), _scores(validation[1], len(validation[0]))
+            held = (
+                self.compressor_.transform(self._embed(validation[0])),
+                _scores(validation[1], len(validation[0])),
+            )
         self.history_ = self._fine_tune(z, mos, held)
         return self
 
@@ -130,26 +169,42 @@ class RaliScorer(BaseEstimator):
         texts: Sequence[str] = (),
         ids: Sequence[str] = (),
     ) -> RaliScorer:
-        """A scorer whose basis is given instead of fitted: `vectors` (k, d) in the space of `model`, with `scores` (k,); no PCA.
+        """A scorer whose basis is given instead of fitted: `vectors` (k, d) in the space of
+        `model`, with `scores` (k,); no PCA.
 
-        model, ids : as for `fit`. texts : what the vectors are embeddings of, remembered for `explain`; none, or k. There is no `history_`.
-        ValueError on lists of different lengths.
+        model, ids : as for `fit`. texts : what the vectors are embeddings of, remembered for
+        `explain`; none, or k. There is no `history_`. ValueError on lists of different lengths.
         """
         if len(vectors) != len(scores):
             raise ValueError(f"{len(vectors)} vectors but {len(scores)} scores; give one for each")
-        scorer = cls(n_components=None, n_bins=len(vectors), n_basis=len(vectors), tau=tau, fine_tune_epochs=0)
+        scorer = cls(
+            n_components=None,
+            n_bins=len(vectors),
+            n_basis=len(vectors),
+            tau=tau,
+            fine_tune_epochs=0,
+        )
         scorer._see_with(model, ids)
         scorer.compressor_ = Compressor(None).fit(vectors)
-        scorer.vectors_, scorer.scores_ = np.asarray(vectors, np.float64), np.asarray(scores, np.float64)
+        scorer.vectors_, scorer.scores_ = (
+            np.asarray(vectors, np.float64),
+            np.asarray(scores, np.float64),
+        )
         return scorer.store_texts(texts, vectors) if texts else scorer
 
-    def predict(self, images: Sequence[np.ndarray], *, ids: Sequence[str] | None = None, batch: int = 2) -> np.ndarray:
+    def predict(
+        self, images: Sequence[np.ndarray], *, ids: Sequence[str] | None = None, batch: int = 2
+    ) -> np.ndarray:
         """Scores in 1..5 (of a given basis: between its scores), higher is better.
 
         Parameters
         ----------
-        images : n arrays (H, W, 3) uint8 of at least 32 px, of any sizes. ids : theirs, to guard against leaks.
-        batch : images in memory at a time.
+        images
+            n arrays (H, W, 3) uint8 of at least 32 px, of any sizes.
+        ids
+            theirs, to guard against leaks.
+        batch
+            images in memory at a time.
 
         Returns
         -------
@@ -162,27 +217,41 @@ class RaliScorer(BaseEstimator):
         """
         seen = [i for i in ids or () if _sha(i) in self.trained_ids_]
         if seen:
-            raise ValueError(f"{len(seen)} of these images were trained on, the first is {seen[0]!r}; score held-out ones")
+            raise ValueError(
+                f"{len(seen)} of these images were trained on, the first is {seen[0]!r}; score"
+                " held-out ones"
+            )
         return self.predict_embeddings(self._embed(images, batch))
 
     def predict_embeddings(self, z: np.ndarray) -> np.ndarray:
-        """Scores (n,) float64, as `predict` gives them, of (n, d) embeddings as `embed_images` makes them."""
+        """Scores (n,) float64, as `predict` gives them, of (n, d) embeddings as `embed_images`
+        makes them.
+        """
         if len(z) == 0:
             return np.zeros(0)
-        return softmax_score(self.compressor_.transform(z), self.vectors_, self.scores_, tau=self.tau)
+        return softmax_score(
+            self.compressor_.transform(z), self.vectors_, self.scores_, tau=self.tau
+        )
 
     def store_texts(self, texts: Sequence[str], embeddings: np.ndarray) -> RaliScorer:
         """Keep texts for `explain` to quote: the rationales that the image tower was aligned with.
 
         Parameters
         ----------
-        texts : m strings, repeats dropped. embeddings : (m, d) theirs, from the text tower of the same model.
+        texts
+            m strings, repeats dropped.
+        embeddings
+            (m, d) theirs, from the text tower of the same model.
         """
         if len(texts) != len(embeddings):
-            raise ValueError(f"{len(texts)} texts but {len(embeddings)} embeddings; give one for each")
+            raise ValueError(
+                f"{len(texts)} texts but {len(embeddings)} embeddings; give one for each"
+            )
         first = {text: i for i, text in reversed(list(enumerate(texts)))}
         self.texts_ = sorted(first)
-        self.text_vectors_ = self.compressor_.transform(embeddings[[first[t] for t in self.texts_]]).astype(np.float32)
+        self.text_vectors_ = self.compressor_.transform(
+            embeddings[[first[t] for t in self.texts_]]
+        ).astype(np.float32)
         return self
 
     def explain(self, image: np.ndarray, *, k: int = 3) -> Explanation:
@@ -191,16 +260,19 @@ class RaliScorer(BaseEstimator):
         Returns
         -------
         Explanation
-            Its score; the `k` basis vectors that weigh most; and, if texts were remembered, the `k` whose embeddings lie nearest to the
-            image's, after PCA. They are quotations of what the teacher wrote about other images (notebook 06 measures how often
-            they name the right degradation).
+            Its score; the `k` basis vectors that weigh most; and, if texts were remembered, the `k`
+            whose embeddings lie nearest to the image's, after PCA. They are quotations of what the
+            teacher wrote about other images (notebook 06 measures how often they name the right
+            degradation).
         """
         import pandas as pd
 
         z = self.compressor_.transform(self._embed([image]))
         weights = softmax_weights(z, self.vectors_, tau=self.tau)[0]
         order = np.argsort(-weights, kind="stable")[:k]
-        basis = pd.DataFrame({"basis": order, "weight": weights[order], "score": self.scores_[order]})
+        basis = pd.DataFrame(
+            {"basis": order, "weight": weights[order], "score": self.scores_[order]}
+        )
         words = pd.DataFrame({"text": pd.Series(dtype=str), "similarity": pd.Series(dtype=float)})
         if self.texts_:
             near = cosines(z, self.text_vectors_)[0]
@@ -211,12 +283,16 @@ class RaliScorer(BaseEstimator):
     def nearest_texts(self, images: Sequence[np.ndarray]) -> list[str]:
         """The remembered text nearest to each image; ValueError if there are none."""
         if not self.texts_:
-            raise ValueError("this scorer remembers no texts; call `store_texts` after `fit`, or load one that was saved with them")
+            raise ValueError(
+                "this scorer remembers no texts; call `store_texts` after `fit`, or load one that"
+                " was saved with them"
+            )
         near = cosines(self.compressor_.transform(self._embed(images)), self.text_vectors_)
         return [self.texts_[i] for i in near.argmax(axis=1)]
 
     def parameters(self) -> int:
-        """Numbers needed to score an image: image tower, PCA (mean, scale, components), basis vectors and scores.
+        """Numbers needed to score an image: image tower, PCA (mean, scale, components), basis
+        vectors and scores.
 
         Remembered texts are not among them: no score needs them.
 
@@ -226,25 +302,37 @@ class RaliScorer(BaseEstimator):
         """
         pca = self.compressor_
         arrays = (pca.mean_, pca.scale_, pca.components_, self.vectors_, self.scores_)
-        tower = 0 if self.visual_ is None else sum(t.numel() for t in self.visual_.state_dict().values())
+        tower = (
+            0
+            if self.visual_ is None
+            else sum(t.numel() for t in self.visual_.state_dict().values())
+        )
         return int(sum(a.size for a in arrays) + tower)
 
     def save(self, folder: str | Path) -> Path:
-        """Write `model.safetensors` and `config.json` to `folder`; see `rali_lab.rali.scorer_files`."""
+        """Write `model.safetensors` and `config.json` to `folder`; see
+        `rali_lab.rali.scorer_files`.
+        """
         from rali_lab.rali.scorer_files import save
 
         return save(self, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> RaliScorer:
-        """Read a scorer that `save` wrote, after checking hash and shapes; see `rali_lab.rali.scorer_files`."""
+        """Read a scorer that `save` wrote, after checking hash and shapes; see
+        `rali_lab.rali.scorer_files`.
+        """
         from rali_lab.rali.scorer_files import load
 
         return load(cls(), folder)
 
     def _see_with(self, model: nn.Module | None, ids: Sequence[str] | None) -> None:
         visual = getattr(model, "visual", model)
-        self.visual_ = None if visual is None else fold_batch_norm(copy.deepcopy(visual).eval()).requires_grad_(False)
+        self.visual_ = (
+            None
+            if visual is None
+            else fold_batch_norm(copy.deepcopy(visual).eval()).requires_grad_(False)
+        )
         self.trained_ids_ = frozenset(map(_sha, ids or ()))
         self.texts_, self.text_vectors_ = [], np.zeros((0, 0), np.float32)
 
@@ -252,14 +340,24 @@ class RaliScorer(BaseEstimator):
         if isinstance(X, np.ndarray) and X.ndim == 2:
             return X
         if self.visual_ is None:
-            raise ValueError("the scorer has no image tower; fit(..., model=...) to score images, or give embeddings")
+            raise ValueError(
+                "the scorer has no image tower; fit(..., model=...) to score images, or give"
+                " embeddings"
+            )
         return embed_images(self.visual_, X, batch=batch)
 
-    def _fine_tune(self, z: np.ndarray, mos: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None) -> pd.DataFrame:
-        """Adam on basis vectors and scores, squared error, batches of 128; keeps the best epoch when something is held."""
+    def _fine_tune(
+        self, z: np.ndarray, mos: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None
+    ) -> pd.DataFrame:
+        """Adam on basis vectors and scores, squared error, batches of 128; keeps the best epoch
+        when something is held.
+        """
         import pandas as pd
 
-        basis = [torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in (self.vectors_, self.scores_)]
+        basis = [
+            torch.tensor(a, dtype=torch.float64, requires_grad=True)
+            for a in (self.vectors_, self.scores_)
+        ]
         optimiser = torch.optim.Adam(basis, lr=self.fine_tune_lr)
         rng = np.random.default_rng(self.random_state)
         z_all, mos_all = torch.as_tensor(z, dtype=torch.float64), torch.as_tensor(mos)
@@ -267,7 +365,9 @@ class RaliScorer(BaseEstimator):
         for epoch in range(1, self.fine_tune_epochs + 1):
             for batch in torch.from_numpy(rng.permutation(len(z))).split(128):
                 optimiser.zero_grad()
-                F.mse_loss(softmax_score(z_all[batch], *basis, tau=self.tau), mos_all[batch]).backward()
+                F.mse_loss(
+                    softmax_score(z_all[batch], *basis, tau=self.tau), mos_all[batch]
+                ).backward()
                 optimiser.step()
                 basis[1].data.clamp_(LOWEST, HIGHEST)
             self.vectors_, self.scores_ = (b.detach().numpy().copy() for b in basis)
@@ -277,11 +377,19 @@ class RaliScorer(BaseEstimator):
         self.vectors_, self.scores_ = best
         return pd.DataFrame(rows)
 
-    def _errors(self, epoch: int, z: np.ndarray, mos: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None) -> dict:
+    def _errors(
+        self, epoch: int, z: np.ndarray, mos: np.ndarray, held: tuple[np.ndarray, np.ndarray] | None
+    ) -> dict:
         def mse(z: np.ndarray, mos: np.ndarray) -> float:
-            return float(np.mean((softmax_score(z, self.vectors_, self.scores_, tau=self.tau) - mos) ** 2))
+            return float(
+                np.mean((softmax_score(z, self.vectors_, self.scores_, tau=self.tau) - mos) ** 2)
+            )
 
-        return {"epoch": epoch, "train_mse": mse(z, mos), "validation_mse": mse(*held) if held else np.nan}
+        return {
+            "epoch": epoch,
+            "train_mse": mse(z, mos),
+            "validation_mse": mse(*held) if held else np.nan,
+        }
 
 
 def _scores(mos: np.ndarray, n: int) -> np.ndarray:
@@ -292,7 +400,8 @@ def _scores(mos: np.ndarray, n: int) -> np.ndarray:
     if bad.any():
         i = int(bad.argmax())
         raise ValueError(
-            f"score {i} is {mos[i]}, expected {LOWEST:g}..{HIGHEST:g}; rescale the scores, drop unrated images"
+            f"score {i} is {mos[i]}, expected {LOWEST:g}..{HIGHEST:g}; rescale the scores, drop"
+            " unrated images"
         )
     return mos
 
@@ -307,9 +416,13 @@ def load_scorer(folder: str | Path | None = None) -> RaliScorer:
     Raises
     ------
     FileNotFoundError, ValueError
-        When there is none, or its weights do not have the recorded hash; the message says the way out.
+        When there is none, or its weights do not have the recorded hash; the message says the way
+        out.
     """
     folder = Path(folder) if folder else ASSETS / "rali"
     if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"no RALI model in {folder}; run `make reproduce`, or give --model a folder that RaliScorer.save wrote")
+        raise FileNotFoundError(
+            f"no RALI model in {folder}; run `make reproduce`, or give --model a folder that"
+            " RaliScorer.save wrote"
+        )
     return RaliScorer.load(folder)

@@ -1,4 +1,5 @@
-"""A fitted scorer on disk: `model.safetensors` (tower, PCA, basis) and `config.json` (hash, architecture, remembered texts, versions).
+"""A fitted scorer on disk: `model.safetensors` (tower, PCA, basis) and `config.json` (hash,
+architecture, remembered texts, versions).
 
 No pickle is written or read, and the text tower is left out: it is not needed to score.
 """
@@ -28,15 +29,17 @@ FORMAT = 2
 TENSORS, CONFIG = "model.safetensors", "config.json"
 FITTED = {"pca.mean": "mean_", "pca.scale": "scale_", "pca.components": "components_"}
 TOWERS = ("lite0_stats_s8", "lite0_stats_s16", "lite0_stats_s32")
-"""Of `rali_lab.models.towers`: a folder may name no other, as timm takes a name for a place, too."""
+"""Of `rali_lab.models.towers`: a folder may name no other, as timm takes a name for a place, too.
+"""
 WAY_OUT = "copy the folder again, or fit and save the scorer anew"
 
 
 def save(scorer: RaliScorer, folder: str | Path) -> Path:
     """Write a fitted scorer to `folder` (made if missing, replaced if there) and return it.
 
-    Both files are written beside and renamed, the config with the tensors' sha256 last, so that an interrupted save is
-    found out by `load`. Raises ValueError when the scorer was fitted without an image tower.
+    Both files are written beside and renamed, the config with the tensors' sha256 last, so that an
+    interrupted save is found out by `load`. Raises ValueError when the scorer was fitted without an
+    image tower.
     """
     if scorer.visual_ is None:
         raise ValueError("the scorer has no image tower to save; fit(..., model=...)")
@@ -55,7 +58,10 @@ def save(scorer: RaliScorer, folder: str | Path) -> Path:
         "versions": {name: version(name) for name in ("torch", "timm", "safetensors", "numpy")},
     }
     _replace(folder / TENSORS, data)
-    _replace(folder / CONFIG, (json.dumps(config, indent=1, default=lambda number: number.item()) + "\n").encode())
+    _replace(
+        folder / CONFIG,
+        (json.dumps(config, indent=1, default=lambda number: number.item()) + "\n").encode(),
+    )
     return folder
 
 
@@ -67,13 +73,16 @@ def load(scorer: RaliScorer, folder: str | Path) -> RaliScorer:
     FileNotFoundError
         When one of the two files is missing.
     ValueError
-        On a config that cannot be read, a wrong hash, a missing or surplus tensor, or a wrong shape, naming the file.
+        On a config that cannot be read, a wrong hash, a missing or surplus tensor, or a wrong
+        shape, naming the file.
     """
     folder = Path(folder)
     config, data = _read_config(folder / CONFIG), _read(folder / TENSORS)
     found = hashlib.sha256(data).hexdigest()
     if found != config["sha256"]:
-        raise ValueError(f"{folder / TENSORS}: sha256 is {found}, {CONFIG} says {config['sha256']}; {WAY_OUT}")
+        raise ValueError(
+            f"{folder / TENSORS}: sha256 is {found}, {CONFIG} says {config['sha256']}; {WAY_OUT}"
+        )
     try:
         scorer.set_params(**config["hyper_parameters"])
         _check_tower(config["tower"], len(data))
@@ -95,7 +104,10 @@ def load(scorer: RaliScorer, folder: str | Path) -> RaliScorer:
         setattr(compressor, name, tensors[key].numpy())
     compressor.explained_share_ = config["explained_share"]
     scorer.visual_, scorer.compressor_ = visual, compressor
-    scorer.vectors_, scorer.scores_ = tensors["basis.vectors"].numpy(), tensors["basis.scores"].numpy()
+    scorer.vectors_, scorer.scores_ = (
+        tensors["basis.vectors"].numpy(),
+        tensors["basis.scores"].numpy(),
+    )
     scorer.text_vectors_ = tensors["words.vectors"].numpy()
     scorer.trained_ids_ = frozenset(config["trained_ids"])
     return scorer
@@ -118,20 +130,33 @@ def _check_tower(tower: dict, size: int) -> None:
 
 def _tensors(scorer: RaliScorer) -> dict[str, Tensor]:
     arrays = {key: getattr(scorer.compressor_, name) for key, name in FITTED.items()}
-    arrays |= {"basis.vectors": scorer.vectors_, "basis.scores": scorer.scores_, "words.vectors": _word_vectors(scorer)}
+    arrays |= {
+        "basis.vectors": scorer.vectors_,
+        "basis.scores": scorer.scores_,
+        "words.vectors": _word_vectors(scorer),
+    }
     tower = {f"visual.{k}": v.detach().cpu() for k, v in scorer.visual_.state_dict().items()}
     return tower | {k: torch.from_numpy(np.ascontiguousarray(a)) for k, a in arrays.items()}
 
 
 def _word_vectors(scorer: RaliScorer) -> np.ndarray:
-    return scorer.text_vectors_ if scorer.texts_ else np.zeros((0, scorer.vectors_.shape[1]), np.float32)
+    return (
+        scorer.text_vectors_
+        if scorer.texts_
+        else np.zeros((0, scorer.vectors_.shape[1]), np.float32)
+    )
 
 
 def _architecture(visual: nn.Module) -> dict[str, str | int | bool]:
     """Arguments of `image_tower` that rebuild `visual`."""
     first, last = visual.head[1], visual.head[-1]
     straight = {} if len(visual.head) > 3 else {"curved": False}
-    return {"name": visual.trunk_name, "hidden": first.out_features, "embed_dim": last.out_features, **straight}
+    return {
+        "name": visual.trunk_name,
+        "hidden": first.out_features,
+        "embed_dim": last.out_features,
+        **straight,
+    }
 
 
 def _expected_shapes(visual: nn.Module, scorer: RaliScorer) -> dict[str, tuple[int, ...]]:
@@ -152,8 +177,8 @@ def _check_shapes(file: Path, found: dict[str, tuple], expected: dict[str, tuple
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name):
             raise ValueError(
-                f"{file}: tensor {name!r} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')} by "
-                f"{CONFIG}; {WAY_OUT}"
+                f"{file}: tensor {name!r} is {found.get(name, 'missing')}, expected"
+                f" {expected.get(name, 'none')} by {CONFIG}; {WAY_OUT}"
             )
 
 
@@ -161,7 +186,9 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{file}: no such file; give the folder that RaliScorer.save wrote") from error
+        raise FileNotFoundError(
+            f"{file}: no such file; give the folder that RaliScorer.save wrote"
+        ) from error
 
 
 def _read_config(file: Path) -> dict:
@@ -169,9 +196,21 @@ def _read_config(file: Path) -> dict:
         config = json.loads(_read(file))
         if config["format"] != FORMAT:
             raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
-        return {k: config[k] for k in ("sha256", "tower", "hyper_parameters", "explained_share", "trained_ids", "words")}
+        return {
+            k: config[k]
+            for k in (
+                "sha256",
+                "tower",
+                "hyper_parameters",
+                "explained_share",
+                "trained_ids",
+                "words",
+            )
+        }
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: cannot be read as a scorer's configuration ({error}); {WAY_OUT}") from error
+        raise ValueError(
+            f"{file}: cannot be read as a scorer's configuration ({error}); {WAY_OUT}"
+        ) from error
 
 
 def _replace(file: Path, data: bytes) -> None:

@@ -1,6 +1,8 @@
-"""What to align images with instead of the teacher's reasoning: sabotage that tells which part of the text matters.
+"""What to align images with instead of the teacher's reasoning: sabotage that tells which part of
+the text matters.
 
-Every function takes the texts of n images, a list of strings each, and gives as many; nothing depends on the images.
+Every function takes the texts of n images, a list of strings each, and gives as many; nothing
+depends on the images.
 """
 
 from __future__ import annotations
@@ -55,5 +57,7 @@ def score_only(texts: Sequence[Sequence[str]], mos: Sequence[float]) -> Texts:
     [['4.2'], ['2.0']]
     """
     if len(texts) != len(mos):
-        raise ValueError(f"{len(texts)} images but {len(mos)} scores; give one score for every image")
+        raise ValueError(
+            f"{len(texts)} images but {len(mos)} scores; give one score for every image"
+        )
     return [[f"{m:.1f}"] for m in mos]

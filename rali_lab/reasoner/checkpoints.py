@@ -1,4 +1,6 @@
-"""Checkpoints of a training that was interrupted: the last whole one, and what TRL forgets when it goes on from there."""
+"""Checkpoints of a training that was interrupted: the last whole one, and what TRL forgets when it
+goes on from there.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +59,14 @@ def _fault(checkpoint: Path) -> str | None:
 
 
 BROKEN = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, zipfile.BadZipFile
-)  # fmt: skip
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    SafetensorError,
+    zipfile.BadZipFile,
+)
 
 
 def _lacking(names: set[str], *, sharded: bool) -> str | None:

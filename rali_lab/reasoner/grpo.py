@@ -1,9 +1,11 @@
-"""Reinforcement learning of the reasoner: GRPO through TRL's `GRPOTrainer`, with what must be watched while it runs.
+"""Reinforcement learning of the reasoner: GRPO through TRL's `GRPOTrainer`, with what must be
+watched while it runs.
 
-`paper_settings` holds the hyper-parameters of Q-Insight's released code; `GrpoSettings` as it stands is what we found to
-work for a model of a few million parameters (docs/LOG.md tells how). TRL's own defaults are another algorithm (loss
-"dapo", no KL), so every setting that matters is passed explicitly. Larger models run on the same function through
-`accelerate launch` with DeepSpeed, FSDP or vLLM by passing TRL's options in `trl_options`.
+`paper_settings` holds the hyper-parameters of Q-Insight's released code; `GrpoSettings` as it
+stands is what we found to work for a model of a few million parameters (docs/LOG.md tells how).
+TRL's own defaults are another algorithm (loss "dapo", no KL), so every setting that matters is
+passed explicitly. Larger models run on the same function through `accelerate launch` with
+DeepSpeed, FSDP or vLLM by passing TRL's options in `trl_options`.
 """
 
 from __future__ import annotations
@@ -50,20 +52,33 @@ class GrpoSettings:
 
     Attributes
     ----------
-    steps : optimiser steps. images_per_step x generations completions are written and rated in each.
-    generations : completions per image (the group whose mean is the baseline).
+    steps
+        optimiser steps. images_per_step x generations completions are written and rated in each.
+    generations
+        completions per image (the group whose mean is the baseline).
     learning_rate, beta (KL weight), epsilon (clip), temperature, max_completion_length : as in TRL.
-    iterations : optimiser passes over each batch of completions.
-    threshold, closeness_width, closeness_weight : score reward (paper) and our shaped addition (weight 0 leaves it out).
-    degradation_share : share of prompts that ask for the degradation instead of the score.
-    prefill : beginning of every answer, put into the model's mouth in training and validation; "<think></think><answer>" leaves no room
-        to reason (Table A.1 of arXiv 2510.11369).
-    lora : fields of `peft.LoraConfig`; only adapters are then trained, and merged into the weights that are saved. None trains all weights.
-    freeze_vision : the vision tower is not trained.
-    eval_every, eval_samples : how often the validation images are rated (0: never), and by how many sampled answers.
-    min_format, min_spread, patience : the run stops with a message if, after `patience` steps, the format share on the validation
-        images is below `min_format`, or the spread of the ratings is below `min_spread` times that of the MOS.
-    trl_options : anything else for `trl.GRPOConfig` (vLLM, DeepSpeed, bf16, PEFT ...).
+    iterations
+        optimiser passes over each batch of completions.
+    threshold, closeness_width, closeness_weight
+        score reward (paper) and our shaped addition (weight 0 leaves it out).
+    degradation_share
+        share of prompts that ask for the degradation instead of the score.
+    prefill
+        beginning of every answer, put into the model's mouth in training and validation;
+        "<think></think><answer>" leaves no room to reason (Table A.1 of arXiv 2510.11369).
+    lora
+        fields of `peft.LoraConfig`; only adapters are then trained, and merged into the weights
+        that are saved. None trains all weights.
+    freeze_vision
+        the vision tower is not trained.
+    eval_every, eval_samples
+        how often the validation images are rated (0: never), and by how many sampled answers.
+    min_format, min_spread, patience
+        the run stops with a message if, after `patience` steps, the format share on the validation
+        images is below `min_format`, or the spread of the ratings is below `min_spread` times that
+        of the MOS.
+    trl_options
+        anything else for `trl.GRPOConfig` (vLLM, DeepSpeed, bf16, PEFT ...).
     """
 
     steps: int = 100
@@ -103,10 +118,19 @@ def paper_settings(steps: int, **changes: object) -> GrpoSettings:
     from rali_lab.reasoner.prompts import PAPER_QUESTION, PAPER_SYSTEM
 
     preset = {
-        "steps": steps, "generations": 8, "learning_rate": 1e-6, "beta": 1e-3, "epsilon": 0.2, "temperature": 1.0,
-        "max_completion_length": 256, "closeness_weight": 0.0, "degradation_share": 0.5, "system": PAPER_SYSTEM,
-        "score_question": PAPER_QUESTION, "images_per_step": 16,
-    }  # fmt: skip
+        "steps": steps,
+        "generations": 8,
+        "learning_rate": 1e-6,
+        "beta": 1e-3,
+        "epsilon": 0.2,
+        "temperature": 1.0,
+        "max_completion_length": 256,
+        "closeness_weight": 0.0,
+        "degradation_share": 0.5,
+        "system": PAPER_SYSTEM,
+        "score_question": PAPER_QUESTION,
+        "images_per_step": 16,
+    }
     return GrpoSettings(**{**preset, **changes})
 
 
@@ -118,11 +142,20 @@ def prompts_of(images: Sequence[RatedImage], settings: GrpoSettings) -> list[dic
         found = findings(p.distortions)
         task = "degradation" if rng.random() < settings.degradation_share else "score"
         question = settings.score_question if task == "score" else settings.degradation_question
-        messages = [{"role": m["role"], "content": m["content"][-1]["text"]} for m in conversation(question, system=settings.system)]
-        rows.append({
-            "prompt": messages, "image": Image.fromarray(np.asarray(p.pixels())), "task": task, "mos": float(p.mos),
-            "word": found[0].word if found else "null", "level": found[0].level if found else 0,
-        })  # fmt: skip
+        messages = [
+            {"role": m["role"], "content": m["content"][-1]["text"]}
+            for m in conversation(question, system=settings.system)
+        ]
+        rows.append(
+            {
+                "prompt": messages,
+                "image": Image.fromarray(np.asarray(p.pixels())),
+                "task": task,
+                "mos": float(p.mos),
+                "word": found[0].word if found else "null",
+                "level": found[0].level if found else 0,
+            }
+        )
     return rows
 
 
@@ -131,9 +164,13 @@ class RunStopped(RuntimeError):
 
 
 class ValidationCallback(TrainerCallback):
-    """Rates the validation images every few steps, keeps the curve, and stops a run that has gone wrong."""
+    """Rates the validation images every few steps, keeps the curve, and stops a run that has gone
+    wrong.
+    """
 
-    def __init__(self, images: Sequence[RatedImage], processor, settings, folder: Path, report) -> None:
+    def __init__(
+        self, images: Sequence[RatedImage], processor, settings, folder: Path, report
+    ) -> None:
         self.images, self.processor, self.settings = list(images), processor, settings
         self.folder, self.report = folder, report
         self.curve: list[dict] = []
@@ -163,7 +200,8 @@ class ValidationCallback(TrainerCallback):
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         if self.settings.eval_every and (
-            state.global_step % self.settings.eval_every == 0 or state.global_step == self.settings.steps
+            state.global_step % self.settings.eval_every == 0
+            or state.global_step == self.settings.steps
         ):
             self._measure(model, state.global_step)
             self.stopped = self._verdict(state.global_step)
@@ -176,18 +214,27 @@ class ValidationCallback(TrainerCallback):
         with torch.random.fork_rng():
             torch.manual_seed(step)
             table = write_rationales(
-                model, self.processor, self.images, samples=self.settings.eval_samples,
-                question=self.settings.score_question, system=self.settings.system, prefill=self.settings.prefill,
+                model,
+                self.processor,
+                self.images,
+                samples=self.settings.eval_samples,
+                question=self.settings.score_question,
+                system=self.settings.system,
+                prefill=self.settings.prefill,
                 max_new_tokens=self.settings.max_completion_length,
-            )  # fmt: skip
+            )
         model.train(training)
         row = {"step": step, **summarise(table, self.images)}
         self.curve.append(row)
         if int(os.environ.get("RANK", 0)):
             return
-        atomic_write(self.folder / "validation.csv", pd.DataFrame(self.curve).to_csv(index=False).encode())
-        self.report("step {step}: PLCC {plcc:.3f}  SRCC {srcc:.3f}  format {format_share:.2f}  naming {naming_accuracy:.2f}  "
-                    "spread {spread:.2f}".format(**row))  # fmt: skip
+        atomic_write(
+            self.folder / "validation.csv", pd.DataFrame(self.curve).to_csv(index=False).encode()
+        )
+        self.report(
+            "step {step}: PLCC {plcc:.3f}  SRCC {srcc:.3f}  format {format_share:.2f}  naming"
+            " {naming_accuracy:.2f}  spread {spread:.2f}".format(**row)
+        )
 
     def _verdict(self, step: int) -> str | None:
         last, s = self.curve[-1], self.settings
@@ -195,15 +242,15 @@ class ValidationCallback(TrainerCallback):
             return None
         if last["format_share"] < s.min_format:
             return (
-                f"only {last['format_share']:.0%} of the answers have the required form after {step} steps (needed: "
-                f"{s.min_format:.0%}); no score of this run means anything. Lower the learning rate or start from a base "
-                "that knows the form."
+                f"only {last['format_share']:.0%} of the answers have the required form after"
+                f" {step} steps (needed: {s.min_format:.0%}); no score of this run means anything."
+                " Lower the learning rate or start from a base that knows the form."
             )
         if last["spread"] < s.min_spread:
             return (
-                f"the ratings have collapsed: their spread is {last['spread']:.2f} of that of the MOS after {step} steps "
-                f"(needed: {s.min_spread:.2f}). Raise beta, lower the learning rate, or start from a base whose ratings "
-                "carry some information."
+                f"the ratings have collapsed: their spread is {last['spread']:.2f} of that of the"
+                f" MOS after {step} steps (needed: {s.min_spread:.2f}). Raise beta, lower the"
+                " learning rate, or start from a base whose ratings carry some information."
             )
         return None
 
@@ -226,15 +273,34 @@ def trl_config(settings: GrpoSettings, folder: Path):
 
     completions = settings.images_per_step * settings.generations
     options = {
-        "output_dir": str(folder), "max_steps": settings.steps, "learning_rate": settings.learning_rate, "beta": settings.beta,
-        "epsilon": settings.epsilon, "num_iterations": settings.iterations, "num_generations": settings.generations,
-        "temperature": settings.temperature, "max_completion_length": settings.max_completion_length, "loss_type": "grpo",
-        "scale_rewards": "group", "per_device_train_batch_size": completions, "reward_weights": reward_functions(settings)[1],
-        "lr_scheduler_type": "cosine", "warmup_steps": min(5, settings.steps // 10), "seed": settings.seed, "logging_steps": 1,
-        "save_strategy": "steps", "save_steps": 20, "save_total_limit": 1, "report_to": "none", "disable_tqdm": True,
-        "activation_checkpointing": False, "bf16": use_bf16(), "use_cpu": not torch.cuda.is_available(), "max_grad_norm": 1.0,
+        "output_dir": str(folder),
+        "max_steps": settings.steps,
+        "learning_rate": settings.learning_rate,
+        "beta": settings.beta,
+        "epsilon": settings.epsilon,
+        "num_iterations": settings.iterations,
+        "num_generations": settings.generations,
+        "temperature": settings.temperature,
+        "max_completion_length": settings.max_completion_length,
+        "loss_type": "grpo",
+        "scale_rewards": "group",
+        "per_device_train_batch_size": completions,
+        "reward_weights": reward_functions(settings)[1],
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": min(5, settings.steps // 10),
+        "seed": settings.seed,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 20,
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "activation_checkpointing": False,
+        "bf16": use_bf16(),
+        "use_cpu": not torch.cuda.is_available(),
+        "max_grad_norm": 1.0,
         "model_init_kwargs": {"attn_implementation": training_attention()},
-    }  # fmt: skip
+    }
     return GRPOConfig(**{**options, **settings.trl_options})
 
 
@@ -251,9 +317,12 @@ def train_grpo(
 
     Parameters
     ----------
-    base : folder of the base model; with ``beta > 0`` TRL loads the frozen reference from it, too.
-    images, validation : rated images; sources must not overlap (`rali_lab.evaluate.protocol` checks that).
-    folder : where the model, `validation.csv`, `log.csv` and `settings.json` go.
+    base
+        folder of the base model; with ``beta > 0`` TRL loads the frozen reference from it, too.
+    images, validation
+        rated images; sources must not overlap (`rali_lab.evaluate.protocol` checks that).
+    folder
+        where the model, `validation.csv`, `log.csv` and `settings.json` go.
 
     Returns
     -------
@@ -262,13 +331,17 @@ def train_grpo(
     Raises
     ------
     RunStopped
-        If the format did not converge or the ratings collapsed; model and curves up to there are kept in `folder`.
+        If the format did not converge or the ratings collapsed; model and curves up to there are
+        kept in `folder`.
     """
     from datasets import Dataset
     from trl import GRPOTrainer
 
     if len(images) < settings.images_per_step:
-        raise ValueError(f"a step needs images_per_step={settings.images_per_step} images, got {len(images)}; give more")
+        raise ValueError(
+            f"a step needs images_per_step={settings.images_per_step} images, got {len(images)};"
+            " give more"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     processor = check_base(base)
@@ -289,7 +362,8 @@ def train_grpo(
 
 
 def check_base(base: str | Path):
-    """The processor of a base model, after the whole model was read once: TRL would fill missing weights at random and only warn.
+    """The processor of a base model, after the whole model was read once: TRL would fill missing
+    weights at random and only warn.
 
     On several processes of one machine the first alone reads the weights.
     """
@@ -310,9 +384,11 @@ def adapters(settings: GrpoSettings):
 
 
 def run(trainer, watch: ValidationCallback) -> pd.DataFrame:
-    """Train with any trainer of TRL, from its last checkpoint if there is one, and save what `train_grpo` says.
+    """Train with any trainer of TRL, from its last checkpoint if there is one, and save what
+    `train_grpo` says.
 
-    Sharded weights (DeepSpeed, FSDP) are gathered by the trainer; of several processes the first writes.
+    Sharded weights (DeepSpeed, FSDP) are gathered by the trainer; of several processes the first
+    writes.
     """
     folder = watch.folder
     trainer.remove_callback(PrinterCallback)
@@ -334,7 +410,9 @@ def run(trainer, watch: ValidationCallback) -> pd.DataFrame:
 
 
 def _save_weights(trainer, folder: Path) -> None:
-    """Whole weights as safetensors; adapters are kept apart, too, and merged into a copy of the base."""
+    """Whole weights as safetensors; adapters are kept apart, too, and merged into a copy of the
+    base.
+    """
     model = trainer.accelerator.unwrap_model(trainer.model)
     if not hasattr(model, "peft_config"):
         trainer.save_model(str(folder))
@@ -344,6 +422,8 @@ def _save_weights(trainer, folder: Path) -> None:
             from peft import PeftModel
 
             base, _ = load_policy(model.config._name_or_path, dtype="auto")
-            PeftModel.from_pretrained(base, folder / "adapter").merge_and_unload().save_pretrained(folder)
+            PeftModel.from_pretrained(base, folder / "adapter").merge_and_unload().save_pretrained(
+                folder
+            )
     for pickled in (folder / "training_args.bin", folder / "adapter" / "training_args.bin"):
         pickled.unlink(missing_ok=True)  # nothing reads it, and nobody should unpickle it

@@ -1,7 +1,8 @@
 """What the reasoner is asked, what it should answer, and how an answer is read.
 
-The paper's prompt is kept as `PAPER_SYSTEM` / `PAPER_QUESTION` for instruct models; the tiny model was pretrained on the short
-questions below. An answer is read strictly: what does not have the exact form is *unparsable*, never a default.
+The paper's prompt is kept as `PAPER_SYSTEM` / `PAPER_QUESTION` for instruct models; the tiny model
+was pretrained on the short questions below. An answer is read strictly: what does not have the
+exact form is *unparsable*, never a default.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from rali_lab.data.distortions import TYPES, WORDS
 from rali_lab.data.records import LEVEL_WORDS, Distortion
 
 PAPER_SYSTEM = (
-    "You look at a picture and judge its visual quality. First think about what you see and write your reasoning between "
-    "<think> and </think>, then give the final answer between <answer> and </answer>."
+    "You look at a picture and judge its visual quality. First think about what you see and write"
+    " your reasoning between <think> and </think>, then give the final answer between <answer> and"
+    " </answer>."
 )
 PAPER_QUESTION = (
-    "What is your overall rating on the quality of this picture? The rating should be a float between 1 and 5, rounded to "
-    'two decimal places, with 1 representing very poor quality and 5 excellent quality. Return the final answer in JSON with '
-    'the key "rating".'
+    "What is your overall rating on the quality of this picture? The rating should be a float"
+    " between 1 and 5, rounded to two decimal places, with 1 representing very poor quality and 5"
+    ' excellent quality. Return the final answer in JSON with the key "rating".'
 )
 """Our wording of Q-Insight's score task (arXiv 2503.22679); the form of the answer is theirs."""
 
@@ -66,7 +68,8 @@ class Finding:
 
 
 def findings(distortions: Sequence[Distortion]) -> tuple[Finding, ...]:
-    """The words and levels an observer would name, the strongest first; types that share a word count once.
+    """The words and levels an observer would name, the strongest first; types that share a word
+    count once.
 
     >>> findings([Distortion("defocus_blur", 2), Distortion("shot_noise", 4)])
     (Finding(word='noise', level=4), Finding(word='blur', level=2))
@@ -97,17 +100,24 @@ def score_answer(reasoning: str, rating: float) -> str:
 def degradation_answer(reasoning: str, found: Sequence[Finding]) -> str:
     """The exact form of an answer to the degradation question: the strongest finding, or null."""
     word, level = (found[0].word, LEVEL_WORDS[found[0].level - 1]) if found else ("null", "null")
-    return f'<think>{reasoning}</think><answer>{{"distortion": "{word}", "severity": "{level}"}}</answer>'
+    return (
+        f'<think>{reasoning}</think><answer>{{"distortion": "{word}", "severity":'
+        f' "{level}"}}</answer>'
+    )
 
 
-_FORM = re.compile(r"\s*<think>(?P<think>.*?)</think>\s*<answer>\s*(?P<json>\{[^{}]*\})\s*</answer>\s*", re.DOTALL)
+_FORM = re.compile(
+    r"\s*<think>(?P<think>.*?)</think>\s*<answer>\s*(?P<json>\{[^{}]*\})\s*</answer>\s*", re.DOTALL
+)
 _TAG = re.compile(r"</?(think|answer)>")
 _NAMED = re.compile(rf"\b({'|'.join(LEVEL_WORDS)}) ({'|'.join(WORDS)})\b")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One parsed completion; `status` is "ok" or says what is wrong, and then there is no answer in it."""
+    """One parsed completion; `status` is "ok" or says what is wrong, and then there is no answer in
+    it.
+    """
 
     reasoning: str
     fields: dict[str, object]
@@ -117,7 +127,9 @@ class Answer:
     def rating(self) -> float:
         """The rating, or NaN when there is none that can be used (never a default)."""
         value = self.fields.get("rating")
-        usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= 5  # false for NaN
+        usable = (
+            isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value <= 5
+        )  # false for NaN
         return float(value) if usable else math.nan
 
 
@@ -142,7 +154,8 @@ def parse(completion: str) -> Answer:
 
 
 def named(reasoning: str) -> tuple[Finding, ...]:
-    """The degradations that a reasoning names with a severity, in the order of the text, repeats dropped.
+    """The degradations that a reasoning names with a severity, in the order of the text, repeats
+    dropped.
 
     >>> named("I can see serious blur and slight noise: edges are soft.")
     (Finding(word='blur', level=4), Finding(word='noise', level=1))

@@ -1,4 +1,6 @@
-"""The reasoning that a model writes about images, as a table, and what the table says about the model."""
+"""The reasoning that a model writes about images, as a table, and what the table says about the
+model.
+"""
 
 from __future__ import annotations
 
@@ -29,24 +31,33 @@ def write_rationales(
 
     Parameters
     ----------
-    samples : answers per image (the paper samples one at temperature 1).
-    path : parquet file to keep the table in. It is written after every `chunk` images, and a rerun asks only about images it
-        does not hold yet, so an interrupted run loses at most one chunk.
-    options : passed to `rali_lab.models.vlm.ask` (question, prefill, temperature, ...).
+    samples
+        answers per image (the paper samples one at temperature 1).
+    path
+        parquet file to keep the table in. It is written after every `chunk` images, and a rerun
+        asks only about images it does not hold yet, so an interrupted run loses at most one chunk.
+    options
+        passed to `rali_lab.models.vlm.ask` (question, prefill, temperature, ...).
 
     Returns
     -------
-    One row per answer: image id, sample, text (the raw completion), reasoning, rating (NaN if there is none), status
-    ("ok" or what is wrong with the form). Nothing is dropped or repaired.
+    One row per answer: image id, sample, text (the raw completion), reasoning, rating (NaN if there
+    is none), status ("ok" or what is wrong with the form). Nothing is dropped or repaired.
     """
     from tqdm import tqdm
 
     from rali_lab.models.vlm import ask
 
-    done = pd.read_parquet(path) if path is not None and Path(path).exists() else pd.DataFrame(columns=list(COLUMNS))
+    done = (
+        pd.read_parquet(path)
+        if path is not None and Path(path).exists()
+        else pd.DataFrame(columns=list(COLUMNS))
+    )
     known = set(done["image"])
     parts, todo = [done] if len(done) else [], [p for p in images if p.id not in known]
-    for i in tqdm(range(0, len(todo), chunk), disable=not progress, desc="rationales", unit="chunk"):
+    for i in tqdm(
+        range(0, len(todo), chunk), disable=not progress, desc="rationales", unit="chunk"
+    ):
         batch = todo[i : i + chunk]
         completions = ask(model, processor, [p.pixels() for p in batch], samples=samples, **options)
         parts.append(to_table([p.id for p in batch], completions))
@@ -77,18 +88,25 @@ def _write(table: pd.DataFrame, path: Path) -> None:
 
 
 def ratings(table: pd.DataFrame, ids: Sequence[str]) -> np.ndarray:
-    """Mean rating of each image over its parsable answers, (n,) float64, NaN where no answer could be used."""
+    """Mean rating of each image over its parsable answers, (n,) float64, NaN where no answer could
+    be used.
+    """
     return table.groupby("image")["rating"].mean().reindex(list(ids)).to_numpy(dtype=np.float64)
 
 
 def valid_rationales(table: pd.DataFrame) -> pd.Series:
-    """The readable reasoning of each image, a list; images of which nothing could be read are not in it.
+    """The readable reasoning of each image, a list; images of which nothing could be read are not
+    in it.
 
     >>> rows = to_table(["a", "b"], [['<think>Blur.</think><answer>{"rating": 2.00}</answer>', "no form"], ["no form"]])
     >>> valid_rationales(rows).to_dict()
     {'a': ['Blur.']}
     """
-    return table[(table["status"] == "ok") & (table["reasoning"] != "")].groupby("image")["reasoning"].agg(list)
+    return (
+        table[(table["status"] == "ok") & (table["reasoning"] != "")]
+        .groupby("image")["reasoning"]
+        .agg(list)
+    )
 
 
 def format_share(table: pd.DataFrame) -> float:
@@ -97,18 +115,24 @@ def format_share(table: pd.DataFrame) -> float:
 
 
 def naming_accuracy(table: pd.DataFrame, images: Sequence[RatedImage]) -> float:
-    """Share of answers that name exactly the degradations of their image (words only, whatever the severity)."""
+    """Share of answers that name exactly the degradations of their image (words only, whatever the
+    severity).
+    """
     truth = {p.id: {f.word for f in prompts.findings(p.distortions)} for p in images}
     mine = table[table["image"].isin(truth)]
     right = [
         status == "ok" and {f.word for f in prompts.named(text)} == truth[image]
-        for image, text, status in zip(mine["image"], mine["reasoning"], mine["status"], strict=True)
+        for image, text, status in zip(
+            mine["image"], mine["reasoning"], mine["status"], strict=True
+        )
     ]
     return float(np.mean(right))
 
 
 def summarise(table: pd.DataFrame, images: Sequence[RatedImage]) -> dict[str, float]:
-    """PLCC, SRCC, format share, naming accuracy, spread of the ratings relative to the MOS, and unrated images."""
+    """PLCC, SRCC, format share, naming accuracy, spread of the ratings relative to the MOS, and
+    unrated images.
+    """
     from scipy.stats import pearsonr, spearmanr
 
     mos, score = mos_of(images), ratings(table, [p.id for p in images])

@@ -7,7 +7,8 @@ from torch import Tensor
 
 
 def advantages(rewards: Tensor) -> Tensor:
-    """Rewards of one group (g,) minus their mean, over their standard deviation (DeepSeekMath, arXiv 2402.03300, section 4.1).
+    """Rewards of one group (g,) minus their mean, over their standard deviation (DeepSeekMath,
+    arXiv 2402.03300, section 4.1).
 
     >>> advantages(torch.tensor([1.0, 1.0])).tolist()
     [0.0, 0.0]
@@ -16,16 +17,30 @@ def advantages(rewards: Tensor) -> Tensor:
 
 
 def grpo_loss(
-    logps: Tensor, old_logps: Tensor, rewards: Tensor, *, mask: Tensor | None = None, epsilon: float = 0.2,
-    beta: float = 0.0, ref_logps: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+    logps: Tensor,
+    old_logps: Tensor,
+    rewards: Tensor,
+    *,
+    mask: Tensor | None = None,
+    epsilon: float = 0.2,
+    beta: float = 0.0,
+    ref_logps: Tensor | None = None,
+) -> Tensor:
     """Loss of one group of answers, each averaged over its own tokens (`loss_type="grpo"` in TRL).
 
     Parameters
     ----------
-    logps, old_logps, ref_logps : (g, tokens) log-probabilities under the policy, the policy that wrote the answers, and the reference.
-    rewards : (g,). mask : (g, tokens), 1 for tokens that count. epsilon : clip. beta : weight of the KL estimate
-        ``exp(ref - logp) - (ref - logp) - 1``.
+    logps, old_logps, ref_logps
+        (g, tokens) log-probabilities under the policy, the policy that wrote the answers, and the
+        reference.
+    rewards
+        (g,).
+    mask
+        (g, tokens), 1 for tokens that count.
+    epsilon
+        clip.
+    beta
+        weight of the KL estimate ``exp(ref - logp) - (ref - logp) - 1``.
 
     >>> abs(grpo_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([0.0, 0.0])).item())
     0.0

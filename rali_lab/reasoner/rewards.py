@@ -1,8 +1,9 @@
 """Rewards of the reasoner, as small functions that TRL's GRPOTrainer calls.
 
-Every reward takes `completions` (conversational: ``[[{"role": "assistant", "content": text}], ...]``, or plain texts) and the columns of
-the data set as keyword lists, and returns one float per completion, or None where the reward does not apply to the
-task. An answer that cannot be parsed earns 0 and is counted as such; it is never given a default rating.
+Every reward takes `completions` (conversational: ``[[{"role": "assistant", "content": text}],
+...]``, or plain texts) and the columns of the data set as keyword lists, and returns one float per
+completion, or None where the reward does not apply to the task. An answer that cannot be parsed
+earns 0 and is counted as such; it is never given a default rating.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def answers(completions: Sequence) -> list[Answer]:
 
 
 def format_reward(completions: Sequence, task: Sequence[str], **columns: object) -> list[float]:
-    """1 if the completion is exactly think + answer with one flat JSON object holding what the task asks for, else 0.
+    """1 if the completion is exactly think + answer with one flat JSON object holding what the task
+    asks for, else 0.
 
     >>> format_reward(['<think>x</think><answer>{"rating": 3.00}</answer>', "3.00"], task=["score", "score"])
     [1.0, 0.0]
@@ -48,17 +50,24 @@ class ScoreReward:
     threshold: float = 0.35
     __name__ = "score"
 
-    def __call__(self, completions: Sequence, task: Sequence[str], mos: Sequence[float], **columns: object):
+    def __call__(
+        self, completions: Sequence, task: Sequence[str], mos: Sequence[float], **columns: object
+    ):
         rows = zip(answers(completions), task, mos, strict=True)
-        return [float(round(abs(a.rating - m), 9) < self.threshold) if t == "score" else None for a, t, m in rows]
+        return [
+            float(round(abs(a.rating - m), 9) < self.threshold) if t == "score" else None
+            for a, t, m in rows
+        ]
 
 
 @dataclass(frozen=True)
 class ClosenessReward:
-    """``max(0, 1 - |rating - MOS| / width)``: our addition at small scale, where a binary reward is too rare to learn from.
+    """``max(0, 1 - |rating - MOS| / width)``: our addition at small scale, where a binary reward is
+    too rare to learn from.
 
-    With eight ratings spread over 1..5 few fall within 0.35 of the MOS, so most groups would have no spread in their
-    reward and teach nothing; the slope says which of two wrong ratings is less wrong.
+    With eight ratings spread over 1..5 few fall within 0.35 of the MOS, so most groups would have
+    no spread in their reward and teach nothing; the slope says which of two wrong ratings is less
+    wrong.
 
     >>> ClosenessReward(width=2)(['<think>x</think><answer>{"rating": 3.00}</answer>'], task=["score"], mos=[4.0])
     [0.5]
@@ -67,13 +76,17 @@ class ClosenessReward:
     width: float = 2.0
     __name__ = "closeness"
 
-    def __call__(self, completions: Sequence, task: Sequence[str], mos: Sequence[float], **columns: object):
+    def __call__(
+        self, completions: Sequence, task: Sequence[str], mos: Sequence[float], **columns: object
+    ):
         out: list[float | None] = []
         for a, t, m in zip(answers(completions), task, mos, strict=True):
             if t != "score":
                 out.append(None)
             else:
-                out.append(0.0 if math.isnan(a.rating) else max(0.0, 1 - abs(a.rating - m) / self.width))
+                out.append(
+                    0.0 if math.isnan(a.rating) else max(0.0, 1 - abs(a.rating - m) / self.width)
+                )
         return out
 
 
@@ -98,11 +111,17 @@ class PrefilledReward:
 
 
 def degradation_reward(
-    completions: Sequence, task: Sequence[str], word: Sequence[str], level: Sequence[int], **columns: object
+    completions: Sequence,
+    task: Sequence[str],
+    word: Sequence[str],
+    level: Sequence[int],
+    **columns: object,
 ) -> list[float | None]:
-    """Q-Insight's second task: 0.25 for the right degradation, 0.75 more for the right severity; None for the score task.
+    """Q-Insight's second task: 0.25 for the right degradation, 0.75 more for the right severity;
+    None for the score task.
 
-    `word` is the main degradation ("null" for a clean image) and `level` its severity 1..5 (0 for none).
+    `word` is the main degradation ("null" for a clean image) and `level` its severity 1..5 (0 for
+    none).
     """
     out: list[float | None] = []
     for a, t, w, lv in zip(answers(completions), task, word, level, strict=True):

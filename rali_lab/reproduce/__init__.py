@@ -1,4 +1,6 @@
-"""The laboratory bench: artefacts, provenance, checks, claims, the notebook runner and a look at the machine.
+"""The laboratory bench: artefacts, provenance, checks, claims, the notebook runner and a look at
+the machine.
 
-Nothing here but `doctor` and `speed` knows about images or models: `rali_lab.reproduce.store.ArtifactStore` serves any project.
+Nothing here but `doctor` and `speed` knows about images or models:
+`rali_lab.reproduce.store.ArtifactStore` serves any project.
 """

@@ -1,8 +1,10 @@
-"""What you should see: expectations stated before the value, recorded, and judged at the end of the run.
+"""What you should see: expectations stated before the value, recorded, and judged at the end of the
+run.
 
-Two kinds. `Checks.expect` is for what must hold on every machine: forms, leaks, keys, NaN, identities; a miss
-fails the run. `Checks.observe` is for the outcome of a stochastic training, which another processor or another
-number of threads may turn out otherwise; a miss is a remark, printed beside the recorded run.
+Two kinds. `Checks.expect` is for what must hold on every machine: forms, leaks, keys, NaN,
+identities; a miss fails the run. `Checks.observe` is for the outcome of a stochastic training,
+which another processor or another number of threads may turn out otherwise; a miss is a remark,
+printed beside the recorded run.
 """
 
 from __future__ import annotations
@@ -24,14 +26,19 @@ _opened: set[tuple[str, str]] = set()
 class Checks:
     """Recorder of one notebook's expectations in a JSON file that all notebooks of a run share.
 
-    The first recorder that a process opens for a notebook drops that notebook's records of earlier sessions.
-    A missed check does not raise: the notebook goes on and the runner fails when all is done.
+    The first recorder that a process opens for a notebook drops that notebook's records of earlier
+    sessions. A missed check does not raise: the notebook goes on and the runner fails when all is
+    done.
 
     Parameters
     ----------
-    path : the JSON file, `{notebook: [record, ...]}`; written atomically after each check.
-    notebook : whose records these are; by default the notebook being run, "interactive" outside the runner.
-    recorded : records of the published run, in the same form, which `observe` shows beside a miss.
+    path
+        the JSON file, `{notebook: [record, ...]}`; written atomically after each check.
+    notebook
+        whose records these are; by default the notebook being run, "interactive" outside the
+        runner.
+    recorded
+        records of the published run, in the same form, which `observe` shows beside a miss.
 
     Examples
     --------
@@ -65,10 +72,14 @@ class Checks:
 
         Parameters
         ----------
-        sentence : what you should see, in words that were true before the run.
-        value : a number; NaN always misses.
-        low, high : inclusive bounds, at least one.
-        if_missed : what a miss means and where to look.
+        sentence
+            what you should see, in words that were true before the run.
+        value
+            a number; NaN always misses.
+        low, high
+            inclusive bounds, at least one.
+        if_missed
+            what a miss means and where to look.
 
         Raises
         ------
@@ -86,7 +97,8 @@ class Checks:
         high: float | None = None,
         if_missed: str,
     ) -> None:
-        """As `expect`, for the outcome of a stochastic run: a miss is a remark and fails nothing; NaN still does.
+        """As `expect`, for the outcome of a stochastic run: a miss is a remark and fails nothing;
+        NaN still does.
 
         What the published run gave is printed beside a miss.
         """
@@ -95,18 +107,29 @@ class Checks:
     def _record(self, sentence, value, low, high, if_missed, *, remark: bool) -> None:
         bounds = _bounds(sentence, low, high)
         value = float(value)
-        passed = (low is None or value >= low) and (high is None or value <= high) and not math.isnan(value)
+        passed = (
+            (low is None or value >= low)
+            and (high is None or value <= high)
+            and not math.isnan(value)
+        )
         sign = "✓" if passed else "○" if remark else "✗"
         print(f"{sign} {sentence}: {value:.4g} (expected {bounds})")
         if not passed:
             print(f"  {if_missed}" + (self._recorded_value(sentence) if remark else ""))
-        record = {"expect": sentence, "value": _plain(value), "low": _plain(low), "high": _plain(high)}
+        record = {
+            "expect": sentence,
+            "value": _plain(value),
+            "low": _plain(low),
+            "high": _plain(high),
+        }
         self._append({**record, "passed": passed, "remark": remark, "if_missed": if_missed})
 
     def _recorded_value(self, sentence: str) -> str:
         said = "\n  This is one stochastic run, so it may come out otherwise on another processor"
         known = read_checks(self.recorded) if self.recorded else {}
-        found = [row["value"] for rows in known.values() for row in rows if row["expect"] == sentence]
+        found = [
+            row["value"] for rows in known.values() for row in rows if row["expect"] == sentence
+        ]
         return f"{said}; the published run gave {float(found[0]):.4g}." if found else f"{said}."
 
     @property
@@ -141,7 +164,9 @@ def missed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _bounds(sentence: str, low: float | None, high: float | None) -> str:
     if low is None and high is None:
-        raise ValueError(f"check {sentence!r} has no bound and could not fail; pass low=, high= or both")
+        raise ValueError(
+            f"check {sentence!r} has no bound and could not fail; pass low=, high= or both"
+        )
     if any(bound is not None and math.isnan(bound) for bound in (low, high)):
         raise ValueError(
             f"check {sentence!r} has the bounds {low} and {high}; a bound must be a number, not NaN"

@@ -1,4 +1,5 @@
-"""The claims ledger: sentences and bounds are written down before the run, verdicts follow by one fixed rule.
+"""The claims ledger: sentences and bounds are written down before the run, verdicts follow by one
+fixed rule.
 
 A claim is a table in a TOML file:
 
@@ -29,7 +30,14 @@ from rali_lab.io import update_json
 
 REPRODUCED, PARTLY, CONTRADICTED = "reproduced", "partly", "contradicted"
 NOT_TESTABLE, NOT_RUN = "not testable", "not run"
-_UNMEASURED = {"value": None, "ci_low": None, "ci_high": None, "n": None, "seeds": None, "detail": ""}
+_UNMEASURED = {
+    "value": None,
+    "ci_low": None,
+    "ci_high": None,
+    "n": None,
+    "seeds": None,
+    "detail": "",
+}
 
 
 class ClaimError(ValueError):
@@ -38,7 +46,8 @@ class ClaimError(ValueError):
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of a paper, where it stands, what is measured for it and the bound fixed beforehand.
+    """One sentence of a paper, where it stands, what is measured for it and the bound fixed
+    beforehand.
 
     `notebook` is the whole name ("07_evaluate") or its number ("07").
     """
@@ -55,13 +64,17 @@ class Claim:
 
     def __post_init__(self) -> None:
         if self.relation not in (">=", "<="):
-            raise ClaimError(f"claim {self.id!r}: relation must be '>=' or '<=', got {self.relation!r}")
+            raise ClaimError(
+                f"claim {self.id!r}: relation must be '>=' or '<=', got {self.relation!r}"
+            )
         if (
             isinstance(self.bound, bool)
             or not isinstance(self.bound, int | float)
             or not math.isfinite(self.bound)
         ):
-            raise ClaimError(f"claim {self.id!r}: bound must be a finite number, got {self.bound!r}")
+            raise ClaimError(
+                f"claim {self.id!r}: bound must be a finite number, got {self.bound!r}"
+            )
 
     def belongs_to(self, notebook: str) -> bool:
         return notebook == self.notebook or notebook.startswith(f"{self.notebook}_")
@@ -92,7 +105,9 @@ def read_claims(path: str | Path) -> tuple[Claim, ...]:
     seen: set[str] = set()
     for claim in claims:
         if claim.id in seen:
-            raise ClaimError(f"{path.name}: claim id {claim.id!r} is declared twice; give each its own")
+            raise ClaimError(
+                f"{path.name}: claim id {claim.id!r} is declared twice; give each its own"
+            )
         seen.add(claim.id)
     return claims
 
@@ -103,13 +118,15 @@ def _claim(entry: dict[str, Any]) -> Claim:
     unknown = [name for name in entry if name not in known]
     if missing or unknown:
         raise ClaimError(
-            f"claim {entry.get('id', '?')!r}: missing {missing}, unknown {unknown}; the fields are {known}"
+            f"claim {entry.get('id', '?')!r}: missing {missing}, unknown {unknown}; the fields are"
+            f" {known}"
         )
     return Claim(**entry)
 
 
 class Ledger:
-    """The declared claims and what this run found, in a JSON file that the notebooks write one after another.
+    """The declared claims and what this run found, in a JSON file that the notebooks write one
+    after another.
 
     A record made under an earlier wording or bound counts as not run.
     """
@@ -132,9 +149,12 @@ class Ledger:
 
         Parameters
         ----------
-        value, ci_low, ci_high : the measure and its interval, in the unit of the claim's bound.
-        n : number of items measured, at least 1.
-        seeds : how many seeds, or which.
+        value, ci_low, ci_high
+            the measure and its interval, in the unit of the claim's bound.
+        n
+            number of items measured, at least 1.
+        seeds
+            how many seeds, or which.
 
         Raises
         ------
@@ -150,7 +170,8 @@ class Ledger:
             )
         if ci_low > ci_high or n < 1:
             raise ClaimError(
-                f"claim {id!r}: needs ci_low <= ci_high and n >= 1, got [{ci_low}, {ci_high}], n={n}"
+                f"claim {id!r}: needs ci_low <= ci_high and n >= 1, got [{ci_low}, {ci_high}],"
+                f" n={n}"
             )
         seeds = int(seeds) if not isinstance(seeds, Sequence) else [int(seed) for seed in seeds]
         found = {
@@ -188,20 +209,25 @@ class Ledger:
 
         def without(rows: list) -> list:
             found = self._known_findings(rows)
-            return self._rows({id: row for id, row in found.items() if not self.claims[id].belongs_to(notebook)})
+            return self._rows(
+                {id: row for id, row in found.items() if not self.claims[id].belongs_to(notebook)}
+            )
 
         update_json(self.path, without, empty=[])
 
     def _known(self, id: str) -> Claim:
         if id not in self.claims:
             raise ClaimError(
-                f"claim {id!r} is not declared; declared are {sorted(self.claims)}: add it before the run"
+                f"claim {id!r} is not declared; declared are {sorted(self.claims)}: add it before"
+                " the run"
             )
         return self.claims[id]
 
     def _recorded(self) -> dict[str, dict[str, Any]]:
         """Findings by id, of claims that are still declared just as they were when recorded."""
-        return self._known_findings(json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else [])
+        return self._known_findings(
+            json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else []
+        )
 
     def _known_findings(self, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         found = {}
@@ -217,31 +243,46 @@ class Ledger:
         return [{**asdict(claim), **findings.get(id, blank)} for id, claim in self.claims.items()]
 
     def _store(self, id: str, finding: dict[str, Any]) -> None:
-        update_json(self.path, lambda rows: self._rows({**self._known_findings(rows), id: finding}), empty=[])
+        update_json(
+            self.path,
+            lambda rows: self._rows({**self._known_findings(rows), id: finding}),
+            empty=[],
+        )
 
 
-def ledger_rows(claims_json: str | Path, notebooks: str | Path, *, profile: str) -> list[dict[str, Any]]:
-    """The ledger of a run as plain rows: id, sentence, rule, cell, profile, value, ci_low, ci_high, verdict.
+def ledger_rows(
+    claims_json: str | Path, notebooks: str | Path, *, profile: str
+) -> list[dict[str, Any]]:
+    """The ledger of a run as plain rows: id, sentence, rule, cell, profile, value, ci_low, ci_high,
+    verdict.
 
     Parameters
     ----------
-    claims_json : what the notebooks of a run have written. notebooks : folder of the executed notebooks.
-    profile : size of that run.
+    claims_json
+        what the notebooks of a run have written.
+    notebooks
+        folder of the executed notebooks.
+    profile
+        size of that run.
 
     Returns
     -------
-    One row per claim. `cell` is the notebook and the cell that gives the verdict, "03_explain.ipynb#cell-017"; None if it never ran.
+    One row per claim. `cell` is the notebook and the cell that gives the verdict,
+    "03_explain.ipynb#cell-017"; None if it never ran.
     """
     rows, where = json.loads(Path(claims_json).read_text(encoding="utf-8")), cells(notebooks)
     declared = [field.name for field in fields(Claim)]
     return [
         {
-            "id": row["id"], "sentence": row["sentence"], "rule": Claim(**{k: row[k] for k in declared}).rule,
-            "cell": where.get(row["id"]), "profile": profile,
+            "id": row["id"],
+            "sentence": row["sentence"],
+            "rule": Claim(**{k: row[k] for k in declared}).rule,
+            "cell": where.get(row["id"]),
+            "profile": profile,
             **{k: row[k] for k in ("value", "ci_low", "ci_high", "verdict")},
         }
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 CLAIM_ID = re.compile(r"""["']([a-z]+\.[a-z_]+)["']""")
@@ -249,7 +290,9 @@ CLAIM_ID = re.compile(r"""["']([a-z]+\.[a-z_]+)["']""")
 
 
 def cells(notebooks: str | Path) -> dict[str, str]:
-    """Where each claim gets its verdict: the first code cell of an executed notebook that names its id in quotes."""
+    """Where each claim gets its verdict: the first code cell of an executed notebook that names its
+    id in quotes.
+    """
     found: dict[str, str] = {}
     for file in sorted(Path(notebooks).glob("[0-9][0-9]_*.ipynb")):
         for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:

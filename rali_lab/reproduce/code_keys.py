@@ -1,4 +1,5 @@
-"""The code that a function can reach, as a key: nobody lists modules, and rewording a docstring changes nothing.
+"""The code that a function can reach, as a key: nobody lists modules, and rewording a docstring
+changes nothing.
 
 `code_key(function)` reads sources and imports nothing. It starts at the definition of the function,
 follows every name that stands for a definition of the same package (through imports, re-exports and
@@ -8,11 +9,12 @@ The key is the sha256 of that text. So it changes with an operator, a constant o
 in what the function can run, and not with anything else.
 
 Where a name cannot be followed, everything it may mean is taken: a module passed around as a value,
-`getattr` on a module, or a star import stands for the whole module; a class for all its methods; and
-importing a module for the statements that it executes, such as ``register_model``. What is not seen:
-code reached only through a string (an entry point, `importlib.import_module` with a computed name),
-star imports and imports under conditions at the top of a module, and names or parts of objects that a
-module changes after it has bound them. The package does none of this, and a test keeps it so.
+`getattr` on a module, or a star import stands for the whole module; a class for all its methods;
+and importing a module for the statements that it executes, such as ``register_model``. What is not
+seen: code reached only through a string (an entry point, `importlib.import_module` with a computed
+name), star imports and imports under conditions at the top of a module, and names or parts of
+objects that a module changes after it has bound them. The package does none of this, and a test
+keeps it so.
 """
 
 from __future__ import annotations
@@ -49,12 +51,14 @@ NOTEBOOK = "__notebook__"
 
 
 def code_key(function: Callable) -> str:
-    """sha256 over everything of its package that `function` can reach; as the process has found it when it first asked.
+    """sha256 over everything of its package that `function` can reach; as the process has found it
+    when it first asked.
 
     Parameters
     ----------
-    function : any Python function; for one that is defined inside another, the outermost counts.
-        One without a source file (typed at a prompt, or in a notebook) is keyed by its bytecode alone.
+    function
+        any Python function; for one that is defined inside another, the outermost counts. One
+        without a source file (typed at a prompt, or in a notebook) is keyed by its bytecode alone.
 
     Raises
     ------
@@ -83,7 +87,8 @@ def definition_key(module: str, name: str) -> str:
 
 
 def reached(module: str, name: str) -> set[tuple[str, str | None]]:
-    """(module, name) of every definition that a definition can reach; the name is None for a whole module.
+    """(module, name) of every definition that a definition can reach; the name is None for a whole
+    module.
 
     >>> ("rali_lab.reproduce.provenance", "scrub") in reached("rali_lab.reproduce.execute", "publish")
     True
@@ -94,7 +99,9 @@ def reached(module: str, name: str) -> set[tuple[str, str | None]]:
 
 
 def cells_key(cells: Sequence[str]) -> tuple[str, set[tuple[str, str | None]]]:
-    """The key of a notebook's code cells (plain Python, no magics), and what they reach as `reached` says it."""
+    """The key of a notebook's code cells (plain Python, no magics), and what they reach as
+    `reached` says it.
+    """
     reach = _Reach()
     notebook = Module(NOTEBOOK, None, ast.parse("\n".join(cells)), package=False)
     key = reach.key(Place(notebook, None))
@@ -104,7 +111,9 @@ def cells_key(cells: Sequence[str]) -> tuple[str, set[tuple[str, str | None]]]:
 def _defined(module: str, name: str) -> Place:
     found = module_named(module)
     if found is None or name not in found.bindings:
-        raise CodeError(f"{module} binds no {name!r} at its top level; name a definition of {PACKAGE}")
+        raise CodeError(
+            f"{module} binds no {name!r} at its top level; name a definition of {PACKAGE}"
+        )
     return Place(found, name)
 
 
@@ -118,7 +127,10 @@ def _outermost(function: Callable) -> Place | None:
         return None
     found, name = read_module(function.__module__, Path(file)), function.__qualname__.split(".")[0]
     if name not in found.bindings:
-        raise CodeError(f"{found.name} binds no {name!r} at its top level; pass a function that is defined with `def`")
+        raise CodeError(
+            f"{found.name} binds no {name!r} at its top level; pass a function that is defined with"
+            " `def`"
+        )
     return Place(found, name)
 
 
@@ -155,7 +167,9 @@ class _Reach:
             place = self.order[len(texts)]
             writer = _Writer(self, place.module)
             texts.append(
-                writer.cells(place) if place.module.name == NOTEBOOK else [writer.top(s) for s in place.statements]
+                writer.cells(place)
+                if place.module.name == NOTEBOOK
+                else [writer.top(s) for s in place.statements]
             )
         return texts
 
@@ -168,7 +182,9 @@ class _Reach:
 
     def _running(self) -> list[Module]:
         """Modules that are executed when what was reached is imported."""
-        waiting = [place.module for place in self.order] + [m for n in self.loaded if (m := module_named(n))]
+        waiting = [place.module for place in self.order] + [
+            m for n in self.loaded if (m := module_named(n))
+        ]
         done: dict[str, Module] = {}
         while waiting:
             found = waiting.pop()
@@ -221,7 +237,11 @@ class _Writer:
     def _load(self, statement: ast.Import | ast.ImportFrom) -> None:
         """An import inside a function: its module will run; a star may bind anything of it."""
         for alias in statement.names:
-            source = absolute(statement, self.module) if isinstance(statement, ast.ImportFrom) else alias.name
+            source = (
+                absolute(statement, self.module)
+                if isinstance(statement, ast.ImportFrom)
+                else alias.name
+            )
             if not ours(source):
                 continue
             self.reach.loaded += [source, f"{source}.{alias.name}"]
@@ -255,7 +275,9 @@ class _Writer:
     def fields(self, node: ast.AST) -> list[Any]:
         match node:
             case ast.Call(func=ast.Name(id="getattr"), args=[ast.Name(id=name), *_]):
-                if isinstance(found := self.imported(name), Module):  # any of its names may be meant
+                if isinstance(
+                    found := self.imported(name), Module
+                ):  # any of its names may be meant
                     self.reach.number(Place(found, None))
         out: list[Any] = [type(node).__name__]
         for name, value in ast.iter_fields(node):
@@ -272,8 +294,17 @@ class _Writer:
     def annotated(self, node: ast.AnnAssign) -> Any:
         """Fields of classes keep their annotation; elsewhere it is dropped."""
         if self.scopes and self.scopes[-1].is_class:
-            return ["Field", self.node(node.target), ast.unparse(node.annotation), self.node(node.value)]
-        return ["Assign", [self.node(node.target)], self.node(node.value)] if node.value else ["Declared"]
+            return [
+                "Field",
+                self.node(node.target),
+                ast.unparse(node.annotation),
+                self.node(node.value),
+            ]
+        return (
+            ["Assign", [self.node(node.target)], self.node(node.value)]
+            if node.value
+            else ["Declared"]
+        )
 
     def function(self, node: Any, *, named: bool = True) -> Any:
         name = self.name(node.name) if named else ""
@@ -284,7 +315,9 @@ class _Writer:
         groups = [[p.arg for p in g] for g in (a.posonlyargs, a.args, a.kwonlyargs)]
         stars = [p and p.arg for p in (a.vararg, a.kwarg)]
         signature = [groups, stars, self.node(a.defaults), self.node(a.kw_defaults)]
-        with self._within(scope_of(body, self.module, {n for n in (*sum(groups, []), *stars) if n})):
+        with self._within(
+            scope_of(body, self.module, {n for n in (*sum(groups, []), *stars) if n})
+        ):
             return [type(node).__name__, signature, self.body(body)]
 
     def cls(self, node: ast.ClassDef, *, named: bool = True) -> Any:
@@ -298,9 +331,18 @@ class _Writer:
     def comprehension(self, node: Any) -> Any:
         first = self.node(node.generators[0].iter)  # is evaluated outside
         with self._within(Scope(bound_names([g.target for g in node.generators]))):
-            loops = [[self.node(g.target), self.node(g.iter) if i else first, self.node(g.ifs), g.is_async]
-                     for i, g in enumerate(node.generators)]  # fmt: skip
-            made = [self.node(getattr(node, f)) for f in ("elt", "key", "value") if hasattr(node, f)]
+            loops = [
+                [
+                    self.node(g.target),
+                    self.node(g.iter) if i else first,
+                    self.node(g.ifs),
+                    g.is_async,
+                ]
+                for i, g in enumerate(node.generators)
+            ]
+            made = [
+                self.node(getattr(node, f)) for f in ("elt", "key", "value") if hasattr(node, f)
+            ]
         return [type(node).__name__, loops, made]
 
     @contextmanager
@@ -310,7 +352,9 @@ class _Writer:
         self.scopes.pop()
 
     def _home(self, name: str) -> Scope | None:
-        """The innermost scope in which `name` is bound; class bodies are seen from within themselves only."""
+        """The innermost scope in which `name` is bound; class bodies are seen from within
+        themselves only.
+        """
         for depth, scope in reversed(list(enumerate(self.scopes, 1))):
             if name in scope.names and (not scope.is_class or depth == len(self.scopes)):
                 return scope
@@ -329,7 +373,11 @@ class _Writer:
             return self.target(found)
         scope = self._home(name)
         if scope is None:
-            return self.target(Place(self.module, name)) if name in self.module.bindings else ["name", name]
+            return (
+                self.target(Place(self.module, name))
+                if name in self.module.bindings
+                else ["name", name]
+            )
         if name in scope.fixed:
             return ["name", name]
         return ["local", self.locals.setdefault((scope, name), len(self.locals))]

@@ -1,4 +1,6 @@
-"""Execute one notebook with this interpreter as its kernel, and write it without traces of the machine."""
+"""Execute one notebook with this interpreter as its kernel, and write it without traces of the
+machine.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,19 @@ KERNEL_ENVIRONMENT = {
     "TRANSFORMERS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",  # idle threads that spin make a busy machine twenty times slower (docs/LOG.md)
+    "OMP_WAIT_POLICY": (
+        "PASSIVE"
+    ),  # idle threads that spin make a busy machine twenty times slower (docs/LOG.md)
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # silences a remark of the debugger about frozen modules
 }
 """What every kernel gets: notebooks never reach for the network by themselves."""
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
 _PEAK_VARIABLE = "RALI_LAB_PEAK_FILE"
 _KERNEL = f"""
 import os, pathlib, re, sys
@@ -54,8 +63,8 @@ app.start()
 """
 """An ipykernel that notes its peak memory in bytes after every cell; Windows leaves no note.
 
-After every cell and not at exit: a kernel that is slow to end is killed. On Linux `ru_maxrss` would include the
-runner's own memory, which a child inherits; VmHWM starts afresh.
+After every cell and not at exit: a kernel that is slow to end is killed. On Linux `ru_maxrss` would
+include the runner's own memory, which a child inherits; VmHWM starts afresh.
 """
 
 _KERNELSPEC = {"display_name": "Python 3", "language": "python"}
@@ -65,14 +74,18 @@ class NotebookError(RuntimeError):
     """A notebook did not run to its end."""
 
 
-def execute(notebook: Any, path: Path, *, name: str, parameters: Mapping[str, Any], root: Path) -> int | None:
-    """Execute `notebook` in the notebooks' folder below `root`, and write it to `path`, cell by cell, with its outputs.
+def execute(
+    notebook: Any, path: Path, *, name: str, parameters: Mapping[str, Any], root: Path
+) -> int | None:
+    """Execute `notebook` in the notebooks' folder below `root`, and write it to `path`, cell by
+    cell, with its outputs.
 
     Several threads may do so at once inside one `kernels` block.
 
     Returns
     -------
-    Peak memory of the kernel in bytes (its own, not its children's), None where the system cannot say.
+    Peak memory of the kernel in bytes (its own, not its children's), None where the system cannot
+    say.
 
     Raises
     ------
@@ -131,11 +144,13 @@ _kernels: Path | None = None
 
 @contextmanager
 def kernels(names: Iterable[str], *, threads: str | None = None) -> Iterator[None]:
-    """Kernels that are this interpreter, one for each notebook of these names, found before any installed one.
+    """Kernels that are this interpreter, one for each notebook of these names, found before any
+    installed one.
 
     Parameters
     ----------
-    threads : how many threads each may compute with; by default as many as this process.
+    threads
+        how many threads each may compute with; by default as many as this process.
 
     Raises
     ------
@@ -144,7 +159,9 @@ def kernels(names: Iterable[str], *, threads: str | None = None) -> Iterator[Non
     """
     global _kernels
     if importlib.util.find_spec("ipykernel") is None:
-        raise NotebookError(f"{Path(sys.executable).name} has no ipykernel to run notebooks with; run `make setup`")
+        raise NotebookError(
+            f"{Path(sys.executable).name} has no ipykernel to run notebooks with; run `make setup`"
+        )
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             about = {NOTEBOOK_VARIABLE: name, _PEAK_VARIABLE: str(Path(folder, f"{name}.peak"))}
@@ -169,12 +186,16 @@ def waiting(names: Iterable[str]) -> int:
 
 
 def kill_kernels() -> None:
-    """End the kernels of the running `kernels` block, so that threads which wait for them come back."""
+    """End the kernels of the running `kernels` block, so that threads which wait for them come
+    back.
+    """
     import psutil
 
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if _kernels is not None and child.environ().get(WAITING_VARIABLE, "").startswith(str(_kernels)):
+            if _kernels is not None and child.environ().get(WAITING_VARIABLE, "").startswith(
+                str(_kernels)
+            ):
                 child.kill()
 
 
@@ -190,7 +211,9 @@ def _variable(name: str, value: str) -> Iterator[None]:
             os.environ[name] = earlier
 
 
-def publish(partial: Path, final: Path, *, root: Path, metadata: Mapping[str, Any] | None = None) -> None:
+def publish(
+    partial: Path, final: Path, *, root: Path, metadata: Mapping[str, Any] | None = None
+) -> None:
     """Scrub an executed notebook, add `metadata` to its own and move it to `final` in one step."""
     notebook = _scrubbed(json.loads(partial.read_text(encoding="utf-8")), root)
     for i, cell in enumerate(notebook["cells"]):
@@ -204,9 +227,15 @@ def publish(partial: Path, final: Path, *, root: Path, metadata: Mapping[str, An
 
 
 def with_outputs(notebook: Any, executed: Path, stamp: Mapping[str, Any], key: str) -> None:
-    """Write `notebook`, whose code is that of `executed`, with the outputs that are there: its prose has changed."""
+    """Write `notebook`, whose code is that of `executed`, with the outputs that are there: its
+    prose has changed.
+    """
     old = json.loads(executed.read_text(encoding="utf-8"))
-    made = [c for c in old["cells"] if c["cell_type"] == "code" and "injected-parameters" not in c["metadata"].get("tags", [])]
+    made = [
+        c
+        for c in old["cells"]
+        if c["cell_type"] == "code" and "injected-parameters" not in c["metadata"].get("tags", [])
+    ]
     injected = [c for c in old["cells"] if "injected-parameters" in c["metadata"].get("tags", [])]
     cells: list[dict[str, Any]] = []
     for cell in notebook.cells:
@@ -214,7 +243,13 @@ def with_outputs(notebook: Any, executed: Path, stamp: Mapping[str, Any], key: s
             cells.append({**made.pop(0), "source": cell.source})
             cells += injected if "parameters" in cell.metadata.get("tags", []) else []
         else:
-            cells.append({"cell_type": cell.cell_type, "metadata": dict(cell.metadata), "source": cell.source})
+            cells.append(
+                {
+                    "cell_type": cell.cell_type,
+                    "metadata": dict(cell.metadata),
+                    "source": cell.source,
+                }
+            )
     for i, cell in enumerate(cells):
         cell["id"] = f"cell-{i:03d}"
     write_json(executed, {**old, "cells": cells, "metadata": {**old["metadata"], key: dict(stamp)}})
@@ -224,7 +259,8 @@ def _scrubbed(value: Any, root: Path) -> Any:
     """`scrub` on every string of a notebook but the images, whose base64 may look like anything."""
     if isinstance(value, dict):
         return {
-            key: item if key.startswith("image/") else _scrubbed(item, root) for key, item in value.items()
+            key: item if key.startswith("image/") else _scrubbed(item, root)
+            for key, item in value.items()
         }
     if isinstance(value, list):
         return [_scrubbed(item, root) for item in value]

@@ -1,4 +1,6 @@
-"""What every notebook opens with: where its results go, its checks, its claims, and the line that says what it runs on."""
+"""What every notebook opens with: where its results go, its checks, its claims, and the line that
+says what it runs on.
+"""
 
 from __future__ import annotations
 
@@ -27,10 +29,18 @@ class Notebook:
     ledger: Ledger
 
     def figure(self, fig, name: str, data=None):
-        """Save a figure as PNG, SVG and CSV of its values under `figures/`, and return it so that the cell shows it."""
+        """Save a figure as PNG, SVG and CSV of its values under `figures/`, and return it so that
+        the cell shows it.
+        """
         from rali_lab.plotting import save_figure
 
-        return save_figure(fig, name, self.out_dir / "figures", data, provenance=f"notebook {self.name}, profile {self.profile}")
+        return save_figure(
+            fig,
+            name,
+            self.out_dir / "figures",
+            data,
+            provenance=f"notebook {self.name}, profile {self.profile}",
+        )
 
     def results(self, records: Iterable) -> None:
         """Add headline numbers (`rali_lab.evaluate.results.Record`) to results.json."""
@@ -41,14 +51,20 @@ class Notebook:
             write_records(self.out_dir / "results.json", records)
 
 
-def open_notebook(name: str, *, profile: str, out_dir: str, claims: str | Path | None = None) -> Notebook:
-    """Start notebook `name` ("02"): print versions, device and profile, set the plotting style, open checks and claims.
+def open_notebook(
+    name: str, *, profile: str, out_dir: str, claims: str | Path | None = None
+) -> Notebook:
+    """Start notebook `name` ("02"): print versions, device and profile, set the plotting style,
+    open checks and claims.
 
     Parameters
     ----------
-    out_dir : folder of the run, for figures, results.json, checks.json and claims.json; a relative one lies in
-        the project (`rali_lab.reproduce.project.home`), whatever the kernel's own folder is.
-    claims : the sentences of the paper and their rules, fixed before any run; by default the project's.
+    out_dir
+        folder of the run, for figures, results.json, checks.json and claims.json; a relative one
+        lies in the project (`rali_lab.reproduce.project.home`), whatever the kernel's own folder
+        is.
+    claims
+        the sentences of the paper and their rules, fixed before any run; by default the project's.
 
     Raises
     ------
@@ -71,7 +87,13 @@ def open_notebook(name: str, *, profile: str, out_dir: str, claims: str | Path |
     recorded = sources.parent / "docs" / "results" / f"{profile}-checks.json"
     asked = os.environ.get(NOTEBOOK_VARIABLE) or f"interactive {name}"
     checks = Checks(folder / "checks.json", asked, recorded=recorded)
-    return Notebook(name, profile, folder, checks, Ledger(claims or sources / "claims.toml", folder / "claims.json"))
+    return Notebook(
+        name,
+        profile,
+        folder,
+        checks,
+        Ledger(claims or sources / "claims.toml", folder / "claims.json"),
+    )
 
 
 def _embed_figures() -> None:

@@ -1,6 +1,8 @@
-"""Strict notebook parameters: declared as literals in one tagged cell, checked before anything runs.
+"""Strict notebook parameters: declared as literals in one tagged cell, checked before anything
+runs.
 
-papermill only warns of an unknown parameter and never notices one that nothing reads; here both are errors.
+papermill only warns of an unknown parameter and never notices one that nothing reads; here both are
+errors.
 """
 
 from __future__ import annotations
@@ -22,14 +24,16 @@ def declared(notebook: Any, *, name: str = "notebook") -> dict[str, Any]:
 
     Parameters
     ----------
-    notebook : an nbformat notebook with exactly one code cell tagged `parameters`.
-    name : how errors call the notebook.
+    notebook
+        an nbformat notebook with exactly one code cell tagged `parameters`.
+    name
+        how errors call the notebook.
 
     Raises
     ------
     ParameterError
-        Without exactly one such cell, or if it holds anything but `name = literal` lines (derived values
-        would not be recomputed after injection).
+        Without exactly one such cell, or if it holds anything but `name = literal` lines (derived
+        values would not be recomputed after injection).
     """
     cell = notebook.cells[_position(notebook, name)]
     defaults: dict[str, Any] = {}
@@ -47,14 +51,16 @@ def check(notebook: Any, passed: Mapping[str, Any], *, name: str = "notebook") -
     Raises
     ------
     ParameterError
-        If a passed parameter is unknown or of another type than its default (an int may stand for a float, a
-        bool never for an int, None only where None is the default), or if a declared one is never read in a
-        later cell or is assigned again there.
+        If a passed parameter is unknown or of another type than its default (an int may stand for a
+        float, a bool never for an int, None only where None is the default), or if a declared one
+        is never read in a later cell or is assigned again there.
     """
     defaults = declared(notebook, name=name)
     for key, value in passed.items():
         if key not in defaults:
-            raise ParameterError(f"{name}: unknown parameter {key!r}; it declares {sorted(defaults)}")
+            raise ParameterError(
+                f"{name}: unknown parameter {key!r}; it declares {sorted(defaults)}"
+            )
         if not _fits(value, defaults[key]):
             kind = type(defaults[key]).__name__
             raise ParameterError(
@@ -63,26 +69,36 @@ def check(notebook: Any, passed: Mapping[str, Any], *, name: str = "notebook") -
     read, assigned = _later_use(notebook, name)
     for key in defaults:
         if key in assigned:
-            raise ParameterError(f"{name}: parameter {key!r} is assigned again below; use another name there")
+            raise ParameterError(
+                f"{name}: parameter {key!r} is assigned again below; use another name there"
+            )
         if key not in read:
-            raise ParameterError(f"{name}: parameter {key!r} is never read below; use it or remove it")
+            raise ParameterError(
+                f"{name}: parameter {key!r} is never read below; use it or remove it"
+            )
     return {**defaults, **passed}
 
 
 def plain_cells(notebook: Any) -> list[str]:
-    """The code cells as plain Python: magics, shell lines and cells of other languages are turned into `pass`."""
+    """The code cells as plain Python: magics, shell lines and cells of other languages are turned
+    into `pass`.
+    """
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return ["pass" if source.lstrip().startswith("%%") else _without_magics(source) for source in cells]
+    return [
+        "pass" if source.lstrip().startswith("%%") else _without_magics(source) for source in cells
+    ]
 
 
 def _position(notebook: Any, name: str) -> int:
     tagged = [
-        i for i, cell in enumerate(notebook.cells)
+        i
+        for i, cell in enumerate(notebook.cells)
         if cell.cell_type == "code" and TAG in cell.metadata.get("tags", [])
-    ]  # fmt: skip
+    ]
     if len(tagged) != 1:
         raise ParameterError(
-            f'{name}: {len(tagged)} code cells are tagged; mark exactly one with # %% tags=["{TAG}"]'
+            f"{name}: {len(tagged)} code cells are tagged; mark exactly one with # %%"
+            f' tags=["{TAG}"]'
         )
     return tagged[0]
 
@@ -141,7 +157,9 @@ def _later_use(notebook: Any, name: str) -> tuple[set[str], set[str]]:
 
 
 def _global_symbols(table: symtable.SymbolTable) -> Iterator[symtable.Symbol]:
-    """Symbols that mean a name of the notebook: the top level, and the globals of functions and classes."""
+    """Symbols that mean a name of the notebook: the top level, and the globals of functions and
+    classes.
+    """
     for symbol in table.get_symbols():
         if table.get_type() == "module" or symbol.is_global():
             yield symbol

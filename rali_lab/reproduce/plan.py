@@ -1,8 +1,8 @@
 """Which notebooks run, in which order, and which outputs of earlier runs may stand for them.
 
-The key of a notebook covers its code cells and all that they reach in the package (`rali_lab.reproduce.code_keys`), its
-parameters, its claims, the checked-in tables, the rated photographs, and the keys of the notebooks that it names
-in its header:
+The key of a notebook covers its code cells and all that they reach in the package
+(`rali_lab.reproduce.code_keys`), its parameters, its claims, the checked-in tables, the rated
+photographs, and the keys of the notebooks that it names in its header:
 
     # ---
     # jupyter:
@@ -32,7 +32,8 @@ from rali_lab.reproduce.sources import package_folder
 from rali_lab.reproduce.store import files_digest
 
 STAMP = "rali_lab"
-"""Key of a notebook's metadata: what made its outputs, and in a source which notebooks it comes after."""
+"""Key of a notebook's metadata: what made its outputs, and in a source which notebooks it comes
+after."""
 
 
 PACKAGE_DATA = {
@@ -86,14 +87,23 @@ class Bench:
         return digest([read_checks(self.checks).get(name, []), self.claim_rows(name)])
 
     def files(self, name: str) -> list[str]:
-        """What a notebook has written for itself: figures and pages whose names begin with its number."""
-        found = (f for place in (self.out, self.out / "figures") for f in place.glob(f"{name[:3]}*") if f.is_file())
+        """What a notebook has written for itself: figures and pages whose names begin with its
+        number.
+        """
+        found = (
+            f
+            for place in (self.out, self.out / "figures")
+            for f in place.glob(f"{name[:3]}*")
+            if f.is_file()
+        )
         return sorted(f.relative_to(self.out).as_posix() for f in found)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A notebook of the plan: `key` covers everything its outputs depend on, `after` names those it waits for."""
+    """A notebook of the plan: `key` covers everything its outputs depend on, `after` names those it
+    waits for.
+    """
 
     name: str
     source_sha256: str
@@ -102,7 +112,8 @@ class Step:
     key: str
     after: tuple[str, ...]
     code: str
-    """The part of the key that does not depend on the machine: code, parameters, claims and checked-in tables."""
+    """The part of the key that does not depend on the machine: code, parameters, claims and
+    checked-in tables."""
 
 
 def plan(
@@ -116,8 +127,10 @@ def plan(
 
     Parameters
     ----------
-    only : beginnings of names; the others are taken as the last run has left them.
-    changes : parameters of single notebooks, by the beginning of the name.
+    only
+        beginnings of names; the others are taken as the last run has left them.
+    changes
+        parameters of single notebooks, by the beginning of the name.
 
     Raises
     ------
@@ -125,19 +138,28 @@ def plan(
         If parameters, claims, headers or `only` are wrong.
     """
     if bench.notebooks.is_relative_to(bench.out):
-        raise PlanError(f"{bench.out} holds the notebooks' sources; give the run a folder of its own (--out)")
+        raise PlanError(
+            f"{bench.out} holds the notebooks' sources; give the run a folder of its own (--out)"
+        )
     sources = sorted(bench.notebooks.glob("[0-9][0-9]_*.py"))
     names = [source.stem for source in sources]
-    chosen = _matching(names, [only] if isinstance(only, str) else list(only or [""]), bench.notebooks)
+    chosen = _matching(
+        names, [only] if isinstance(only, str) else list(only or [""]), bench.notebooks
+    )
     _require_homes(bench, names)
-    changed = {_matching(names, [start], bench.notebooks)[0]: dict(values) for start, values in (changes or {}).items()}
+    changed = {
+        _matching(names, [start], bench.notebooks)[0]: dict(values)
+        for start, values in (changes or {}).items()
+    }
     place = bench.out.relative_to(home()) if bench.out.is_relative_to(home()) else bench.out
     offered = {"profile": profile, "seed": seed, "out_dir": place.as_posix()}
     steps: dict[str, Step] = {}
     for source in sources:
         step = _step(bench, source, offered, changed.get(source.stem, {}), steps)
         if source.stem not in chosen:  # whatever this run will find of it
-            step = Step(**{**vars(step), "key": stamp_of(bench.executed(source.stem)).get("key", "")})
+            step = Step(
+                **{**vars(step), "key": stamp_of(bench.executed(source.stem)).get("key", "")}
+            )
         steps[source.stem] = step
     return [step for step in steps.values() if step.name in chosen]
 
@@ -154,32 +176,48 @@ def _matching(names: list[str], starts: list[str], folder: Path) -> list[str]:
 def _require_homes(bench: Bench, names: list[str]) -> None:
     for claim in bench.claims:
         if not any(claim.belongs_to(name) for name in names):
-            raise ClaimError(f"claim {claim.id!r} names the notebook {claim.notebook!r}; there are {names}")
+            raise ClaimError(
+                f"claim {claim.id!r} names the notebook {claim.notebook!r}; there are {names}"
+            )
 
 
-def _step(bench: Bench, source: Path, offered: dict, changes: dict, before: dict[str, Step]) -> Step:
+def _step(
+    bench: Bench, source: Path, offered: dict, changes: dict, before: dict[str, Step]
+) -> Step:
     import jupytext
 
     notebook = jupytext.read(source, fmt="py:percent")
     notebook.metadata.pop("jupytext", None)
     after = _after(source.stem, notebook.metadata.pop(STAMP, {}), list(before))
     names = parameters.declared(notebook, name=source.stem)
-    passed = {key: value for key, value in offered.items() if key == "profile" or key in names} | changes
+    passed = {
+        key: value for key, value in offered.items() if key == "profile" or key in names
+    } | changes
     parameters.check(notebook, passed, name=source.stem)
     cells = parameters.plain_cells(notebook)
     code, reached = cells_key(cells)
     reached_names = {name for _, name in reached}
     about = {
         "code": code,
-        "cells": [len(ast.parse(cell).body) for cell in cells],  # outputs belong to cells, so their bounds count
+        "cells": [
+            len(ast.parse(cell).body) for cell in cells
+        ],  # outputs belong to cells, so their bounds count
         "parameters": {**names, **passed},
         "claims": [asdict(claim) for claim in bench.claims if claim.belongs_to(source.stem)],
-        "tables": _tables(bench, offered["profile"]) if "kept_tables_folder" in reached_names else [],
-        "data": [files_digest(package_folder() / place) for name, place in PACKAGE_DATA.items() if name in reached_names],
+        "tables": (
+            _tables(bench, offered["profile"]) if "kept_tables_folder" in reached_names else []
+        ),
+        "data": [
+            files_digest(package_folder() / place)
+            for name, place in PACKAGE_DATA.items()
+            if name in reached_names
+        ],
     }
     made_by = digest(about)
     rated = _rated() if "rated_photographs" in reached_names else None
-    key = digest({"made_by": made_by, "rated": rated, "after": [before[name].key for name in after]})
+    key = digest(
+        {"made_by": made_by, "rated": rated, "after": [before[name].key for name in after]}
+    )
     return Step(source.stem, source_digest(source), notebook, passed, key, after, made_by)
 
 
@@ -188,7 +226,9 @@ def _after(name: str, header: Mapping[str, Any], before: list[str]) -> tuple[str
     for start in header.get("after", []):
         matching = [other for other in before if other.startswith(str(start))]
         if not matching:
-            raise PlanError(f"{name}: comes after {start!r}, but no earlier notebook begins so; mend its header")
+            raise PlanError(
+                f"{name}: comes after {start!r}, but no earlier notebook begins so; mend its header"
+            )
         found.append(matching[0])
     return tuple(found)
 
@@ -204,7 +244,11 @@ def _rated() -> str | None:
     folder = rated_photographs()
     if folder is None:
         return None
-    sizes = [[f.relative_to(folder).as_posix(), f.stat().st_size] for f in sorted(folder.rglob("*")) if f.is_file()]
+    sizes = [
+        [f.relative_to(folder).as_posix(), f.stat().st_size]
+        for f in sorted(folder.rglob("*"))
+        if f.is_file()
+    ]
     return digest([files_digest(folder / "ratings.csv"), sizes])
 
 
@@ -228,10 +272,16 @@ def stamp_of(executed: Path) -> dict[str, Any]:
 
 
 def stale(notebooks_dir: str | Path) -> list[str]:
-    """Names of committed `NN_*.ipynb` that are missing, come from another source, or have lost theirs."""
+    """Names of committed `NN_*.ipynb` that are missing, come from another source, or have lost
+    theirs.
+    """
     folder = Path(notebooks_dir)
     sources = {source.stem: source_digest(source) for source in folder.glob("[0-9][0-9]_*.py")}
-    executed = {file.stem: stamp_of(file).get("source_sha256") for file in folder.glob("[0-9][0-9]_*.ipynb")}
+    executed = {
+        file.stem: stamp_of(file).get("source_sha256") for file in folder.glob("[0-9][0-9]_*.ipynb")
+    }
     return [
-        f"{name}.ipynb" for name in sorted(sources | executed) if sources.get(name) != executed.get(name, "")
+        f"{name}.ipynb"
+        for name in sorted(sources | executed)
+        if sources.get(name) != executed.get(name, "")
     ]

@@ -18,11 +18,16 @@ class Row:
 
     Attributes
     ----------
-    notebook : name without suffix.
-    status : "made", "reused" or "failed".
-    seconds : what making it took, also when it was reused.
-    peak_memory_bytes : of the kernel itself; None if unknown.
-    checks_passed, remarks, checks_missed : counts.
+    notebook
+        name without suffix.
+    status
+        "made", "reused" or "failed".
+    seconds
+        what making it took, also when it was reused.
+    peak_memory_bytes
+        of the kernel itself; None if unknown.
+    checks_passed, remarks, checks_missed
+        counts.
     """
 
     notebook: str
@@ -41,11 +46,15 @@ def table(rows: Sequence[Row]) -> str:
     notebook                        status       time  peak memory  passed  remarks  missed
     00_start                        made         12 s      256 MiB       4        1       0
     """
-    lines = [f"{'notebook':<32}{'status':<8}{'time':>9}{'peak memory':>13}{'passed':>8}{'remarks':>9}{'missed':>8}"]
+    lines = [
+        f"{'notebook':<32}{'status':<8}{'time':>9}{'peak memory':>13}{'passed':>8}{'remarks':>9}{'missed':>8}"
+    ]
     for row in rows:
         peak = "-" if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 2**20:.0f} MiB"
         counts = f"{row.checks_passed:>8}{row.remarks:>9}{row.checks_missed:>8}"
-        lines.append(f"{row.notebook:<32}{row.status:<8}{duration(row.seconds):>9}{peak:>13}{counts}")
+        lines.append(
+            f"{row.notebook:<32}{row.status:<8}{duration(row.seconds):>9}{peak:>13}{counts}"
+        )
     return "\n".join(lines)
 
 
@@ -54,15 +63,26 @@ class Progress:
 
     Parameters
     ----------
-    names : all notebooks. after : those that each waits for. seconds : what each took; the others count as the
-        mean of the known ones. jobs : notebooks at a time.
+    names
+        all notebooks.
+    after
+        those that each waits for.
+    seconds
+        what each took; the others count as the mean of the known ones.
+    jobs
+        notebooks at a time.
     """
 
     EVERY = 60
-    """Seconds between lines while nothing else is said; on a terminal one line is renewed every second."""
+    """Seconds between lines while nothing else is said; on a terminal one line is renewed every
+    second."""
 
     def __init__(
-        self, names: Sequence[str], after: Mapping[str, Sequence[str]], seconds: Mapping[str, float], jobs: int
+        self,
+        names: Sequence[str],
+        after: Mapping[str, Sequence[str]],
+        seconds: Mapping[str, float],
+        jobs: int,
     ) -> None:
         self.names, self.after, self.jobs = list(names), after, jobs
         usual = sum(seconds.values()) / len(seconds) if seconds else 60.0
@@ -87,7 +107,8 @@ class Progress:
         return max(self.seconds[name] - gone, 0.05 * self.seconds[name])
 
     def left(self) -> float:
-        """Seconds until the end, at the earliest: no less than the longest chain, nor than the work shared by all.
+        """Seconds until the end, at the earliest: no less than the longest chain, nor than the work
+        shared by all.
 
         >>> p = Progress(["01", "02", "03"], {"03": ["02"]}, {"01": 60, "02": 60, "03": 60}, jobs=2)
         >>> round(p.left())
@@ -100,7 +121,11 @@ class Progress:
         """One line: notebooks done, running, time so far, time left."""
         running = [name for name in self.names if name in self.begun and name not in self.finished]
         gone = duration(time.perf_counter() - self.start)
-        ahead = f"about {duration(self.left())} left" if len(self.finished) < len(self.names) else "nothing left"
+        ahead = (
+            f"about {duration(self.left())} left"
+            if len(self.finished) < len(self.names)
+            else "nothing left"
+        )
         what = f"; running {', '.join(running)}" if running else ""
         return f"[{len(self.finished)}/{len(self.names)}] {gone} elapsed, {ahead}{what}"
 
@@ -126,7 +151,11 @@ class Progress:
         def repeat() -> None:
             while not stop.wait(1 if terminal else self.EVERY):
                 with self._lock:
-                    print("\r\x1b[K" + self.line() if terminal else self.line(), end="" if terminal else "\n", flush=True)
+                    print(
+                        "\r\x1b[K" + self.line() if terminal else self.line(),
+                        end="" if terminal else "\n",
+                        flush=True,
+                    )
 
         thread = threading.Thread(target=repeat, daemon=True)
         thread.start()

@@ -1,7 +1,7 @@
 """Where things lie: the checkout, and the folder that runs, artefacts and models are kept in.
 
-Nothing here looks at the current folder, so a notebook finds the same places from JupyterLab, VS Code,
-`jupyter nbconvert` and papermill.
+Nothing here looks at the current folder, so a notebook finds the same places from JupyterLab, VS
+Code, `jupyter nbconvert` and papermill.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 HOME_VARIABLE = "RALI_LAB_HOME"
 """Environment variable that names the folder in which results are kept."""
 RATED_VARIABLE = "RALI_LAB_LIVEC"
-"""Environment variable that names a folder of photographs rated by people: ratings.csv and images/."""
+"""Environment variable that names a folder of photographs rated by people: ratings.csv and images/.
+"""
 
 
 class ProjectError(RuntimeError):
@@ -22,14 +23,19 @@ class ProjectError(RuntimeError):
 def checkout() -> Path | None:
     """The folder of the checkout that this package is part of; None for an installed copy."""
     folder = Path(__file__).resolve().parents[2]
-    return folder if (folder / "notebooks" / "claims.toml").is_file() and (folder / "pyproject.toml").is_file() else None
+    return (
+        folder
+        if (folder / "notebooks" / "claims.toml").is_file()
+        and (folder / "pyproject.toml").is_file()
+        else None
+    )
 
 
 def home() -> Path:
     """The folder under which runs/, artifacts/ and models/ lie.
 
-    RALI_LAB_HOME where it is set; else the checkout; else, for an installed package, the user's data
-    folder (`rali-lab doctor` prints it).
+    RALI_LAB_HOME where it is set; else the checkout; else, for an installed package, the user's
+    data folder (`rali-lab doctor` prints it).
     """
     if named := os.environ.get(HOME_VARIABLE):
         return Path(named).expanduser().resolve()
@@ -54,12 +60,17 @@ def notebooks() -> Path:
         Outside a checkout, saying how to get one.
     """
     folder = checkout()
-    if folder is None and HOME_VARIABLE in os.environ and (home() / "notebooks" / "claims.toml").is_file():
+    if (
+        folder is None
+        and HOME_VARIABLE in os.environ
+        and (home() / "notebooks" / "claims.toml").is_file()
+    ):
         folder = home()
     if folder is None:
         raise ProjectError(
-            "the notebooks belong to a checkout of rali_lab, and this installed package is none: clone the "
-            f"repository and run `make lab` in it, or set {HOME_VARIABLE} to the folder of a clone"
+            "the notebooks belong to a checkout of rali_lab, and this installed package is none:"
+            f" clone the repository and run `make lab` in it, or set {HOME_VARIABLE} to the folder"
+            " of a clone"
         )
     return folder / "notebooks"
 
@@ -80,8 +91,8 @@ def writable(folder: str | Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise ProjectError(
-            f"{folder} cannot be written ({error.strerror or error}); make room or give rights there, or set "
-            f"{HOME_VARIABLE} to another folder"
+            f"{folder} cannot be written ({error.strerror or error}); make room or give rights"
+            f" there, or set {HOME_VARIABLE} to another folder"
         ) from error
     return folder
 
@@ -100,7 +111,7 @@ def rated_photographs() -> Path | None:
     folder = under_home(named)
     if not (folder / "ratings.csv").is_file():
         raise ProjectError(
-            f"{RATED_VARIABLE} names {folder}, which holds no ratings.csv; put ratings.csv (image, mos, std) and "
-            "images/ there, or unset the variable"
+            f"{RATED_VARIABLE} names {folder}, which holds no ratings.csv; put ratings.csv (image,"
+            " mos, std) and images/ there, or unset the variable"
         )
     return folder

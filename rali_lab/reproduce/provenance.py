@@ -1,4 +1,6 @@
-"""Where a result comes from: versions, device, platform and commit, and never the path of somebody's home."""
+"""Where a result comes from: versions, device, platform and commit, and never the path of
+somebody's home.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,23 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "rali-lab", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib", "torch", "torchvision",
-    "transformers", "trl", "peft", "open_clip_torch", "timm", "umap-learn", "papermill", "jupytext",
-)  # fmt: skip
+    "rali-lab",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "matplotlib",
+    "torch",
+    "torchvision",
+    "transformers",
+    "trl",
+    "peft",
+    "open_clip_torch",
+    "timm",
+    "umap-learn",
+    "papermill",
+    "jupytext",
+)
 """Distributions whose version can move a number or a figure."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -41,7 +57,10 @@ def _version(package: str) -> str | None:
 
 @functools.cache
 def device() -> str:
-    """What torch would use, in words: "cuda: NVIDIA H200", "mps" or "cpu: x86_64, 2 cores". Imports torch."""
+    """What torch would use, in words: "cuda: NVIDIA H200", "mps" or "cpu: x86_64, 2 cores".
+
+    Imports torch.
+    """
     cpu = f"cpu: {platform.machine()}, {os.cpu_count()} cores"
     if _version("torch") is None:
         return cpu
@@ -60,7 +79,11 @@ def commit() -> str | None:
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None
     head = _git("rev-parse", "HEAD")
-    return f"{head}+changes" if head and _git("status", "--porcelain", "--untracked-files=no") else head
+    return (
+        f"{head}+changes"
+        if head and _git("status", "--porcelain", "--untracked-files=no")
+        else head
+    )
 
 
 def _git(*arguments: str) -> str | None:
@@ -79,20 +102,25 @@ def _git(*arguments: str) -> str | None:
 
 
 def stamp() -> dict[str, Any]:
-    """Everything above in one dict of plain JSON values; the first call takes the seconds torch needs."""
+    """Everything above in one dict of plain JSON values; the first call takes the seconds torch
+    needs.
+    """
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": device(),
         "commit": commit(),
-        "versions": {package: version for package, version in versions().items() if version is not None},
+        "versions": {
+            package: version for package, version in versions().items() if version is not None
+        },
     }
 
 
 def scrub(text: str, root: str | Path | None = None) -> str:
     """`text` without terminal colours, with the absolute paths that name a machine replaced.
 
-    `root` becomes ".", the interpreter's folder "<python>", the home folder "~", a cell's file "<cell>".
+    `root` becomes ".", the interpreter's folder "<python>", the home folder "~", a cell's file
+    "<cell>".
 
     >>> scrub("\\x1b[31mno /data/me/lab/runs/a.json\\x1b[0m", root="/data/me/lab")
     'no ./runs/a.json'

@@ -1,10 +1,11 @@
 """Run the notebooks side by side, strictly, and pick up where an earlier run stopped.
 
-`python -m rali_lab.reproduce.runner --profile tiny` executes each `notebooks/NN_*.py` into the folder
-`runs/tiny/notebooks`, as many at a time as there are cores (`--jobs`). What several of them need is made
-once, by the first that asks; the others wait for it, and meanwhile one more may start. A notebook whose key
-is unchanged is reused with its outputs (`rali_lab.reproduce.plan` says what the key covers). After the first
-failure nothing new is started; a missed check or a claim without a verdict fails the run at its end.
+`python -m rali_lab.reproduce.runner --profile tiny` executes each `notebooks/NN_*.py` into the
+folder `runs/tiny/notebooks`, as many at a time as there are cores (`--jobs`). What several of them
+need is made once, by the first that asks; the others wait for it, and meanwhile one more may start.
+A notebook whose key is unchanged is reused with its outputs (`rali_lab.reproduce.plan` says what
+the key covers). After the first failure nothing new is started; a missed check or a claim without a
+verdict fails the run at its end.
 """
 
 from __future__ import annotations
@@ -66,23 +67,31 @@ def run(
     jobs: int | None = None,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> int:
-    """Run the notebooks of a folder; returns the exit code, 0 if all finished, held and gave their verdicts.
+    """Run the notebooks of a folder; returns the exit code, 0 if all finished, held and gave their
+    verdicts.
 
     Parameters
     ----------
-    profile, seed, out_dir : passed to the notebooks; each declares `profile`, the others where it reads them.
-    notebooks_dir : holds `NN_*.py` and, optionally, `claims.toml`; it is the kernels' working folder.
-    only : numbers or beginnings of names, such as "02"; the other notebooks are neither run nor judged.
-    force : run again what could be reused.
-    jobs : notebooks at a time, by default one for each core, at most four. Each gets its share of the cores as
-        threads, unless OMP_NUM_THREADS says how many.
-    changes : parameters of single notebooks, by the beginning of the name.
+    profile, seed, out_dir
+        passed to the notebooks; each declares `profile`, the others where it reads them.
+    notebooks_dir
+        holds `NN_*.py` and, optionally, `claims.toml`; it is the kernels' working folder.
+    only
+        numbers or beginnings of names, such as "02"; the other notebooks are neither run nor
+        judged.
+    force
+        run again what could be reused.
+    jobs
+        notebooks at a time, by default one for each core, at most four. Each gets its share of the
+        cores as threads, unless OMP_NUM_THREADS says how many.
+    changes
+        parameters of single notebooks, by the beginning of the name.
 
     Raises
     ------
     ParameterError, ClaimError, PlanError, FileNotFoundError, ProjectError
-        Before anything runs, if a notebook's parameters, the claims file or `only` are wrong, if `out_dir` cannot
-        be written, or while another run works in it.
+        Before anything runs, if a notebook's parameters, the claims file or `only` are wrong, if
+        `out_dir` cannot be written, or while another run works in it.
     """
     bench = Bench(Path(notebooks_dir).resolve(), Path(out_dir).resolve())
     steps = plan(bench, profile, seed, only, changes)
@@ -91,9 +100,15 @@ def run(
         from_nothing = not (store.is_dir() and any(store.iterdir()))
         found = {} if force else {step.name: reusable(bench, step) for step in steps}
         jobs = jobs or min(_cores(), MOST_JOBS)
-        progress = Progress([s.name for s in steps], {s.name: s.after for s in steps}, _times(bench, steps), jobs)
+        progress = Progress(
+            [s.name for s in steps], {s.name: s.after for s in steps}, _times(bench, steps), jobs
+        )
         rows = _run_all(bench, steps, found, progress, jobs)
-        took = {"wall_seconds": round(time.perf_counter() - progress.start, 1), "jobs": jobs, "cores": _cores()}
+        took = {
+            "wall_seconds": round(time.perf_counter() - progress.start, 1),
+            "jobs": jobs,
+            "cores": _cores(),
+        }
         head = {"profile": profile, "seed": seed, **took, "from_nothing": from_nothing}
         return _conclude(bench, head, [rows[s.name] for s in steps if s.name in rows])
 
@@ -118,7 +133,8 @@ def _alone(out: Path) -> Iterator[None]:
             lock.seek(0)
             who = lock.read().strip() or "another process"
             raise ProjectError(
-                f"{out} is in use by {who}; wait for it, or give this run a folder of its own (--out)"
+                f"{out} is in use by {who}; wait for it, or give this run a folder of its own"
+                " (--out)"
             ) from None
         lock.truncate(0)
         lock.write(f"the run with process id {os.getpid()}, started at {time.strftime('%H:%M:%S')}")
@@ -129,8 +145,14 @@ def _alone(out: Path) -> Iterator[None]:
 
 def _times(bench: Bench, steps: list[Step]) -> dict[str, float]:
     """Seconds of each notebook as an earlier run, or else the published one, took them."""
-    stamps = {s.name: stamp_of(bench.executed(s.name)) or stamp_of(bench.published(s.name)) for s in steps}
-    return {name: found.get("longest", found["seconds"]) for name, found in stamps.items() if "seconds" in found}
+    stamps = {
+        s.name: stamp_of(bench.executed(s.name)) or stamp_of(bench.published(s.name)) for s in steps
+    }
+    return {
+        name: found.get("longest", found["seconds"])
+        for name, found in stamps.items()
+        if "seconds" in found
+    }
 
 
 def _run_all(
@@ -140,12 +162,18 @@ def _run_all(
     for step in steps:
         if found.get(step.name):
             rows[step.name] = _reuse(bench, step, found[step.name])
-            progress.done(step.name, f"reused {step.name} (made in {duration(rows[step.name].seconds)})")
+            progress.done(
+                step.name, f"reused {step.name} (made in {duration(rows[step.name].seconds)})"
+            )
     todo = {step.name: step for step in steps if step.name not in rows}
     if not todo:
         return rows
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _cores() // jobs))
-    with kernels(todo, threads=threads), progress.shown(), ThreadPoolExecutor(jobs + WAITING_KERNELS) as pool:
+    with (
+        kernels(todo, threads=threads),
+        progress.shown(),
+        ThreadPoolExecutor(jobs + WAITING_KERNELS) as pool,
+    ):
         running: dict[Future, str] = {}
         try:
             while todo or running:
@@ -162,7 +190,9 @@ def _run_all(
                 for future in wait(running, timeout=POLL, return_when=FIRST_COMPLETED).done:
                     name = running.pop(future)
                     rows[name] = future.result()
-                    progress.done(name, f"{rows[name].status} {name} in {duration(rows[name].seconds)}")
+                    progress.done(
+                        name, f"{rows[name].status} {name} in {duration(rows[name].seconds)}"
+                    )
         except BaseException:
             _stopping.set()
             try:
@@ -178,16 +208,26 @@ def _run_all(
 def _next(todo: Mapping[str, Step], rows: Mapping[str, Row], progress: Progress) -> str:
     """The notebook to start: the most urgent of those whose predecessors have ended, else of all.
 
-    One that starts early finds the artefacts it needs, or waits for whoever makes them (`rali_lab.reproduce.store`).
+    One that starts early finds the artefacts it needs, or waits for whoever makes them
+    (`rali_lab.reproduce.store`).
     """
-    ended = [name for name, step in todo.items() if all(n in rows or n not in progress.names for n in step.after)]
+    ended = [
+        name
+        for name, step in todo.items()
+        if all(n in rows or n not in progress.names for n in step.after)
+    ]
     return progress.by_urgency(ended or list(todo))[0]
 
 
 def _reuse(bench: Bench, step: Step, found: dict[str, Any]) -> Row:
     """Keep the outputs; where the prose has changed since, put it around them."""
     if found["source_sha256"] != step.source_sha256:
-        with_outputs(step.notebook, bench.executed(step.name), {**found, "source_sha256": step.source_sha256}, STAMP)
+        with_outputs(
+            step.notebook,
+            bench.executed(step.name),
+            {**found, "source_sha256": step.source_sha256},
+            STAMP,
+        )
     return _row(bench, step.name, "reused", found)
 
 
@@ -198,9 +238,14 @@ CLOCK_GRAIN = 2.0
 
 
 def _execute(bench: Bench, step: Step) -> Row:
-    """Execute into a partial file, stamp it, rename it: an output under its own name is always whole."""
+    """Execute into a partial file, stamp it, rename it: an output under its own name is always
+    whole.
+    """
     final = bench.executed(step.name)
-    partial, failed = final.with_name(f".{step.name}.partial.ipynb"), final.parent / "failed" / final.name
+    partial, failed = (
+        final.with_name(f".{step.name}.partial.ipynb"),
+        final.parent / "failed" / final.name,
+    )
     final.parent.mkdir(parents=True, exist_ok=True)
     forget(bench.checks, step.name)
     if bench.ledger:
@@ -209,7 +254,9 @@ def _execute(bench: Bench, step: Step) -> Row:
         return _row(bench, step.name, "failed", {})
     started, clock = time.perf_counter(), time.time()
     try:
-        peak = execute(step.notebook, partial, name=step.name, parameters=step.parameters, root=bench.root)
+        peak = execute(
+            step.notebook, partial, name=step.name, parameters=step.parameters, root=bench.root
+        )
     except NotebookError as error:
         if _stopping.is_set():  # its kernel was ended, nothing is wrong with it
             return _row(bench, step.name, "failed", {})
@@ -217,7 +264,9 @@ def _execute(bench: Bench, step: Step) -> Row:
         with _console:
             print(error, file=sys.stderr, flush=True)
         return _row(bench, step.name, "failed", {"seconds": time.perf_counter() - started})
-    for file in bench.files(step.name):  # what an earlier execution left and this one does not write
+    for file in bench.files(
+        step.name
+    ):  # what an earlier execution left and this one does not write
         if (bench.out / file).stat().st_mtime < clock - CLOCK_GRAIN:
             (bench.out / file).unlink()
     seconds = round(time.perf_counter() - started, 2)
@@ -257,11 +306,25 @@ def _conclude(bench: Bench, head: dict[str, Any], rows: list[Row]) -> int:
             row["id"] for n in names for row in bench.claim_rows(n) if row["verdict"] == NOT_RUN
         ],
     }
-    remarks = [f"{n}: {c['expect']}" for n in names for c in checks.get(n, []) if not c["passed"] and c.get("remark")]
-    summary = {**head, "ok": not any(faults.values()), "notebooks": [asdict(row) for row in rows], **faults, "remarks": remarks}
+    remarks = [
+        f"{n}: {c['expect']}"
+        for n in names
+        for c in checks.get(n, [])
+        if not c["passed"] and c.get("remark")
+    ]
+    summary = {
+        **head,
+        "ok": not any(faults.values()),
+        "notebooks": [asdict(row) for row in rows],
+        **faults,
+        "remarks": remarks,
+    }
     write_json(bench.out / "summary.json", summary)
     print(f"\n{table(rows)}\n{duration(head['wall_seconds'])} in all, {head['jobs']} at a time")
-    for fault, lines in {**faults, "remarks (stochastic runs that came out otherwise than the published one)": remarks}.items():
+    for fault, lines in {
+        **faults,
+        "remarks (stochastic runs that came out otherwise than the published one)": remarks,
+    }.items():
         if lines:
             print("\n  ".join([f"\n{fault.replace('_', ' ')}:", *lines]))
     return 0 if summary["ok"] else 1
@@ -282,7 +345,9 @@ def _changes(given: Sequence[str]) -> dict[str, dict[str, Any]]:
                 raise ValueError
             found.setdefault(notebook, {})[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            raise ValueError(f"--set {text!r}: give NOTEBOOK.NAME=VALUE with a Python literal, such as 06.seed=1") from None
+            raise ValueError(
+                f"--set {text!r}: give NOTEBOOK.NAME=VALUE with a Python literal, such as 06.seed=1"
+            ) from None
     return found
 
 
@@ -294,11 +359,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", required=True, help="size of the run, such as tiny")
     parser.add_argument("--only", nargs="+", help="beginnings of notebook names, such as 02")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", nargs="+", default=[], metavar="NN.NAME=VALUE", help="a parameter of one notebook")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NN.NAME=VALUE", help="a parameter of one notebook"
+    )
     parser.add_argument("--force", action="store_true", help="run again what could be reused")
-    parser.add_argument("--jobs", type=int, help="notebooks at a time (default: one for each core, at most 4)")
-    parser.add_argument("--rated", metavar="DIR", help=f"folder of photographs rated by people (default: ${RATED_VARIABLE})")
-    parser.add_argument("--notebooks", help="folder of the NN_*.py sources (default: the project's)")
+    parser.add_argument(
+        "--jobs", type=int, help="notebooks at a time (default: one for each core, at most 4)"
+    )
+    parser.add_argument(
+        "--rated",
+        metavar="DIR",
+        help=f"folder of photographs rated by people (default: ${RATED_VARIABLE})",
+    )
+    parser.add_argument(
+        "--notebooks", help="folder of the NN_*.py sources (default: the project's)"
+    )
     parser.add_argument("--out", help="folder of the run, by default runs/<profile> of the project")
     chosen = parser.parse_args(arguments)
     if chosen.rated:
@@ -307,7 +382,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     notebooks = chosen.notebooks or (checkout() or home()) / "notebooks"
     try:
         changes = _changes(chosen.set)
-        return run(chosen.profile, notebooks, out, chosen.only, chosen.seed, chosen.force, chosen.jobs, changes)
+        return run(
+            chosen.profile,
+            notebooks,
+            out,
+            chosen.only,
+            chosen.seed,
+            chosen.force,
+            chosen.jobs,
+            changes,
+        )
     except (ValueError, FileNotFoundError, ProjectError, ArtifactError, NotebookError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

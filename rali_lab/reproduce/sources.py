@@ -1,4 +1,6 @@
-"""The package's sources, parsed and not imported: what each name of a module is bound by, and what it stands for."""
+"""The package's sources, parsed and not imported: what each name of a module is bound by, and what
+it stands for.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PACKAGE = "rali_lab"
-OPAQUE = ("rali_lab.io", *(f"rali_lab.reproduce.{m}" for m in ("store", "code_keys", "sources", "project")))
+OPAQUE = (
+    "rali_lab.io",
+    *(f"rali_lab.reproduce.{m}" for m in ("store", "code_keys", "sources", "project")),
+)
 """Where results are kept, and how their keys are made, decides no result: the key stops there."""
 NEUTRAL = {"dataclass", "contextmanager", "cache", "lru_cache", "cached_property", "wraps"}
 NEUTRAL |= {"inference_mode", "no_grad", "overload", "total_ordering", "singledispatch"}
@@ -34,7 +39,9 @@ class Module:
 
     @functools.cached_property
     def bindings(self) -> dict[str, list[ast.AST]]:
-        """Top-level statements that bind a name; imports as (module, attribute or None) in `imports`."""
+        """Top-level statements that bind a name; imports as (module, attribute or None) in
+        `imports`.
+        """
         found: dict[str, list[ast.AST]] = {}
         for statement in _flat(self.tree.body):
             if not isinstance(statement, ast.Import | ast.ImportFrom):
@@ -104,7 +111,9 @@ def _parse(name: str, file: Path, changed: int, size: int) -> Module:
 def package_folder() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise CodeError(f"the sources of {PACKAGE} are not on the import path; install it with `make setup`")
+        raise CodeError(
+            f"the sources of {PACKAGE} are not on the import path; install it with `make setup`"
+        )
     return Path(next(iter(spec.submodule_search_locations)))
 
 
@@ -143,7 +152,9 @@ def absolute(statement: ast.ImportFrom, module: Module) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """A definition: all top-level statements of a module that bind a name; without a name the whole module."""
+    """A definition: all top-level statements of a module that bind a name; without a name the whole
+    module.
+    """
 
     module: Module
     name: str | None
@@ -151,7 +162,11 @@ class Place:
     @property
     def statements(self) -> list[ast.AST]:
         if self.name is None:
-            return [s for s in _flat(self.module.tree.body) if not isinstance(s, ast.Import | ast.ImportFrom)]
+            return [
+                s
+                for s in _flat(self.module.tree.body)
+                if not isinstance(s, ast.Import | ast.ImportFrom)
+            ]
         return self.module.bindings[self.name]
 
 
@@ -188,8 +203,8 @@ def find(source: str, attribute: str | None, seen: tuple = ()) -> Place | Outsid
 class Scope:
     """Names of a function, comprehension or class body.
 
-    `imports` are those bound by import statements; `fixed` are written as they are: parameters, which
-    callers may name, and attributes of classes.
+    `imports` are those bound by import statements; `fixed` are written as they are: parameters,
+    which callers may name, and attributes of classes.
     """
 
     names: set[str]
@@ -203,7 +218,9 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 def _own(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
-    """Nodes of one scope: nested functions and classes are named but not entered, comprehensions neither."""
+    """Nodes of one scope: nested functions and classes are named but not entered, comprehensions
+    neither.
+    """
     stack = list(nodes)
     while stack:
         node = stack.pop()
@@ -219,7 +236,11 @@ def bound_names(statements: Sequence[ast.AST]) -> set[str]:
     found: set[str] = set()
     for node in _own(statements):
         match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
                 found.add(name)
             case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
                 found.add(name)

@@ -1,8 +1,9 @@
 """Results of long work, stored under the hash of everything they depend on.
 
-An artefact is a folder `<name>-<first 16 digits of its key>/` with the files that `make` wrote and a
-`manifest.json`. The key covers the name, the parameters, the keys of the inputs, the files read, and the code
-that the step can reach (`rali_lab.reproduce.code_keys`); change any of them and a new artefact is made beside the old one.
+An artefact is a folder `<name>-<first 16 digits of its key>/` with the files that `make` wrote and
+a `manifest.json`. The key covers the name, the parameters, the keys of the inputs, the files read,
+and the code that the step can reach (`rali_lab.reproduce.code_keys`); change any of them and a new
+artefact is made beside the old one.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def duration(seconds: float) -> str:
 
 
 def _require_plain(value: Any, where: str) -> None:
-    """Accept exactly what JSON gives back unchanged, so that equal parameters always have equal keys."""
+    """Accept exactly what JSON gives back unchanged, so that equal parameters always have equal
+    keys.
+    """
     kind = type(value)
     if kind is dict:
         for key, item in value.items():
@@ -65,11 +68,14 @@ def _require_plain(value: Any, where: str) -> None:
             _require_plain(item, f"{where}[{i}]")
     elif value is not None and kind not in (str, int, float, bool):
         raise ArtifactError(
-            f"{where} is a {kind.__name__}, {value!r}; plain JSON values only: pass a str, int, float, bool, "
-            "None, list or dict, such as list(...), float(...) or dataclasses.asdict(...)"
+            f"{where} is a {kind.__name__}, {value!r}; plain JSON values only: pass a str, int,"
+            " float, bool, None, list or dict, such as list(...), float(...) or"
+            " dataclasses.asdict(...)"
         )
     elif kind is float and not math.isfinite(value):
-        raise ArtifactError(f"{where} is {value}, which JSON cannot hold; pass a finite number or None")
+        raise ArtifactError(
+            f"{where} is {value}, which JSON cannot hold; pass a finite number or None"
+        )
 
 
 _asking = ContextVar("asking", default=False)
@@ -77,9 +83,11 @@ _asking = ContextVar("asking", default=False)
 
 @contextmanager
 def keys_only() -> Iterator[None]:
-    """Inside, `ArtifactStore.make` makes nothing: it returns artefacts with the keys that they would have.
+    """Inside, `ArtifactStore.make` makes nothing: it returns artefacts with the keys that they
+    would have.
 
-    So the keys of a whole chain of steps are known in a second, and can be compared with those of a stored table.
+    So the keys of a whole chain of steps are known in a second, and can be compared with those of a
+    stored table.
     """
     token = _asking.set(True)
     try:
@@ -112,7 +120,8 @@ class ArtifactStore:
 
     Parameters
     ----------
-    root : the folder; by default the environment variable RALI_LAB_ARTIFACTS, else `artifacts` of the
+    root
+        the folder; by default the environment variable RALI_LAB_ARTIFACTS, else `artifacts` of the
         project (`rali_lab.reproduce.project.home`), whatever the current folder is.
     """
 
@@ -133,28 +142,37 @@ class ArtifactStore:
 
         Parameters
         ----------
-        name : lower-case letters, digits, `_`, `.` and `-`.
-        make : writes its files into `folder`. After a kill or an exception it is called again with *the same
-            folder, holding what it had written*, so long work (rationales, training checkpoints) can go on
-            from there. It must therefore trust a file only if it wrote it whole: write to another name, then
-            rename. Work that does not resume may simply overwrite.
-        params : everything the result depends on, as plain JSON values.
-        inputs : artefacts that `make` reads.
-        files : files, or folders of them, whose bytes decide the result: weights, photographs.
-        code : the function whose source, with all it reaches, decides the result; by default the one in which
-            `make` is defined.
+        name
+            lower-case letters, digits, `_`, `.` and `-`.
+        make
+            writes its files into `folder`. After a kill or an exception it is called again with
+            *the same folder, holding what it had written*, so long work (rationales, training
+            checkpoints) can go on from there. It must therefore trust a file only if it wrote it
+            whole: write to another name, then rename. Work that does not resume may simply
+            overwrite.
+        params
+            everything the result depends on, as plain JSON values.
+        inputs
+            artefacts that `make` reads.
+        files
+            files, or folders of them, whose bytes decide the result: weights, photographs.
+        code
+            the function whose source, with all it reaches, decides the result; by default the one
+            in which `make` is defined.
 
         Raises
         ------
         ArtifactError
-            For parameters that are not plain JSON, for a `make` that writes no file or its own manifest.json,
-            for an artefact whose files changed since they were made, and without room or rights to write.
+            For parameters that are not plain JSON, for a `make` that writes no file or its own
+            manifest.json, for an artefact whose files changed since they were made, and without
+            room or rights to write.
 
         Notes
         -----
-        Processes that ask for the same artefact at the same time wait for the first one (POSIX only). Every
-        reuse reads all files once to verify them, about a second per gigabyte. Versions of libraries, precision
-        and number of threads are recorded, not hashed. The seconds of resumed work are those of its last attempt.
+        Processes that ask for the same artefact at the same time wait for the first one (POSIX
+        only). Every reuse reads all files once to verify them, about a second per gigabyte.
+        Versions of libraries, precision and number of threads are recorded, not hashed. The seconds
+        of resumed work are those of its last attempt.
         """
         identity = _identity(name, params, inputs, files, code or make)
         key = digest(identity)
@@ -173,14 +191,22 @@ class ArtifactStore:
         return Artifact(name, key, final, reused=False, seconds=seconds)
 
 
-def _identity(name: str, params: dict, inputs: Sequence[Artifact], files: Sequence, code: Callable) -> dict[str, Any]:
+def _identity(
+    name: str, params: dict, inputs: Sequence[Artifact], files: Sequence, code: Callable
+) -> dict[str, Any]:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", name):
         raise ArtifactError(
             f"name {name!r}: use lower-case letters, digits, '_', '.' and '-', such as 'rationales'"
         )
     _require_plain(params, "params")
     read = [files_digest(place) for place in files]
-    return {"name": name, "params": params, "inputs": [a.key for a in inputs], "files": read, "code": code_key(code)}
+    return {
+        "name": name,
+        "params": params,
+        "inputs": [a.key for a in inputs],
+        "files": read,
+        "code": code_key(code),
+    }
 
 
 def files_digest(place: str | Path) -> str:
@@ -194,8 +220,12 @@ def files_digest(place: str | Path) -> str:
     place = Path(place)
     found = [place] if place.is_file() else _files(place)
     if not found:
-        raise ArtifactError(f"{place}: no such file, or a folder without files; check out or install it again")
-    about = [(f.relative_to(place).as_posix(), f.stat().st_mtime_ns, f.stat().st_size) for f in found]
+        raise ArtifactError(
+            f"{place}: no such file, or a folder without files; check out or install it again"
+        )
+    about = [
+        (f.relative_to(place).as_posix(), f.stat().st_mtime_ns, f.stat().st_size) for f in found
+    ]
     return _contents(place, tuple(about))
 
 
@@ -215,9 +245,19 @@ def _fill(folder: Path, make: Callable[[Path], None], head: dict[str, Any]) -> f
     files = {file.relative_to(folder).as_posix(): sha256_file(file) for file in _files(folder)}
     if not files or MANIFEST in files:
         fault = "wrote manifest.json, which the store writes itself" if files else "wrote no file"
-        raise ArtifactError(f"make of {head['name']!r} {fault}; let it write its result under other names")
+        raise ArtifactError(
+            f"make of {head['name']!r} {fault}; let it write its result under other names"
+        )
     write_json(
-        manifest, {**head, "read": head["files"], "seconds": seconds, "resumed": resumed, **_made_with(), "files": files}
+        manifest,
+        {
+            **head,
+            "read": head["files"],
+            "seconds": seconds,
+            "resumed": resumed,
+            **_made_with(),
+            "files": files,
+        },
     )
     return seconds
 
@@ -226,7 +266,11 @@ def _verified(name: str, key: str, folder: Path) -> Artifact:
     """Read the manifest and compare every file with its recorded sha256."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        seconds, files, intact = float(manifest["seconds"]), dict(manifest["files"]), manifest["key"] == key
+        seconds, files, intact = (
+            float(manifest["seconds"]),
+            dict(manifest["files"]),
+            manifest["key"] == key,
+        )
     except (OSError, ValueError, KeyError, TypeError):
         intact = False
     if not intact:
@@ -252,7 +296,9 @@ def _made_with() -> dict[str, Any]:
     """What may move the last digits of a result without being part of its key."""
     from rali_lab.reproduce.provenance import versions
 
-    found: dict[str, Any] = {"versions": {"python": platform.python_version(), **versions(("numpy", "torch"))}}
+    found: dict[str, Any] = {
+        "versions": {"python": platform.python_version(), **versions(("numpy", "torch"))}
+    }
     if "torch" in sys.modules:
         from rali_lab.precision import arithmetic
 

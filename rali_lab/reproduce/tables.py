@@ -18,17 +18,25 @@ STALE = "(stale)"
 _RULES = {"l": ":---", "r": "---:", "c": ":---:"}
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, align: str = "") -> str:
-    """A GitHub table; ``align`` holds "l", "r" or "c" per column (default "l"), pipes in cells are escaped.
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], *, align: str = ""
+) -> str:
+    """A GitHub table; ``align`` holds "l", "r" or "c" per column (default "l"), pipes in cells are
+    escaped.
 
     >>> print(markdown_table(["method", "PLCC"], [["rali", ".90"]], align="lr"))
     | method | PLCC |
     |:---|---:|
     | rali | .90 |
     """
-    cells = [[str(cell).replace("|", r"\|").replace("\n", " ") for cell in row] for row in (header, *rows)]
+    cells = [
+        [str(cell).replace("|", r"\|").replace("\n", " ") for cell in row]
+        for row in (header, *rows)
+    ]
     if any(len(row) != len(header) for row in cells):
-        raise ValueError(f"rows have {sorted({len(row) for row in cells})} cells, expected {len(header)}")
+        raise ValueError(
+            f"rows have {sorted({len(row) for row in cells})} cells, expected {len(header)}"
+        )
     lines = ["| " + " | ".join(row) + " |" for row in cells]
     lines.insert(1, "|" + "|".join(_RULES[a] for a in align.ljust(len(header), "l")) + "|")
     return "\n".join(lines)
@@ -57,11 +65,16 @@ def quantity(metric: str, value: float) -> str:
 
 
 def with_interval(record: Record) -> str:
-    """``.873 [.851, .892]``, in the unit of the record's metric; without an interval the value alone."""
+    """``.873 [.851, .892]``, in the unit of the record's metric; without an interval the value
+    alone.
+    """
     value = quantity(record.metric, record.value)
     if record.ci_low is None or record.ci_high is None:
         return value
-    return f"{value} [{quantity(record.metric, record.ci_low)}, {quantity(record.metric, record.ci_high)}]"
+    return (
+        f"{value} [{quantity(record.metric, record.ci_low)},"
+        f" {quantity(record.metric, record.ci_high)}]"
+    )
 
 
 def results_table(
@@ -71,16 +84,22 @@ def results_table(
     methods: Sequence[str] | None = None,
     domains: Sequence[str] | None = None,
 ) -> str:
-    """Methods down, domains across, one metric; in the order given or as first met, "–" if not measured.
+    """Methods down, domains across, one metric; in the order given or as first met, "–" if not
+    measured.
 
-    Each heading gives the domain, its role and n (a range if methods scored different numbers of images).
+    Each heading gives the domain, its role and n (a range if methods scored different numbers of
+    images).
     """
     found = {(r.method, r.domain): r for r in records if r.metric == metric}
     if not found:
-        raise ValueError(f"no record has metric {metric!r}; run the evaluation notebook, or choose another")
+        raise ValueError(
+            f"no record has metric {metric!r}; run the evaluation notebook, or choose another"
+        )
     methods = methods or list(dict.fromkeys(method for method, _ in found))
     domains = domains or list(dict.fromkeys(domain for _, domain in found))
-    heads = [_heading(domain, [r for r in found.values() if r.domain == domain]) for domain in domains]
+    heads = [
+        _heading(domain, [r for r in found.values() if r.domain == domain]) for domain in domains
+    ]
     rows = [
         [f"`{m}`", *(with_interval(found[m, d]) if (m, d) in found else "–" for d in domains)]
         for m in methods
@@ -93,13 +112,17 @@ def efficiency_table(records: Iterable[Record], *, reference: str = "teacher") -
     """Parameters, time and memory per method, with the share of ``reference``."""
     found = {(r.method, r.metric): r.value for r in records if r.metric in COSTS}
     if missing := [metric for metric in COSTS if (reference, metric) not in found]:
-        raise ValueError(f"{reference!r} lacks {', '.join(missing)}; measure it, or pass another reference")
+        raise ValueError(
+            f"{reference!r} lacks {', '.join(missing)}; measure it, or pass another reference"
+        )
 
     def cell(method: str, metric: str) -> str:
         if (method, metric) not in found:
             return "–"
         value, whole = found[method, metric], found[reference, metric]
-        return quantity(metric, value) + ("" if method == reference else f" ({_percent(value / whole)})")
+        return quantity(metric, value) + (
+            "" if method == reference else f" ({_percent(value / whole)})"
+        )
 
     methods = dict.fromkeys(method for method, _ in found)
     rows = [[f"`{method}`", *(cell(method, metric) for metric in COSTS)] for method in methods]
@@ -107,21 +130,34 @@ def efficiency_table(records: Iterable[Record], *, reference: str = "teacher") -
 
 
 def people_table(records: Iterable[Record], stale: Collection[str] = ()) -> str:
-    """What methods trained on people's scores reach on held-out images of them, one line per method; a sentence if none was measured.
+    """What methods trained on people's scores reach on held-out images of them, one line per
+    method; a sentence if none was measured.
 
-    Reads the records srcc_trained, plcc_trained and srcc_minus_ridge of role "real", and srcc and plcc for methods that were never trained
-    on people's scores, which come first. Methods in `stale` are marked so.
+    Reads the records srcc_trained, plcc_trained and srcc_minus_ridge of role "real", and srcc and
+    plcc for methods that were never trained on people's scores, which come first. Methods in
+    `stale` are marked so.
     """
     found = {(r.method, r.metric): r for r in records if r.role == "real"}
-    metrics = {"srcc_trained": "SRCC", "plcc_trained": "PLCC", "srcc_minus_ridge": "SRCC minus `ridge_visual`, paired"}
+    metrics = {
+        "srcc_trained": "SRCC",
+        "plcc_trained": "PLCC",
+        "srcc_minus_ridge": "SRCC minus `ridge_visual`, paired",
+    }
     methods = [m for m, metric in found if metric == "plcc_trained"]
     if not methods:
         return "Not measured in this run."
 
     def row(label: str, method: str, keys: Iterable[str]) -> list[str]:
-        return [label, *(with_interval(found[method, k]) if (method, k) in found else "–" for k in keys)]
+        return [
+            label,
+            *(with_interval(found[method, k]) if (method, k) in found else "–" for k in keys),
+        ]
 
-    rows = [row(f"`{m}`, never trained on them", m, ("srcc", "plcc", "")) for m, metric in found if metric == "srcc"]
+    rows = [
+        row(f"`{m}`, never trained on them", m, ("srcc", "plcc", ""))
+        for m, metric in found
+        if metric == "srcc"
+    ]
     rows += [row(f"`{m}`" + _mark({"stale": m in stale}), m, metrics) for m in methods]
     return markdown_table(["method", *metrics.values()], rows, align="lrrr")
 
@@ -131,21 +167,35 @@ def claims_table(rows: Iterable[Mapping]) -> str:
 
     Parameters
     ----------
-    rows : mappings with id, sentence, value, ci_low, ci_high, seeds (how many, or which), verdict, notebook
-        ``value`` and the interval may be None (not testable); ``notebook`` is a path, and is linked. Where
-        ``stale`` is true, the verdict is followed by `STALE`.
+    rows
+        mappings with id, sentence, value, ci_low, ci_high, seeds (how many, or which), verdict,
+        notebook ``value`` and the interval may be None (not testable); ``notebook`` is a path, and
+        is linked. Where ``stale`` is true, the verdict is followed by `STALE`.
     """
     cells = []
     for row in rows:
         if row["verdict"] not in VERDICTS:
-            raise ValueError(f"claim {row['id']!r}: verdict {row['verdict']!r}, expected one of {VERDICTS}")
+            raise ValueError(
+                f"claim {row['id']!r}: verdict {row['verdict']!r}, expected one of {VERDICTS}"
+            )
         value = "–" if row["value"] is None else decimal(row["value"])
         if row["ci_low"] is not None:
             value += f" [{decimal(row['ci_low'])}, {decimal(row['ci_high'])}]"
         seeds = len(row["seeds"]) if isinstance(row["seeds"], Sequence) else row["seeds"]
         verdict = f"**{row['verdict']}**{_mark(row)}"
-        cells.append([f"`{row['id']}`", row["sentence"], value, str(seeds or "–"), verdict, _link(row["notebook"])])
-    return markdown_table(["claim", "the paper says", "value [95 % interval]", "seeds", "verdict", "where"], cells)
+        cells.append(
+            [
+                f"`{row['id']}`",
+                row["sentence"],
+                value,
+                str(seeds or "–"),
+                verdict,
+                _link(row["notebook"]),
+            ]
+        )
+    return markdown_table(
+        ["claim", "the paper says", "value [95 % interval]", "seeds", "verdict", "where"], cells
+    )
 
 
 def _mark(row: Mapping) -> str:
@@ -153,7 +203,9 @@ def _mark(row: Mapping) -> str:
 
 
 def notebook_table(rows: Iterable[Mapping]) -> str:
-    """One line per notebook, from mappings of notebook (path), question, makes, minutes ``{profile: m}``."""
+    """One line per notebook, from mappings of notebook (path), question, makes, minutes ``{profile:
+    m}``.
+    """
     rows = list(rows)
     profiles = list(dict.fromkeys(profile for row in rows for profile in row["minutes"]))
 
@@ -161,7 +213,12 @@ def notebook_table(rows: Iterable[Mapping]) -> str:
         return f"{row['minutes'][profile]:.1f} min" if profile in row["minutes"] else "–"
 
     cells = [
-        [_link(row["notebook"]) + _mark(row), row["question"], row["makes"], *(minutes(row, p) for p in profiles)]
+        [
+            _link(row["notebook"]) + _mark(row),
+            row["question"],
+            row["makes"],
+            *(minutes(row, p) for p in profiles),
+        ]
         for row in rows
     ]
     return markdown_table(
@@ -170,7 +227,8 @@ def notebook_table(rows: Iterable[Mapping]) -> str:
 
 
 def inject(text: str, marker: str, table: str) -> str:
-    """``text`` with what stands between ``<!-- begin:marker -->`` and ``<!-- end:marker -->`` replaced.
+    """``text`` with what stands between ``<!-- begin:marker -->`` and ``<!-- end:marker -->``
+    replaced.
 
     Raises
     ------
@@ -180,8 +238,8 @@ def inject(text: str, marker: str, table: str) -> str:
     begin, end = f"<!-- begin:{marker} -->", f"<!-- end:{marker} -->"
     if not text.count(begin) == text.count(end) == 1 or text.index(begin) > text.index(end):
         raise ValueError(
-            f"found {text.count(begin)} x {begin!r} and {text.count(end)} x {end!r}, expected one pair in "
-            "this order; put both lines where the table belongs"
+            f"found {text.count(begin)} x {begin!r} and {text.count(end)} x {end!r}, expected one"
+            " pair in this order; put both lines where the table belongs"
         )
     return text[: text.index(begin) + len(begin)] + f"\n{table.strip()}\n" + text[text.index(end) :]
 

@@ -1,7 +1,8 @@
 """Make the base models: `python -m scripts.base_model.build` (what `make base-model` runs).
 
-Four steps, seeded: statistics of the corpus, the neck of the teacher's tower, the decoder, the head of the small CLIP. The results replace
-`vlm/` and `clip/` beside this file; `card.json` records data, sizes, cost and what the model can do on corpus images held out.
+Four steps, seeded: statistics of the corpus, the neck of the teacher's tower, the decoder, the head
+of the small CLIP. The results replace `vlm/` and `clip/` beside this file; `card.json` records
+data, sizes, cost and what the model can do on corpus images held out.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ HELD_OUT = 2000
 
 
 class PooledNeck(nn.Module):
-    """A tower's neck on statistics already averaged over cells: what `Neck` does to the mean of its tokens, only faster."""
+    """A tower's neck on statistics already averaged over cells: what `Neck` does to the mean of its
+    tokens, only faster.
+    """
 
     def __init__(self, neck: nn.Module) -> None:
         super().__init__()
@@ -39,7 +42,9 @@ class PooledNeck(nn.Module):
 
 
 def standardised(raw: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Float16 statistics as standardised float16, with the mean and deviation per channel (over images and cells)."""
+    """Float16 statistics as standardised float16, with the mean and deviation per channel (over
+    images and cells).
+    """
     x = torch.from_numpy(raw)
     axes = (0, 2, 3) if x.ndim == 4 else (0,)
     sums = sum(p.double().sum(axes) for p in x.split(2000))
@@ -48,12 +53,26 @@ def standardised(raw: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     shape = (1, -1, *[1] * (x.ndim - 2))
     var = sum(((p.double() - mean.view(shape)) ** 2).sum(axes) for p in x.split(2000)) / n
     mean, std = mean.float(), var.sqrt().float().clamp_min(1e-3)
-    z = torch.cat([((p.float() - mean.view(shape)) / std.view(shape)).clamp(-100, 100).half() for p in x.split(2000)])
+    z = torch.cat(
+        [
+            ((p.float() - mean.view(shape)) / std.view(shape)).clamp(-100, 100).half()
+            for p in x.split(2000)
+        ]
+    )
     return z, mean, std
 
 
 def build(
-    features: Features, out: Path, *, epochs: int, steps: int, clip_epochs: int, noise: float, clip_noise: float, seed: int, report=print
+    features: Features,
+    out: Path,
+    *,
+    epochs: int,
+    steps: int,
+    clip_epochs: int,
+    noise: float,
+    clip_noise: float,
+    seed: int,
+    report=print,
 ) -> dict:
     """Train everything on `features` and save it under `out`; returns the card."""
     n, started, card = len(features.distortions) - HELD_OUT, time.perf_counter(), {}
@@ -69,11 +88,31 @@ def build(
     tower.stat_mean.copy_(mean)
     tower.stat_std.copy_(std)
     see = PooledNeck(tower.neck)
-    read_out = train_perception(see, pooled[:n], levels[:n], tower.num_features, epochs=epochs, noise=noise, seed=seed,
-                                held_out=(pooled[n:], levels[n:]), report=report)  # fmt: skip
+    read_out = train_perception(
+        see,
+        pooled[:n],
+        levels[:n],
+        tower.num_features,
+        epochs=epochs,
+        noise=noise,
+        seed=seed,
+        held_out=(pooled[n:], levels[n:]),
+        report=report,
+    )
     with torch.inference_mode():
-        card["perception_held_out"] = scores(read_levels(read_out(see.eval()(pooled[n:]))), levels[n:])
-    train_decoder(model, processor, z[:n], features.distortions[:n], steps=steps, noise=noise, seed=seed, report=report)
+        card["perception_held_out"] = scores(
+            read_levels(read_out(see.eval()(pooled[n:]))), levels[n:]
+        )
+    train_decoder(
+        model,
+        processor,
+        z[:n],
+        features.distortions[:n],
+        steps=steps,
+        noise=noise,
+        seed=seed,
+        report=report,
+    )
     model.eval().half().save_pretrained(out / "vlm")  # half the size; loaded as float32
     processor.save_pretrained(out / "vlm")
     write_hashes(out / "vlm")
@@ -82,15 +121,29 @@ def build(
     z8, mean8, std8 = standardised(features.s8)
     clip.visual.trunk.stat_mean.copy_(mean8)
     clip.visual.trunk.stat_std.copy_(std8)
-    train_head(clip, z8[:n], features.distortions[:n], epochs=clip_epochs, noise=clip_noise, seed=seed, report=report)
+    train_head(
+        clip,
+        z8[:n],
+        features.distortions[:n],
+        epochs=clip_epochs,
+        noise=clip_noise,
+        seed=seed,
+        report=report,
+    )
     save_base_clip(clip, out / "clip")
     card |= {
-        "corpus_images": n, "epochs": epochs, "decoder_steps": steps, "clip_epochs": clip_epochs, "noise": noise,
-        "clip_noise": clip_noise, "seed": seed,
+        "corpus_images": n,
+        "epochs": epochs,
+        "decoder_steps": steps,
+        "clip_epochs": clip_epochs,
+        "noise": noise,
+        "clip_noise": clip_noise,
+        "seed": seed,
         "vlm_parameters": sum(p.numel() for p in model.parameters()),
         "clip_image_parameters": sum(p.numel() for p in clip.visual.parameters()),
-        "training_seconds": round(time.perf_counter() - started), "cores": torch.get_num_threads(),
-    }  # fmt: skip
+        "training_seconds": round(time.perf_counter() - started),
+        "cores": torch.get_num_threads(),
+    }
     (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     return card
 
@@ -107,8 +160,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=ASSETS)
     args = parser.parse_args(argv)
     features = extract(args.images, seed=1000 + args.seed)
-    card = build(features, args.out, epochs=args.epochs, steps=args.steps, clip_epochs=args.clip_epochs, noise=args.noise,
-                 clip_noise=args.clip_noise, seed=args.seed)  # fmt: skip
+    card = build(
+        features,
+        args.out,
+        epochs=args.epochs,
+        steps=args.steps,
+        clip_epochs=args.clip_epochs,
+        noise=args.noise,
+        clip_noise=args.clip_noise,
+        seed=args.seed,
+    )
     print(json.dumps(card, indent=2))
 
 

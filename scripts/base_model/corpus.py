@@ -1,7 +1,9 @@
-"""The corpus of the base model: photographs and textures of Debian packages, distorted and described.
+"""The corpus of the base model: photographs and textures of Debian packages, distorted and
+described.
 
-None of these files is in the repository. `make base-model` needs the packages of `PACKAGES` (see docs/BASE_MODEL.md);
-the sources of the analysis domains (`rali_lab.data.content`) are never used here.
+None of these files is in the repository. `make base-model` needs the packages of `PACKAGES` (see
+docs/BASE_MODEL.md); the sources of the analysis domains (`rali_lab.data.content`) are never used
+here.
 """
 
 from __future__ import annotations
@@ -26,20 +28,30 @@ PACKAGES = {
 }
 NOT_IMAGES = ("_nm", "normal", "gloss", "alpha", "bump", "spec", "NM", "fog", "illum")
 TEXTURES = "supertuxkart-data"
-"""The package with more textures than all others have photographs; half of the crops come from it."""
+"""The package with more textures than all others have photographs; half of the crops come from it.
+"""
 
 
 @functools.cache
 def originals(max_side: int = 1000) -> dict[str, list[np.ndarray]]:
-    """Usable photographs and textures, shrunk to `max_side` on the short side: {"photos": [...], "textures": [...]}."""
+    """Usable photographs and textures, shrunk to `max_side` on the short side: {"photos": [...],
+    "textures": [...]}.
+    """
     found: dict[str, list[np.ndarray]] = {"photos": [], "textures": []}
     seen: set[str] = set()
     for package, pattern in PACKAGES.items():
         files = [f for f in sorted(ROOT.glob(pattern)) if f.is_file() and f.stat().st_size > 40_000]
         if not files:
-            raise FileNotFoundError(f"no image of the Debian package {package}; run: apt-get install {package}")
+            raise FileNotFoundError(
+                f"no image of the Debian package {package}; run: apt-get install {package}"
+            )
         if package == "plasma-workspace-wallpapers":  # one size per wallpaper
-            files = list({f.parent.parent.parent.name: f for f in sorted(files, key=lambda f: f.stat().st_size)}.values())
+            files = list(
+                {
+                    f.parent.parent.parent.name: f
+                    for f in sorted(files, key=lambda f: f.stat().st_size)
+                }.values()
+            )
         for file in files:
             if file.name in seen or any(mark in file.name for mark in NOT_IMAGES):
                 continue
@@ -57,15 +69,21 @@ def _opened(file: Path, max_side: int) -> np.ndarray | None:
         image.draft("RGB", (2 * max_side, 2 * max_side))
         image = image.convert("RGB")
         shrink = max(1.0, min(image.size) / max_side)
-        image = image.resize((round(image.width / shrink), round(image.height / shrink)), Image.Resampling.LANCZOS)
+        image = image.resize(
+            (round(image.width / shrink), round(image.height / shrink)), Image.Resampling.LANCZOS
+        )
     x = np.asarray(image)
     r, g, b = x.mean(axis=(0, 1))
     is_normal_map = b > 200 and 90 < r < 165 and 90 < g < 165
     return None if is_normal_map or x.std() < 10 else x
 
 
-def sample_distortions(rng: np.random.Generator, counts: tuple[float, ...] = (0.1, 0.42, 0.32, 0.16)) -> tuple[Distortion, ...]:
-    """None to three distortions with different words; stacked ones are kept to levels 1..4 so that each stays visible."""
+def sample_distortions(
+    rng: np.random.Generator, counts: tuple[float, ...] = (0.1, 0.42, 0.32, 0.16)
+) -> tuple[Distortion, ...]:
+    """None to three distortions with different words; stacked ones are kept to levels 1..4 so that
+    each stays visible.
+    """
     n = int(rng.choice(len(counts), p=counts))
     names: list[str] = []
     words: set[str] = set()
@@ -74,11 +92,16 @@ def sample_distortions(rng: np.random.Generator, counts: tuple[float, ...] = (0.
             names.append(str(name))
             words.add(TYPES[name].word)
     tops = {name: 5 if n == 1 else 2 if name in VEILS else 4 for name in names}
-    return tuple(Distortion(name, int(rng.integers(1, tops[name] + 1))) for name in sorted(names, key=ORDER.index))
+    return tuple(
+        Distortion(name, int(rng.integers(1, tops[name] + 1)))
+        for name in sorted(names, key=ORDER.index)
+    )
 
 
 def recolour(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A believable other palette for a pristine crop: channels swapped, gamma and saturation changed a little."""
+    """A believable other palette for a pristine crop: channels swapped, gamma and saturation
+    changed a little.
+    """
     if rng.random() < 0.3:
         x = x[..., rng.permutation(3)]
     y = (x.astype(np.float32) / 255) ** rng.uniform(0.75, 1.35)
@@ -87,8 +110,12 @@ def recolour(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (np.clip(y, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def make(count: int, *, seed: int, size: int = 128, photos: dict[str, list[np.ndarray]] | None = None):
-    """Yield `count` pairs of a distorted (size, size, 3) uint8 image and its distortions; the same for the same seed."""
+def make(
+    count: int, *, seed: int, size: int = 128, photos: dict[str, list[np.ndarray]] | None = None
+):
+    """Yield `count` pairs of a distorted (size, size, 3) uint8 image and its distortions; the same
+    for the same seed.
+    """
     photos = originals() if photos is None else photos
     rng = np.random.default_rng(seed)
     for _ in range(count):

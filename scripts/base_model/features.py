@@ -1,4 +1,6 @@
-"""Tower statistics of the base corpus, computed once: the towers' trunks stay frozen, so training never needs the pixels."""
+"""Tower statistics of the base corpus, computed once: the towers' trunks stay frozen, so training
+never needs the pixels.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from rali_lab.data.records import Distortion
 
 @dataclass(frozen=True)
 class Features:
-    """Statistics of n corpus images: `s16` (n, 580, 4, 4) and `s8` (n, 196), float16, with what was done to each image."""
+    """Statistics of n corpus images: `s16` (n, 580, 4, 4) and `s8` (n, 196), float16, with what was
+    done to each image.
+    """
 
     s16: np.ndarray
     s8: np.ndarray

@@ -1,7 +1,8 @@
-"""Stage A of the base model: teach a neck to see degradations, as CLIP-style pretraining taught the towers of real VLMs.
+"""Stage A of the base model: teach a neck to see degradations, as CLIP-style pretraining taught the
+towers of real VLMs.
 
-A linear read-out on top of the neck must say, for every degradation word, whether it is there and how strong it is. The read-out is
-thrown away; the neck stays.
+A linear read-out on top of the neck must say, for every degradation word, whether it is there and
+how strong it is. The read-out is thrown away; the neck stays.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def targets(distortions: Sequence[Sequence[Distortion]]) -> np.ndarray:
 
 
 def perception_loss(logits: Tensor, levels: Tensor) -> Tensor:
-    """Cross-entropy over absent / five levels for every word: logits (B, words * 6), levels (B, words)."""
+    """Cross-entropy over absent / five levels for every word: logits (B, words * 6), levels (B,
+    words).
+    """
     flat = logits.view(-1, LEVELS)
     return F.cross_entropy(flat, levels.view(-1), label_smoothing=0.02) * len(WORDS)
 
@@ -42,7 +45,9 @@ def read_levels(logits: Tensor) -> Tensor:
 
 
 def scores(predicted: Tensor, levels: Tensor) -> dict[str, float]:
-    """Share of images whose words are exactly right, for single and stacked ones, and of exact levels."""
+    """Share of images whose words are exactly right, for single and stacked ones, and of exact
+    levels.
+    """
     right = ((predicted > 0) == (levels > 0)).all(1)
     n = (levels > 0).sum(1)
     both = (predicted > 0) & (levels > 0)
@@ -55,7 +60,9 @@ def scores(predicted: Tensor, levels: Tensor) -> dict[str, float]:
 
 
 def perturb(x: Tensor, noise: float, generator: torch.Generator | None = None) -> Tensor:
-    """Feature augmentation on standardised statistics: a little noise, and a channel-wise offset per image."""
+    """Feature augmentation on standardised statistics: a little noise, and a channel-wise offset
+    per image.
+    """
     offset = torch.randn(len(x), x.shape[1], *[1] * (x.ndim - 2), generator=generator)
     return x + noise * torch.randn(x.shape, generator=generator) + noise * offset
 
@@ -74,10 +81,14 @@ def train_perception(
     report=print,
     held_out: tuple[Tensor, Tensor] | None = None,
 ) -> nn.Linear:
-    """Train `see` (statistics to (B, width) or (B, width, g, g)) with a linear read-out, which is returned."""
+    """Train `see` (statistics to (B, width) or (B, width, g, g)) with a linear read-out, which is
+    returned.
+    """
     torch.manual_seed(seed)
     read_out = nn.Linear(width, len(WORDS) * LEVELS)
-    optimiser = torch.optim.AdamW([*see.parameters(), *read_out.parameters()], lr=lr, weight_decay=0.05)
+    optimiser = torch.optim.AdamW(
+        [*see.parameters(), *read_out.parameters()], lr=lr, weight_decay=0.05
+    )
     steps = epochs * (len(statistics) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.1)
 
@@ -99,6 +110,12 @@ def train_perception(
         if held_out is not None and (epoch % 3 == 2 or epoch == epochs - 1):
             see.eval()
             with torch.inference_mode():
-                found = scores(read_levels(torch.cat([logits(x.float()) for x in held_out[0].split(512)])), held_out[1])
-            report(f"epoch {epoch + 1}: loss {total / (len(statistics) // batch):.3f} " + str({k: round(v, 3) for k, v in found.items()}))
+                found = scores(
+                    read_levels(torch.cat([logits(x.float()) for x in held_out[0].split(512)])),
+                    held_out[1],
+                )
+            report(
+                f"epoch {epoch + 1}: loss {total / (len(statistics) // batch):.3f} "
+                + str({k: round(v, 3) for k, v in found.items()})
+            )
     return read_out

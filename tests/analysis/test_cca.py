@@ -1,4 +1,6 @@
-"""Held-out canonical correlations: against scikit-learn in sample, and zero for noise where in-sample CCA says one."""
+"""Held-out canonical correlations: against scikit-learn in sample, and zero for noise where
+in-sample CCA says one.
+"""
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ def data():
     rng = np.random.default_rng(0)
     shared = rng.normal(size=(150, 2))
     X = np.hstack([shared + 0.3 * rng.normal(size=(150, 2)), rng.normal(size=(150, 3))])
-    Y = np.hstack([shared + 0.3 * rng.normal(size=(150, 2)), rng.normal(size=(150, 2))]) @ rng.normal(size=(4, 4))
+    Y = np.hstack(
+        [shared + 0.3 * rng.normal(size=(150, 2)), rng.normal(size=(150, 2))]
+    ) @ rng.normal(size=(4, 4))
     return X, Y
 
 
@@ -25,7 +29,9 @@ def test_directions_equal_those_of_sklearn(data):
     ours = _columnwise(U[1] @ left[:, :2], V[1] @ right[:2].T)
     model = CCA(n_components=2, tol=1e-12, max_iter=5000).fit(X[fit], Y[fit])
     a, b = model.transform(X[held], Y[held])
-    np.testing.assert_allclose(ours, [np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(2)], atol=1e-6)
+    np.testing.assert_allclose(
+        ours, [np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(2)], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("measure", [cca, svcca])
@@ -42,13 +48,18 @@ def test_properties(measure, data):
 def test_plain_cca_ignores_any_linear_map(data):
     X, Y = data
     stretch = np.diag([100.0, 1, 0.01, 1, 1])
-    assert cca(X @ stretch, Y, ridge=0, n_components=2) == pytest.approx(cca(X, Y, ridge=0, n_components=2))
+    assert cca(X @ stretch, Y, ridge=0, n_components=2) == pytest.approx(
+        cca(X, Y, ridge=0, n_components=2)
+    )
 
 
 def test_noise_with_more_columns_than_rows_gets_about_zero():
     rng = np.random.default_rng(0)
     for measure in (cca, svcca):
-        values = [measure(rng.normal(size=(40, 60)), rng.normal(size=(40, 60)), random_state=s) for s in range(20)]
+        values = [
+            measure(rng.normal(size=(40, 60)), rng.normal(size=(40, 60)), random_state=s)
+            for s in range(20)
+        ]
         assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(20) < 0.1
 
 
@@ -59,7 +70,9 @@ def test_leading_directions_come_first_and_rank_limits_them(data):
 
 
 def test_whole_groups_are_held_out():
-    """Rows repeated under one group must not help: without groups they are both trained on and tested on."""
+    """Rows repeated under one group must not help: without groups they are both trained on and
+    tested on.
+    """
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(20, 15)), rng.normal(size=(20, 15))
     X, Y, groups = np.repeat(X, 6, axis=0), np.repeat(Y, 6, axis=0), np.repeat(np.arange(20), 6)

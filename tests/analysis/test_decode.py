@@ -26,7 +26,10 @@ def test_predictions_equal_sklearn_with_the_penalty_of_the_smallest_left_out_err
         errors = []
         for penalty in penalties:
             left_out = [
-                Ridge(alpha=penalty).fit(Z[np.delete(fit, i)], y[np.delete(fit, i)]).predict(Z[fit[i : i + 1]])[0] for i in range(len(fit))
+                Ridge(alpha=penalty)
+                .fit(Z[np.delete(fit, i)], y[np.delete(fit, i)])
+                .predict(Z[fit[i : i + 1]])[0]
+                for i in range(len(fit))
             ]
             errors.append(np.sum((left_out - y[fit]) ** 2))
         best = Ridge(alpha=penalties[np.argmin(errors)]).fit(Z[fit], y[fit])
@@ -50,12 +53,23 @@ def test_a_linear_score_is_read_off_whatever_units_and_rotation():
     found = decode_score(X, y, n_permutations=49, n_boot=100)
     assert found.value > 0.9 and found.ci_low < found.value < found.ci_high and found.p == 0.02
     turn = np.linalg.qr(rng.normal(size=(6, 6)))[0]
-    assert decode_score(100 * X @ turn + 3, 9 - 2 * y, n_permutations=0).value == pytest.approx(found.value)
+    assert decode_score(100 * X @ turn + 3, 9 - 2 * y, n_permutations=0).value == pytest.approx(
+        found.value
+    )
 
 
 def test_noise_is_at_the_null_and_not_far_below_zero():
     rng = np.random.default_rng(0)
-    found = [decode_score(rng.normal(size=(80, 30)), rng.normal(size=80), n_permutations=19, n_boot=0, random_state=s) for s in range(20)]
+    found = [
+        decode_score(
+            rng.normal(size=(80, 30)),
+            rng.normal(size=80),
+            n_permutations=19,
+            n_boot=0,
+            random_state=s,
+        )
+        for s in range(20)
+    ]
     assert abs(np.mean([f.value - f.null_mean for f in found])) < 0.06
     assert np.mean([f.value for f in found]) > -0.12
     assert found[0].ci_low is None
@@ -105,7 +119,9 @@ def test_classes_equal_sklearn_discriminant_analysis_with_equal_priors():
     theirs = np.empty(300)
     for held in folds:
         fit = np.setdiff1d(np.arange(300), held)
-        theirs[held] = LinearDiscriminantAnalysis(priors=[1 / 3] * 3).fit(X[fit], label[fit]).predict(X[held])
+        theirs[held] = (
+            LinearDiscriminantAnalysis(priors=[1 / 3] * 3).fit(X[fit], label[fit]).predict(X[held])
+        )
     assert np.mean(ours == theirs) > 0.98 > np.mean(ours == label)
 
 
@@ -116,7 +132,10 @@ def test_labels_are_shuffled_by_unit_and_inside_strata():
     for _ in range(10):
         new = permuted_labels(label, unit, rng, stratum)
         assert all(len(set(new[unit == u])) == 1 for u in range(10))
-        assert all(np.bincount(new[stratum == s]).tolist() == np.bincount(label[stratum == s]).tolist() for s in (0, 1))
+        assert all(
+            np.bincount(new[stratum == s]).tolist() == np.bincount(label[stratum == s]).tolist()
+            for s in (0, 1)
+        )
     assert new.tolist() != label.tolist()
 
 
@@ -125,9 +144,15 @@ def test_labels_are_shuffled_by_unit_and_inside_strata():
     [
         (lambda X: decode_score(X, np.ones(40)), "all 40 scores are 1"),
         (lambda X: decode_score(X, np.arange(39)), "one number per row"),
-        (lambda X: decode_score(X, np.arange(40), groups=["a"] * 40), "5 folds need 5 groups or more, got 1"),
+        (
+            lambda X: decode_score(X, np.arange(40), groups=["a"] * 40),
+            "5 folds need 5 groups or more, got 1",
+        ),
         (lambda X: decode_domain(X, ["a"] * 40), "got one domain"),
-        (lambda X: decode_domain(X, ["a"] * 38 + ["b"] * 2), "in each domain, got 2; pass n_folds=2"),
+        (
+            lambda X: decode_domain(X, ["a"] * 38 + ["b"] * 2),
+            "in each domain, got 2; pass n_folds=2",
+        ),
         (lambda X: decode_score(np.eye(40)[:, :1], np.arange(40)), "equal: nothing to fit"),
     ],
 )

@@ -14,7 +14,12 @@ from rali_lab.analysis import (
 )
 from rali_lab.analysis.dimension import _SHARED
 
-LINEAR = [participation_ratio, lambda X: participation_ratio(X, debiased=False), effective_rank, pca_dimension]
+LINEAR = [
+    participation_ratio,
+    lambda X: participation_ratio(X, debiased=False),
+    effective_rank,
+    pca_dimension,
+]
 LOCAL = [two_nn, mle_dimension]
 
 
@@ -39,7 +44,9 @@ def test_spectrum_equals_the_covariance(shape):
 
 def test_linear_dimensions_equal_their_formulas(X):
     values = spectrum(X)
-    assert participation_ratio(X, debiased=False) == pytest.approx(values.sum() ** 2 / (values**2).sum())
+    assert participation_ratio(X, debiased=False) == pytest.approx(
+        values.sum() ** 2 / (values**2).sum()
+    )
     s = np.linalg.svd(X - X.mean(axis=0), compute_uv=False)
     assert effective_rank(X) == pytest.approx(np.exp(-np.sum(s / s.sum() * np.log(s / s.sum()))))
     assert pca_dimension(X, 0.9) == np.argmax(np.cumsum(values) / values.sum() >= 0.9) + 1
@@ -65,7 +72,11 @@ def test_equal_axes_count_all():
 def test_debiased_participation_ratio_finds_the_dimension_from_few_rows(n):
     rng = np.random.default_rng(0)
     plain, debiased = np.mean(
-        [[participation_ratio(X, debiased=False), participation_ratio(X)] for X in rng.normal(size=(30, n, 80))], axis=0
+        [
+            [participation_ratio(X, debiased=False), participation_ratio(X)]
+            for X in rng.normal(size=(30, n, 80))
+        ],
+        axis=0,
     )
     assert plain == pytest.approx(80 * n / (80 + n), rel=0.05)
     assert debiased == pytest.approx(80, rel=0.05)
@@ -93,7 +104,9 @@ def test_two_nn_equals_the_line_of_facco_and_its_likelihood():
     slope = (np.log(mu[:540]) @ line) / (np.log(mu[:540]) @ np.log(mu[:540]))
     assert two_nn(X).value == pytest.approx(slope, rel=0.05)
     assert two_nn(X, discard=0).value == pytest.approx(599 / np.log(mu).sum())
-    assert two_nn(X, discard=0).se == pytest.approx(_SHARED * two_nn(X, discard=0).value / np.sqrt(600))
+    assert two_nn(X, discard=0).se == pytest.approx(
+        _SHARED * two_nn(X, discard=0).value / np.sqrt(600)
+    )
 
 
 def test_mle_equals_levina_and_bickel_with_mackays_mean():
@@ -106,17 +119,23 @@ def test_mle_equals_levina_and_bickel_with_mackays_mean():
 @pytest.mark.parametrize("measure", LOCAL)
 def test_the_standard_error_is_the_spread_over_samples(measure):
     found = [measure(np.random.default_rng(s).normal(size=(150, 3))) for s in range(60)]
-    assert np.mean([f.se for f in found]) == pytest.approx(np.std([f.value for f in found]), rel=0.3)
+    assert np.mean([f.se for f in found]) == pytest.approx(
+        np.std([f.value for f in found]), rel=0.3
+    )
 
 
 @pytest.mark.parametrize("measure", LOCAL)
 def test_repeats_are_dropped_and_counted(measure):
     X = curved(100, 2)
-    with pytest.warns(AnalysisWarning, match="50 of 150 rows repeat another row and were dropped.*templated"):
+    with pytest.warns(
+        AnalysisWarning, match="50 of 150 rows repeat another row and were dropped.*templated"
+    ):
         found = measure(np.concatenate([X, X[:50]]))
     assert found.value == measure(X).value and found.n == 100
     assert found.notes == ("50 of 150 rows repeat another row and were dropped",)
-    with pytest.raises(ValueError, match=r"10 different rows \(100 with 90 repeats\), expected 2\d or more"):
+    with pytest.raises(
+        ValueError, match=r"10 different rows \(100 with 90 repeats\), expected 2\d or more"
+    ):
         measure(np.tile(X[:10], (10, 1)))
 
 

@@ -24,7 +24,11 @@ def test_folds_depend_on_the_generator_only():
 
 
 @pytest.mark.parametrize(
-    ("groups", "message"), [(None, "9 folds need 9 rows or more, got 4"), (["a"] * 4, "9 groups or more, got 1; add sources")]
+    ("groups", "message"),
+    [
+        (None, "9 folds need 9 rows or more, got 4"),
+        (["a"] * 4, "9 groups or more, got 1; add sources"),
+    ],
 )
 def test_too_few_groups_for_the_folds(groups, message):
     with pytest.raises(ValueError, match=message):
@@ -68,7 +72,8 @@ def test_without_groups_every_permutation_is_possible():
 
 
 def test_groups_are_placed_as_by_sorting_their_loads():
-    """The straightforward form: of every group, the folds sorted by fullest stratum, load and tie."""
+    """The straightforward form: of every group, the folds sorted by fullest stratum, load and tie.
+    """
     rng = np.random.default_rng(0)
     member, ties = rng.random((40, 3)) < 0.6, rng.random((40, 5))
     member[~member.any(axis=1), 0] = True

@@ -1,4 +1,6 @@
-"""Distances between clouds: independent formulas, SciPy, scikit-learn, and zero for two samples of one distribution."""
+"""Distances between clouds: independent formulas, SciPy, scikit-learn, and zero for two samples of
+one distribution.
+"""
 
 import itertools
 
@@ -30,7 +32,9 @@ def test_mmd_equals_the_sums_of_gretton(clouds):
     def k(a, b):
         return np.exp(-np.sum((a - b) ** 2) / (2 * s**2))
 
-    own = np.mean([k(a, b) for a, b in itertools.permutations(X, 2)]) + np.mean([k(a, b) for a, b in itertools.permutations(Y, 2)])
+    own = np.mean([k(a, b) for a, b in itertools.permutations(X, 2)]) + np.mean(
+        [k(a, b) for a, b in itertools.permutations(Y, 2)]
+    )
     assert mmd(X, Y) == pytest.approx(own - 2 * np.mean([k(a, b) for a in X for b in Y]))
 
 
@@ -63,14 +67,18 @@ def test_the_shortcut_to_held_out_labels_equals_fits_without_the_fold(clouds):
     folds = grouped_folds(None, 70, 5, np.random.default_rng(0), strata=label)
     order, ends = np.concatenate(folds), np.cumsum([len(f) for f in folds]).tolist()
     right = np.empty(70, dtype=bool)
-    right[order] = _right((both @ both.T)[np.ix_(order, order)], label[order].astype(float), ends, 0.1)
+    right[order] = _right(
+        (both @ both.T)[np.ix_(order, order)], label[order].astype(float), ends, 0.1
+    )
     centred = both - both.mean(axis=0)
     penalty = 0.1 * np.sum(centred**2) / 70
     for held in folds:
         fit = np.setdiff1d(np.arange(70), held)
         A, mean = both[fit] - both[fit].mean(axis=0), label[fit].mean()
         weights = np.linalg.solve(A.T @ A + penalty * np.eye(4), A.T @ (label[fit] - mean))
-        middle = (both[fit][label[fit] == 0].mean(axis=0) + both[fit][label[fit] == 1].mean(axis=0)) / 2
+        middle = (
+            both[fit][label[fit] == 0].mean(axis=0) + both[fit][label[fit] == 1].mean(axis=0)
+        ) / 2
         side = (both[held] - middle) @ weights > 0
         assert right[held].tolist() == (side == label[held]).tolist()
 
@@ -79,25 +87,38 @@ def test_the_shortcut_to_held_out_labels_equals_fits_without_the_fold(clouds):
 def test_symmetry_rotation_shift_scale(measure, clouds):
     X, Y = clouds
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(4, 4)))[0]
-    tolerance = {"abs": 0.4} if measure is proxy_a_distance else {"rel": 1e-8}  # its folds follow the order of the clouds
+    tolerance = (
+        {"abs": 0.4} if measure is proxy_a_distance else {"rel": 1e-8}
+    )  # its folds follow the order of the clouds
     assert measure(Y, X) == pytest.approx(measure(X, Y), **tolerance)
     factor = 9 if measure is frechet_distance else 1
-    assert measure(3 * X @ turn + 50, 3 * Y @ turn + 50) == pytest.approx(factor * measure(X, Y), rel=1e-6)
+    assert measure(3 * X @ turn + 50, 3 * Y @ turn + 50) == pytest.approx(
+        factor * measure(X, Y), rel=1e-6
+    )
 
 
-@pytest.mark.parametrize(("measure", "apart"), [(mmd, 0.9), (proxy_a_distance, 2), (silhouette, 0.8), (knn_mixing, 0)])
+@pytest.mark.parametrize(
+    ("measure", "apart"), [(mmd, 0.9), (proxy_a_distance, 2), (silhouette, 0.8), (knn_mixing, 0)]
+)
 def test_ends(measure, apart):
     rng = np.random.default_rng(0)
     same = [measure(rng.normal(size=(40, 20)), rng.normal(size=(40, 20))) for _ in range(20)]
     expected = 1 if measure is knn_mixing else 0
     assert abs(np.mean(same) - expected) < 4 * np.std(same) / np.sqrt(20) + 0.01
-    assert measure(rng.normal(size=(40, 20)), 50 + rng.normal(size=(40, 20))) == pytest.approx(apart, abs=0.2)
+    assert measure(rng.normal(size=(40, 20)), 50 + rng.normal(size=(40, 20))) == pytest.approx(
+        apart, abs=0.2
+    )
 
 
 def test_sources_in_both_folds_do_not_help():
-    """Ten sources per cloud, recognisable but without a common trait: a row's twin in training would give it away."""
+    """Ten sources per cloud, recognisable but without a common trait: a row's twin in training
+    would give it away.
+    """
     rng = np.random.default_rng(0)
-    X, Y = (np.repeat(rng.normal(size=(10, 30)), 5, axis=0) + 0.01 * rng.normal(size=(50, 30)) for _ in range(2))
+    X, Y = (
+        np.repeat(rng.normal(size=(10, 30)), 5, axis=0) + 0.01 * rng.normal(size=(50, 30))
+        for _ in range(2)
+    )
     groups = np.repeat(np.arange(10), 5)
     assert proxy_a_distance(X, Y) > 1.5
     assert proxy_a_distance(X, Y, groups_x=groups, groups_y=groups + 10) < 1
@@ -105,7 +126,10 @@ def test_sources_in_both_folds_do_not_help():
 
 @pytest.mark.parametrize("measure", ALL)
 def test_two_spaces_are_refused(measure, clouds):
-    with pytest.raises(ValueError, match="4 columns and Y 3, expected two clouds in one space; for two spaces use cka"):
+    with pytest.raises(
+        ValueError,
+        match="4 columns and Y 3, expected two clouds in one space; for two spaces use cka",
+    ):
         measure(clouds[0], clouds[1][:, :3])
 
 
@@ -124,10 +148,16 @@ def test_errors(clouds):
 def test_sources_that_both_clouds_share_are_held_out_in_both():
     rng = np.random.default_rng(3)
     source = np.repeat(np.arange(10), 8)
-    scene = rng.normal(size=(10, 6))[source] * 3  # what a scene looks like, the same in both domains
+    scene = (
+        rng.normal(size=(10, 6))[source] * 3
+    )  # what a scene looks like, the same in both domains
     X, Y = (scene + 0.1 * rng.normal(size=(80, 6)) for _ in range(2))
     assert abs(proxy_a_distance(X, Y, groups_x=source, groups_y=source)) < 0.4
     apart = np.array([5.0, 0, 0, 0, 0, 0])
     assert proxy_a_distance(X, Y + 4 * apart, groups_x=source, groups_y=source) > 1.5
-    folds = grouped_folds(np.tile(source, 2), 160, 5, np.random.default_rng(0), strata=np.repeat(["x", "y"], 80))
-    assert [len(set(np.tile(source, 2)[f])) for f in folds] == [2] * 5 and sum(map(len, folds)) == 160
+    folds = grouped_folds(
+        np.tile(source, 2), 160, 5, np.random.default_rng(0), strata=np.repeat(["x", "y"], 80)
+    )
+    assert [len(set(np.tile(source, 2)[f])) for f in folds] == [2] * 5 and sum(
+        map(len, folds)
+    ) == 160

@@ -41,7 +41,10 @@ def test_bad_arrays_are_named(bad, error, message):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_nan_and_infinity_are_counted_by_row_and_column(X, value):
     X[3, 1] = X[3, 2] = X[7, 1] = value
-    with pytest.raises(ValueError, match=r"NaN or infinite values in 2 of 30 rows \(first: row 3\) and 2 of 4 columns"):
+    with pytest.raises(
+        ValueError,
+        match=r"NaN or infinite values in 2 of 30 rows \(first: row 3\) and 2 of 4 columns",
+    ):
         inputs.matrix(X)
 
 
@@ -60,14 +63,23 @@ def test_integers_and_lists_become_floats_and_floats_are_not_copied(X):
 
 
 def test_different_n_and_the_hint_for_transposed_arrays(X):
-    with pytest.raises(ValueError, match="X has 30 rows and Y 29, expected the same n items.*join them"):
+    with pytest.raises(
+        ValueError, match="X has 30 rows and Y 29, expected the same n items.*join them"
+    ):
         inputs.pair(X, X[:-1, :3])
     with pytest.raises(ValueError, match="agree in columns: pass X.T and Y.T"):
         inputs.pair(X[:20].T, X[:20, :3].T)
 
 
 @pytest.mark.parametrize(
-    ("shape", "warned"), [((50, 768), False), ((10, 768), True), ((64, 1000), True), ((64, 128), False), ((100, 90), False)]
+    ("shape", "warned"),
+    [
+        ((50, 768), False),
+        ((10, 768), True),
+        ((64, 1000), True),
+        ((64, 128), False),
+        ((100, 90), False),
+    ],
 )
 def test_transposed_looking_arrays_are_warned_about(shape, warned):
     X = np.random.default_rng(0).normal(size=shape)
@@ -91,7 +103,11 @@ def test_labels_become_integers_and_missing_ones_are_counted():
 
 @pytest.mark.parametrize(
     ("scores", "message"),
-    [([1.0, 2.0], "one number per row"), ([1.0, np.nan, 2.0], "1 of 3 scores are NaN"), ([2.0] * 3, "all 3 scores are 2")],
+    [
+        ([1.0, 2.0], "one number per row"),
+        ([1.0, np.nan, 2.0], "1 of 3 scores are NaN"),
+        ([2.0] * 3, "all 3 scores are 2"),
+    ],
 )
 def test_scores_are_checked(scores, message):
     with pytest.raises(ValueError, match=message):
@@ -171,7 +187,9 @@ def test_no_measure_returns_nan(case):
     """A finite number or a ValueError; also no numpy warning, since warnings are errors here."""
     X = degenerate()[case]
     Y = np.random.default_rng(1).normal(size=X.shape)
-    calls = [lambda m=m, a=a: m(*a) for m in PAIRED for a in ((X, Y), (Y, X), (X, X))] + [lambda m=m: m(X) for m in SINGLE]
+    calls = [lambda m=m, a=a: m(*a) for m in PAIRED for a in ((X, Y), (Y, X), (X, X))] + [
+        lambda m=m: m(X) for m in SINGLE
+    ]
     finite = 0
     for call in calls:
         try:

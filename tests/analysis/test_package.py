@@ -13,7 +13,9 @@ HEAVY = ("torch", "umap", "sklearn", "pandas", "matplotlib", "scipy.stats", "num
 
 def test_import_is_light_and_silent():
     code = f"import sys, rali_lab.analysis; print([m for m in {HEAVY} if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
     assert out.stdout.strip() == "[]" and out.stderr == ""
 
 

@@ -1,4 +1,6 @@
-"""Projections are tested on what they promise, not on coordinates; the quality numbers against scikit-learn."""
+"""Projections are tested on what they promise, not on coordinates; the quality numbers against
+scikit-learn.
+"""
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ def X():
 @pytest.mark.parametrize("k", [2, 10, 29])
 def test_trustworthiness_and_continuity_equal_sklearn(X, k):
     Z = X[:, :2] + np.random.default_rng(1).normal(size=(60, 2))
-    assert trustworthiness(X, Z, k=k) == pytest.approx(manifold.trustworthiness(X, Z, n_neighbors=k))
+    assert trustworthiness(X, Z, k=k) == pytest.approx(
+        manifold.trustworthiness(X, Z, n_neighbors=k)
+    )
     assert continuity(X, Z, k=k) == pytest.approx(manifold.trustworthiness(Z, X, n_neighbors=k))
 
 
@@ -34,7 +38,9 @@ def test_ends_and_anchors(X):
     cloud = rng.normal(size=(200, 6))
     random = [trustworthiness(cloud, rng.normal(size=(200, 2)), k=10) for _ in range(5)]
     assert np.mean(random) == pytest.approx(0.5, abs=0.05)
-    assert trustworthiness(cloud, cloud[:, :2], max_anchors=80) == pytest.approx(trustworthiness(cloud, cloud[:, :2]), abs=0.03)
+    assert trustworthiness(cloud, cloud[:, :2], max_anchors=80) == pytest.approx(
+        trustworthiness(cloud, cloud[:, :2]), abs=0.03
+    )
 
 
 def test_pca_equals_sklearn_up_to_sign_and_has_one_seed(X):

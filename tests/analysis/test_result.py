@@ -11,8 +11,24 @@ from rali_lab.analysis.result import null_fields
 
 def test_one_line_with_what_was_computed_only():
     assert str(Measure("two_nn", 4.9, se=0.25, n=300)) == "two_nn 4.900 ± 0.250, n = 300"
-    full = Measure("mmd gap", 0.1, 0.05, 0.2, None, 1e-5, 0.002, 50.0, 0.005, 0.001, 99, ("71% of rows matched",))
-    expected = "mmd gap 0.100 [0.050, 0.200], null 1e-05 ± 0.002, z = 50, p = 0.005, floor 0.001, n = 99; 71% of rows matched"
+    full = Measure(
+        "mmd gap",
+        0.1,
+        0.05,
+        0.2,
+        None,
+        1e-5,
+        0.002,
+        50.0,
+        0.005,
+        0.001,
+        99,
+        ("71% of rows matched",),
+    )
+    expected = (
+        "mmd gap 0.100 [0.050, 0.200], null 1e-05 ± 0.002, z = 50, p = 0.005, floor 0.001, n = 99;"
+        " 71% of rows matched"
+    )
     assert str(full) == expected
     assert float(full) == 0.1
 

@@ -50,7 +50,10 @@ def test_shared_work_gives_the_measure_of_the_permuted_arrays(measure, options, 
     X, Y = data
     if wide:  # Gram matrices instead of factors
         rng = np.random.default_rng(3)
-        X, Y = X @ rng.normal(size=(5, 80)) + rng.normal(size=(60, 80)), Y @ rng.normal(size=(3, 90))
+        X, Y = (
+            X @ rng.normal(size=(5, 80)) + rng.normal(size=(60, 80)),
+            Y @ rng.normal(size=(3, 90)),
+        )
     value, draw = _FAST[measure](measure, X, Y, options)
     order = np.random.default_rng(1).permutation(60)
     assert value == pytest.approx(measure(X, Y, **options))
@@ -58,7 +61,17 @@ def test_shared_work_gives_the_measure_of_the_permuted_arrays(measure, options, 
 
 
 @pytest.mark.parametrize(
-    "measure", [cka, procrustes, rsa, mutual_knn, cknna, cca, svcca, lambda X, Y: abs(np.corrcoef(X[:, 0], Y[:, 0])[0, 1])]
+    "measure",
+    [
+        cka,
+        procrustes,
+        rsa,
+        mutual_knn,
+        cknna,
+        cca,
+        svcca,
+        lambda X, Y: abs(np.corrcoef(X[:, 0], Y[:, 0])[0, 1]),
+    ],
 )
 def test_relation_is_found_and_noise_is_not(measure, data):
     X, Y = data
@@ -66,12 +79,16 @@ def test_relation_is_found_and_noise_is_not(measure, data):
     assert found.value == pytest.approx(measure(X, Y))
     assert found.p == pytest.approx(1 / 50) and found.z > 3
     assert found.ci_low <= found.value <= found.ci_high and found.ci_high - found.ci_low > 0.01
-    noise = significance(measure, X, np.random.default_rng(5).normal(size=Y.shape), n_permutations=49)
+    noise = significance(
+        measure, X, np.random.default_rng(5).normal(size=Y.shape), n_permutations=49
+    )
     assert noise.p > 0.05 and noise.ci_low is None
 
 
 def test_the_same_seed_gives_the_same_result_and_parts_can_be_left_out(data):
-    one, same, other = (significance(cka, *data, n_permutations=20, n_boot=20, random_state=s) for s in (0, 0, 1))
+    one, same, other = (
+        significance(cka, *data, n_permutations=20, n_boot=20, random_state=s) for s in (0, 0, 1)
+    )
     assert one == same != other
     bare = significance(cka, *data, n_permutations=0)
     assert (bare.p, bare.ci_low, bare.null_mean) == (None, None, None)
@@ -83,8 +100,13 @@ def test_self_similarity_has_a_point_interval(data):
 
 
 def clustered(rng):
-    """Versions of a source lie close together in both arrays; the arrays know nothing of each other."""
-    X, Y = (np.repeat(rng.normal(size=(15, 4)), 4, axis=0) + 0.3 * rng.normal(size=(60, 4)) for _ in range(2))
+    """Versions of a source lie close together in both arrays; the arrays know nothing of each
+    other.
+    """
+    X, Y = (
+        np.repeat(rng.normal(size=(15, 4)), 4, axis=0) + 0.3 * rng.normal(size=(60, 4))
+        for _ in range(2)
+    )
     return X, Y
 
 
@@ -109,7 +131,9 @@ def test_interval_covers_the_value_of_the_population():
 
     truth, inside = cka(*draw(999, 1000)), 0
     for seed in range(60):
-        found = significance(cka, *draw(seed, 40), n_permutations=0, n_boot=60, groups=np.repeat(np.arange(40), 2))
+        found = significance(
+            cka, *draw(seed, 40), n_permutations=0, n_boot=60, groups=np.repeat(np.arange(40), 2)
+        )
         inside += found.ci_low <= truth <= found.ci_high
     assert 50 <= inside <= 60
 
@@ -117,8 +141,13 @@ def test_interval_covers_the_value_of_the_population():
 def test_groups_widen_the_interval_and_reach_the_folds():
     rng = np.random.default_rng(0)
     X = np.repeat(rng.normal(size=(20, 4)), 5, axis=0) + 0.1 * rng.normal(size=(100, 4))
-    Y, groups = X[:, :2] + np.repeat(rng.normal(size=(20, 2)), 5, axis=0), np.repeat(np.arange(20), 5)
-    with_groups, without = (significance(cka, X, Y, n_permutations=0, n_boot=60, groups=g) for g in (groups, None))
+    Y, groups = (
+        X[:, :2] + np.repeat(rng.normal(size=(20, 2)), 5, axis=0),
+        np.repeat(np.arange(20), 5),
+    )
+    with_groups, without = (
+        significance(cka, X, Y, n_permutations=0, n_boot=60, groups=g) for g in (groups, None)
+    )
     assert with_groups.ci_high - with_groups.ci_low > 1.5 * (without.ci_high - without.ci_low)
     found = significance(cca, X, Y, groups=groups, n_permutations=5, n_boot=5)
     assert found.value == pytest.approx(cca(X, Y, groups=groups)) != cca(X, Y)
@@ -126,9 +155,13 @@ def test_groups_widen_the_interval_and_reach_the_folds():
 
 def test_stuck_rows_and_too_few_sources_are_said(data):
     groups = np.repeat([0, 1, 2], [10, 20, 30])
-    with pytest.warns(AnalysisWarning, match="60 of 60 rows are in groups of a size that no other group has"):
+    with pytest.warns(
+        AnalysisWarning, match="60 of 60 rows are in groups of a size that no other group has"
+    ):
         significance(cka, *data, groups=groups, n_permutations=3)
-    with pytest.raises(ValueError, match="got 3 groups, an interval needs 8 or more; pass n_boot=0"):
+    with pytest.raises(
+        ValueError, match="got 3 groups, an interval needs 8 or more; pass n_boot=0"
+    ):
         significance(cka, *data, groups=groups, n_permutations=0, n_boot=9)
     with pytest.raises(ValueError, match="kernel='cubic'"):
         significance(cka, *data, kernel="cubic")

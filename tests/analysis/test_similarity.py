@@ -27,6 +27,7 @@ def gram_cka(K, L, debiased):
         def hsic(A, B):
             last = one @ A @ one * (one @ B @ one) / ((n - 1) * (n - 2))
             return (np.trace(A @ B) + last - 2 / (n - 2) * one @ A @ B @ one) / (n * (n - 3))
+
     else:
         H = np.eye(n) - np.outer(one, one) / n
 
@@ -41,7 +42,12 @@ def rbf(X):
     return np.exp(-(D**2) / (2 * np.median(D[np.triu_indices(len(D), 1)]) ** 2))
 
 
-SHAPES = [(80, 6, 4), (12, 30, 7), (5, 3, 3), (30, 20, 15)]  # tall, wide (Gram route), smallest, between
+SHAPES = [
+    (80, 6, 4),
+    (12, 30, 7),
+    (5, 3, 3),
+    (30, 20, 15),
+]  # tall, wide (Gram route), smallest, between
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -49,7 +55,9 @@ SHAPES = [(80, 6, 4), (12, 30, 7), (5, 3, 3), (30, 20, 15)]  # tall, wide (Gram 
 def test_linear_cka_equals_the_gram_formula(shape, debiased):
     n, d1, d2 = shape
     X, Y = related(n, d1, d2)
-    assert cka(X, Y, debiased=debiased) == pytest.approx(gram_cka(X @ X.T, Y @ Y.T, debiased), abs=1e-10)
+    assert cka(X, Y, debiased=debiased) == pytest.approx(
+        gram_cka(X @ X.T, Y @ Y.T, debiased), abs=1e-10
+    )
 
 
 @pytest.mark.parametrize("debiased", [True, False])
@@ -67,7 +75,16 @@ def test_a_large_mean_costs_no_digits(n):
     assert cka(X + 1e6, Y - 1e6) == pytest.approx(cka(X, Y), abs=1e-8)
 
 
-@pytest.mark.parametrize("measure", [cka, procrustes, rsa, lambda X, Y: cka(X, Y, kernel="rbf"), lambda X, Y: cka(X, Y, debiased=False)])
+@pytest.mark.parametrize(
+    "measure",
+    [
+        cka,
+        procrustes,
+        rsa,
+        lambda X, Y: cka(X, Y, kernel="rbf"),
+        lambda X, Y: cka(X, Y, debiased=False),
+    ],
+)
 @pytest.mark.parametrize("n", [40, 5])
 def test_self_symmetry_rotation_shift_scale_and_row_order(measure, n):
     X, Y = related(n)
@@ -106,7 +123,9 @@ def test_procrustes_equals_scipy():
 def test_procrustes_of_wide_arrays_equals_the_definition():
     X, Y = related(10, 30, 20)
     A, B = X - X.mean(axis=0), Y - Y.mean(axis=0)
-    expected = np.linalg.svd(A.T @ B, compute_uv=False).sum() / np.linalg.norm(A) / np.linalg.norm(B)
+    expected = (
+        np.linalg.svd(A.T @ B, compute_uv=False).sum() / np.linalg.norm(A) / np.linalg.norm(B)
+    )
     assert procrustes(X, Y) == pytest.approx(expected)
 
 
@@ -115,7 +134,9 @@ def test_procrustes_of_wide_arrays_equals_the_definition():
 def test_rsa_equals_scipy(distance, method):
     X, Y = related(25)
     test = {"spearman": stats.spearmanr, "pearson": stats.pearsonr}[method]
-    expected = test(spatial.distance.pdist(X, distance), spatial.distance.pdist(Y, distance)).statistic
+    expected = test(
+        spatial.distance.pdist(X, distance), spatial.distance.pdist(Y, distance)
+    ).statistic
     assert rsa(X, Y, distance=distance, method=method) == pytest.approx(expected)
 
 
@@ -127,12 +148,22 @@ def test_rsa_equals_scipy(distance, method):
         (lambda X: cka(X, X, kernel="rbf", bandwidth=0), "bandwidth=0, expected a positive"),
         (lambda X: cka(np.eye(8), X[:8]), "rows of X are equally alike.*procrustes or mutual_knn"),
         (lambda X: cka(X[:8], np.eye(8), kernel="rbf"), "rows of Y are equally alike"),
-        (lambda X: cka(np.repeat(np.eye(2), 10, axis=0)[:, :1] * (np.arange(20) == 3)[:, None], X, kernel="rbf"), "equal|median"),
+        (
+            lambda X: cka(
+                np.repeat(np.eye(2), 10, axis=0)[:, :1] * (np.arange(20) == 3)[:, None],
+                X,
+                kernel="rbf",
+            ),
+            "equal|median",
+        ),
         (lambda X: rsa(X, X, distance="cosine"), "choose 'euclidean' or 'correlation'"),
         (lambda X: rsa(X, X, method="kendall"), "choose 'spearman' or 'pearson'"),
         (lambda X: rsa(np.eye(20), X), "rows of X are equally far apart"),
         (lambda X: rsa(X[:, :1], X, distance="correlation"), "X has one column"),
-        (lambda X: rsa(np.outer(np.arange(20), np.ones(3)), X, distance="correlation"), "have no direction"),
+        (
+            lambda X: rsa(np.outer(np.arange(20), np.ones(3)), X, distance="correlation"),
+            "have no direction",
+        ),
     ],
 )
 def test_what_cannot_be_computed_is_said(call, message):

@@ -9,7 +9,9 @@ from rali_lab.analysis import StreamingCKA, cka, minibatch_cka
 @pytest.fixture
 def data():
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(200, 6)) + np.linspace(0, 9, 200)[:, None]  # drifts: the first batch has another mean
+    X = (
+        rng.normal(size=(200, 6)) + np.linspace(0, 9, 200)[:, None]
+    )  # drifts: the first batch has another mean
     return X + 100, X[:, :3] ** 2 + rng.normal(size=(200, 3))
 
 
@@ -21,7 +23,9 @@ def test_streaming_equals_one_shot_whatever_the_batches(data, step, debiased):
     for start in range(0, 200, step):
         stream.update(X[start : start + step], Y[start : start + step])
     assert stream.n == 200
-    assert stream.result(debiased=debiased) == pytest.approx(cka(X, Y, debiased=debiased), abs=1e-10)
+    assert stream.result(debiased=debiased) == pytest.approx(
+        cka(X, Y, debiased=debiased), abs=1e-10
+    )
 
 
 def test_merged_streams_equal_one_stream_and_stay_usable(data):
@@ -31,7 +35,9 @@ def test_merged_streams_equal_one_stream_and_stay_usable(data):
     assert first.merge(second).result() == pytest.approx(cka(X, Y), abs=1e-10)
     assert (first.result(), second.result()) == before
     assert StreamingCKA().merge(first).result() == pytest.approx(before[0])
-    assert first.merge(StreamingCKA()).update(X[70:], Y[70:]).result() == pytest.approx(cka(X, Y), abs=1e-10)
+    assert first.merge(StreamingCKA()).update(X[70:], Y[70:]).result() == pytest.approx(
+        cka(X, Y), abs=1e-10
+    )
     assert first.n == 70
     assert StreamingCKA().merge(StreamingCKA()).n == 0
 
@@ -80,9 +86,16 @@ def test_minibatch_cka_is_the_mean_hsic_of_its_batches(data):
 
 
 def test_minibatch_cka_of_noise_is_about_zero_even_in_tiny_batches():
-    """Batches of 4: about half of the HSIC of independent arrays are negative, whose roots would be NaN."""
+    """Batches of 4: about half of the HSIC of independent arrays are negative, whose roots would be
+    NaN.
+    """
     rng = np.random.default_rng(0)
-    values = [minibatch_cka(rng.normal(size=(60, 50)), rng.normal(size=(60, 50)), batch_size=4, random_state=s) for s in range(20)]
+    values = [
+        minibatch_cka(
+            rng.normal(size=(60, 50)), rng.normal(size=(60, 50)), batch_size=4, random_state=s
+        )
+        for s in range(20)
+    ]
     assert min(values) < 0 < max(values)
     assert abs(np.mean(values)) < 0.1
 

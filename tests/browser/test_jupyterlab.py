@@ -1,4 +1,6 @@
-"""Every notebook in JupyterLab, as a reader opens it: all of it is shown, its kernel starts, its cells run without an error."""
+"""Every notebook in JupyterLab, as a reader opens it: all of it is shown, its kernel starts, its
+cells run without an error.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,19 @@ NOTEBOOK = """
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A folder as readers have them, with the notebooks as their sources are now; the opening call ends a cell of its own."""
+    """A folder as readers have them, with the notebooks as their sources are now; the opening call
+    ends a cell of its own.
+    """
     folder = tmp_path_factory.mktemp("browser") / "Mein Ordner ä"
     (folder / "notebooks").mkdir(parents=True)
     for source in SOURCES:
         notebook = jupytext.read(source, fmt="py:percent")
         notebook.metadata.pop("jupytext", None)  # no pair, as published
-        k, opening = next((k, m) for k, x in enumerate(notebook.cells) if x.cell_type == "code" and (m := OPENING.search(x.source)))
+        k, opening = next(
+            (k, m)
+            for k, x in enumerate(notebook.cells)
+            if x.cell_type == "code" and (m := OPENING.search(x.source))
+        )
         rest = nbformat.v4.new_code_cell(notebook.cells[k].source[opening.end() :].lstrip("\n"))
         notebook.cells[k].source = notebook.cells[k].source[: opening.end()]
         notebook.cells.insert(k + 1, rest)
@@ -44,7 +52,10 @@ def lab(start_jupyterlab, checkout, page):
     """The page with JupyterLab started in the root of the checkout."""
     with start_jupyterlab(checkout) as (address, token):
         page.send("Page.navigate", url=f"{address}lab?reset&token={token}")
-        page.until("JupyterLab is shown", "await jupyterapp.restored; return !document.querySelector('#jupyterlab-splash')")
+        page.until(
+            "JupyterLab is shown",
+            "await jupyterapp.restored; return !document.querySelector('#jupyterlab-splash')",
+        )
         yield page
 
 
@@ -59,16 +70,29 @@ def images_folder(tmp_path):
 def shown(page, path: str) -> None:
     """Wait until the notebook stands in the page, all of it, and its kernel waits for work."""
     page.until(f"{path} is open", f"{NOTEBOOK} return true", path)
-    page.until(f"{path} has a kernel at rest", f"{NOTEBOOK} return kernel?.name === 'python3' && kernel.status === 'idle'", path)
-    page.until(f"every cell of {path} is shown", f"""{NOTEBOOK}
+    page.until(
+        f"{path} has a kernel at rest",
+        f"{NOTEBOOK} return kernel?.name === 'python3' && kernel.status === 'idle'",
+        path,
+    )
+    page.until(
+        f"every cell of {path} is shown",
+        f"""{NOTEBOOK}
         return cells.length === widget.context.model.cells.length && cells.every(x => x.node.isConnected
             && x.node.querySelector(x.model.type === 'markdown' ? '.jp-MarkdownOutput > *' : '.cm-content'))
-    """, path)  # fmt: skip
+    """,
+        path,
+    )
 
 
 def outputs(page, path: str, until: int) -> str:
-    """Wait until the code cells before cell `until` have run; their text. Fails with the first error."""
-    done = page.until(f"{path} has run", f"""{NOTEBOOK}
+    """Wait until the code cells before cell `until` have run; their text.
+
+    Fails with the first error.
+    """
+    done = page.until(
+        f"{path} has run",
+        f"""{NOTEBOOK}
         const ran = cells.slice(0, args[1]).filter(x => x.model.type === 'code' && x.model.sharedModel.source.trim())
         const all = ran.flatMap(x => x.model.outputs.toJSON())
         const error = all.find(x => x.output_type === 'error')
@@ -77,7 +101,11 @@ def outputs(page, path: str, until: int) -> str:
         if (error || drawn || lost) return {{error: error?.traceback.join('\\n') || drawn || lost}}
         if (kernel?.status !== 'idle' || ran.some(x => x.model.executionState === 'running' || !x.model.executionCount)) return null
         return {{text: all.filter(x => x.output_type === 'stream').map(x => [x.text].flat().join('')).join('')}}
-    """, path, until, limit=300)  # fmt: skip
+    """,
+        path,
+        until,
+        limit=300,
+    )
     if "error" in done:
         pytest.fail(f"{path}:\n" + re.sub(r"\x1b\[[0-9;]*m", "", done["error"]), pytrace=False)
     return done["text"]
@@ -87,14 +115,23 @@ def unroll(page, path: str) -> None:
     """Make the window so high that the whole notebook is in sight."""
     height = 1000
     for _ in range(3):  # what has not been in sight yet has no height of its own
-        page.send("Emulation.setDeviceMetricsOverride", width=1400, height=height, deviceScaleFactor=1, mobile=False)
-        height = page.js(f"""{NOTEBOOK}
+        page.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=1400,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        height = page.js(
+            f"""{NOTEBOOK}
             const frame = () => new Promise(requestAnimationFrame)
             widget.content.activeCellIndex = 0
             for (let i = 0; i < 5; i++) {{ await frame(); widget.node.querySelector('.jp-WindowedPanel-outer').scrollTop = 0 }}
             await frame()
             return 200 + Math.ceil(cells.at(-1).node.getBoundingClientRect().bottom - cells[0].node.getBoundingClientRect().top)
-        """, path)  # fmt: skip
+        """,
+            path,
+        )
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
@@ -103,18 +140,28 @@ def test_a_notebook_opens_and_starts(source, lab, images_folder):
     try:
         lab.js("jupyterapp.commands.execute('docmanager:open', {path: args[0]})", path)
         shown(lab, path)
-        opening = lab.js(f"""{NOTEBOOK}
+        opening = lab.js(
+            f"""{NOTEBOOK}
             const opening = cells.findIndex(x => x.model.type === 'code' && x.model.sharedModel.source.includes('nb = open_notebook('))
             widget.content.activeCellIndex = opening + 1
             app.commands.execute('notebook:run-all-above')
             return opening
-        """, path)  # fmt: skip
+        """,
+            path,
+        )
         assert f"notebook {source.stem[:2]} | profile tiny | " in outputs(lab, path, opening + 1)
         lab.screenshot(images_folder / f"{source.stem}.png")
     finally:
         lab.js("document.querySelectorAll('.jp-Dialog .jp-mod-accept').forEach(x => x.click())")
-        lab.js(f"{NOTEBOOK} session.shutdown(); widget.context.model.dirty = false; widget.close()", path)  # not saved
-        lab.until(f"{path} is closed", f"{NOTEBOOK.replace('return null', 'return true')} return false", path)
+        lab.js(
+            f"{NOTEBOOK} session.shutdown(); widget.context.model.dirty = false; widget.close()",
+            path,
+        )  # not saved
+        lab.until(
+            f"{path} is closed",
+            f"{NOTEBOOK.replace('return null', 'return true')} return false",
+            path,
+        )
 
 
 def test_start_here_runs_from_the_menu(start_jupyterlab, checkout, page, images_folder):
@@ -126,10 +173,14 @@ def test_start_here_runs_from_the_menu(start_jupyterlab, checkout, page, images_
         page.click(".lm-MenuBar-itemLabel", "Run")
         page.click(".lm-Menu-itemLabel", "Run All Cells")
         outputs(page, path, 10**6)
-        images = page.until("the figures are drawn", f"""{NOTEBOOK}
+        images = page.until(
+            "the figures are drawn",
+            f"""{NOTEBOOK}
             const images = [...widget.node.querySelectorAll('.jp-OutputArea-output img')]
             return images.every(x => x.complete && x.naturalWidth) && images.length
-        """, path)  # fmt: skip
+        """,
+            path,
+        )
         page.js("await window.jupyterapp.commands.execute('docmanager:save')")
         page.until("it is saved", f"{NOTEBOOK} return !widget.context.model.dirty", path)
         unroll(page, path)
@@ -141,5 +192,7 @@ def test_start_here_runs_from_the_menu(start_jupyterlab, checkout, page, images_
     assert all(cell.execution_count for cell in code)
     found = [output for cell in code for output in cell.outputs]
     assert [output for output in found if output.output_type == "error"] == []
-    assert {file.suffix for file in checkout.rglob("*.*") if file.is_file()} == {".ipynb"}, "nothing is written beside the notebooks"
+    assert {file.suffix for file in checkout.rglob("*.*") if file.is_file()} == {".ipynb"}, (
+        "nothing is written beside the notebooks"
+    )
     assert images == sum("image/png" in output.get("data", {}) for output in found) > 5

@@ -1,4 +1,6 @@
-"""Pristine content: every bundled source opens, crops repeat with their seed, and hold something worth distorting."""
+"""Pristine content: every bundled source opens, crops repeat with their seed, and hold something
+worth distorting.
+"""
 
 import numpy as np
 import pytest

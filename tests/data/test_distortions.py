@@ -1,4 +1,6 @@
-"""Distortions: repeatable, harmless to their input, stronger with every level, on images of any size and shape."""
+"""Distortions: repeatable, harmless to their input, stronger with every level, on images of any
+size and shape.
+"""
 
 import numpy as np
 import pytest
@@ -29,7 +31,8 @@ def test_every_type_has_strengths_a_word_and_a_place_in_the_order():
 @pytest.mark.parametrize("name", TYPES)
 def test_each_level_is_farther_from_the_original(name, crops):
     distance = [
-        np.mean([np.abs(distorted(x, name, level).astype(float) - x).mean() for x in crops]) for level in range(1, 6)
+        np.mean([np.abs(distorted(x, name, level).astype(float) - x).mean() for x in crops])
+        for level in range(1, 6)
     ]
     assert distance[0] > 0 and all(np.diff(distance) > 0), distance
 
@@ -40,7 +43,9 @@ def test_any_size_and_shape(name, shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     for level in (1, 5):
         made = distorted(image, name, level)
-        assert made.shape == image.shape and made.dtype == np.uint8 and not np.array_equal(made, image)
+        assert (
+            made.shape == image.shape and made.dtype == np.uint8 and not np.array_equal(made, image)
+        )
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -50,7 +55,10 @@ def test_the_same_generator_gives_the_same_pixels_and_the_input_stays(name, crop
     np.testing.assert_array_equal(crops[0], before)
 
 
-@pytest.mark.parametrize("name", ["gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "warping", "repetition"])
+@pytest.mark.parametrize(
+    "name",
+    ["gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "warping", "repetition"],
+)
 def test_another_seed_gives_other_pixels(name, crops):
     assert not np.array_equal(distorted(crops[0], name, 3), distorted(crops[0], name, 3, seed=2))
 
@@ -73,7 +81,9 @@ def test_what_a_type_is_named_after_happens(crops):
     assert set(np.unique(specks[changed])) <= {0, 255} and 0 < changed.mean() < 0.3
 
 
-@pytest.mark.parametrize("bad", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3))])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3))]
+)
 def test_what_is_no_rgb_image_is_refused(bad):
     with pytest.raises(ValueError, match=r"expected a \(H, W, 3\) uint8 image, got \(8, 8"):
         apply(bad, (), np.random.default_rng(0))

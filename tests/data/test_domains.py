@@ -24,7 +24,10 @@ from rali_lab.data.domains import (
 from rali_lab.data.labels import full_reference_quality
 from rali_lab.data.records import Distortion
 
-COUNTS = {"photo": {"train": 72, "val": 8, "test": 32}, **{d: {"test": 8} for d in DOMAINS if d != "photo"}}
+COUNTS = {
+    "photo": {"train": 72, "val": 8, "test": 32},
+    **{d: {"test": 8} for d in DOMAINS if d != "photo"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,10 @@ def photo(images):
 
 
 def test_counts_ids_and_sizes(images):
-    found = {d: {s: sum(p.domain == d and p.split == s for p in images) for s in COUNTS[d]} for d in COUNTS}
+    found = {
+        d: {s: sum(p.domain == d and p.split == s for p in images) for s in COUNTS[d]}
+        for d in COUNTS
+    }
     assert found == COUNTS and len({p.id for p in images}) == len(images)
     assert {p.array.shape for p in images} == {(64, 64, 3)}
 
@@ -57,7 +63,9 @@ def test_splits_of_procedural_images_do_not_share_a_source_either():
     assert not by_split[0] & by_split[1] and content["train"] != content["test"]
 
 
-def test_the_domains_that_are_only_tested_on_hold_no_photograph_that_was_trained_on_or_chosen_by(images):
+def test_the_domains_that_are_only_tested_on_hold_no_photograph_that_was_trained_on_or_chosen_by(
+    images,
+):
     seen = {p.source for p in images if p.domain == "photo" and p.split != "test"}
     assert all(p.source not in seen for p in images if p.domain != "photo")
 
@@ -121,18 +129,26 @@ SHORTCUTS = {
 
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
 def test_no_shortcut_predicts_the_score(photo, shortcut):
-    """At n = 112 chance alone reaches .19 (95 %); over eight seeds we measured up to .36 (bytes), quality itself has .99."""
+    """At n = 112 chance alone reaches .19 (95 %); over eight seeds we measured up to .36 (bytes),
+    quality itself has .99.
+    """
     values = [SHORTCUTS[shortcut](p) for p in photo]
     assert abs(spearmanr(values, [p.mos for p in photo])[0]) < 0.45
 
 
 @pytest.mark.parametrize("odd", ["gravel", "grass", "ihc", "fractal", "plaid"])
 def test_odd_looking_content_is_not_taken_for_a_defect(odd):
-    clean = np.stack((procedural if odd in ("fractal", "plaid") else photographs)(odd, count=2, size=64))
-    bad = np.stack([apply(x, (Distortion("gaussian_noise", 5),), np.random.default_rng(0)) for x in clean])
+    clean = np.stack(
+        (procedural if odd in ("fractal", "plaid") else photographs)(odd, count=2, size=64)
+    )
+    bad = np.stack(
+        [apply(x, (Distortion("gaussian_noise", 5),), np.random.default_rng(0)) for x in clean]
+    )
     rng = np.random.default_rng(0)
     for domain in DOMAINS.values():
-        kept, lost = (domain.panel.rate(full_reference_quality(clean, x), rng)[0] for x in (clean, bad))
+        kept, lost = (
+            domain.panel.rate(full_reference_quality(clean, x), rng)[0] for x in (clean, bad)
+        )
         best = domain.panel.opinion([5.0])
         assert (kept > best - 0.5).all() and (lost < kept - 1).all()
 

@@ -1,4 +1,6 @@
-"""Image reading: what a file shows is what the array holds, and a bad file is an error that names it."""
+"""Image reading: what a file shows is what the array holds, and a bad file is an error that names
+it.
+"""
 
 import struct
 import zlib
@@ -28,7 +30,9 @@ def save(folder, image, name="p.png", **options):
 
 def forged_png(path, width, height):
     def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0" * 100)) + chunk(b"IEND", b"")
@@ -54,7 +58,9 @@ def test_the_content_decides_not_the_extension(tmp_path, photo):
 @pytest.mark.parametrize("mode", ["L", "1", "LA", "P", "RGBA"])
 def test_modes_agree_with_plain_conversion(tmp_path, photo, mode):
     image = photo.convert(mode)
-    np.testing.assert_array_equal(read_image(save(tmp_path, image)), np.asarray(image.convert("RGB")))
+    np.testing.assert_array_equal(
+        read_image(save(tmp_path, image)), np.asarray(image.convert("RGB"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +118,9 @@ def test_transparent_palette_entry_and_colour_key_become_white(tmp_path):
     assert tuple(pixels[4, 3]) == WHITE and tuple(pixels[0, 0]) == (7, 7, 7)
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("a.png", np.uint16), ("a.tif", np.uint16), ("a.tif", np.int32)])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("a.png", np.uint16), ("a.tif", np.uint16), ("a.tif", np.int32)]
+)
 def test_sixteen_bits_keep_their_high_byte(tmp_path, name, dtype):
     ramp = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(dtype)
     pixels = read_image(save(tmp_path, Image.fromarray(ramp), name))
@@ -120,7 +128,9 @@ def test_sixteen_bits_keep_their_high_byte(tmp_path, name, dtype):
     assert pixels.min() == 0 and pixels.max() == 255
 
 
-@pytest.mark.parametrize("values", [np.full((20, 20), 0.5, np.float32), np.full((20, 20), 70_000, np.int32)])
+@pytest.mark.parametrize(
+    "values", [np.full((20, 20), 0.5, np.float32), np.full((20, 20), 70_000, np.int32)]
+)
 def test_pixel_types_without_a_full_scale_are_refused(tmp_path, values):
     with pytest.raises(ImageError, match=r"a\.tif: pixel values .* no known full scale; export it"):
         read_image(save(tmp_path, Image.fromarray(values), "a.tif"))
@@ -136,7 +146,8 @@ def test_cmyk_is_not_inverted(tmp_path, photo, name):
 
 
 def linear_profile():
-    """An sRGB profile with its tone curves replaced by gamma 1: the same primaries in linear light."""
+    """An sRGB profile with its tone curves replaced by gamma 1: the same primaries in linear light.
+    """
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     for i in range(struct.unpack(">I", data[128:132])[0]):
         tag, offset, size = struct.unpack(">4sII", data[132 + 12 * i : 144 + 12 * i])
@@ -167,7 +178,9 @@ def test_an_srgb_profile_changes_nothing(tmp_path, photo):
 
 def test_a_damaged_profile_is_said_aloud(tmp_path, photo):
     path = save(tmp_path, photo, icc_profile=b"nonsense")
-    with pytest.warns(ColourProfileWarning, match=r"p\.png: colour profile unusable .* taken as sRGB"):
+    with pytest.warns(
+        ColourProfileWarning, match=r"p\.png: colour profile unusable .* taken as sRGB"
+    ):
         np.testing.assert_array_equal(read_image(path), np.asarray(photo))
 
 
@@ -175,7 +188,8 @@ def test_a_damaged_profile_is_said_aloud(tmp_path, photo):
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tif"])
 def test_a_truncated_file_is_an_error_or_the_whole_image(tmp_path, photo, name):
-    """Cut anywhere, a file is refused, unless only its end mark is lost (PNG): never half an image."""
+    """Cut anywhere, a file is refused, unless only its end mark is lost (PNG): never half an image.
+    """
     path = save(tmp_path, photo, name)
     data, whole = path.read_bytes(), read_image(path)
     refused = 0
@@ -196,7 +210,10 @@ def test_a_truncated_file_is_an_error_or_the_whole_image(tmp_path, photo, name):
         (lambda p: p.mkdir(), "is a folder"),
         (lambda p: p.write_bytes(b""), "empty file"),
         (lambda p: p.write_text("hello, I am a text"), "not a JPEG, PNG, WebP, BMP or TIFF image"),
-        (lambda p: Image.new("RGB", (40, 40)).save(p, "GIF"), "not a JPEG, PNG, WebP, BMP or TIFF image"),
+        (
+            lambda p: Image.new("RGB", (40, 40)).save(p, "GIF"),
+            "not a JPEG, PNG, WebP, BMP or TIFF image",
+        ),
         (lambda p: Image.new("RGB", (1, 1)).save(p), "too small, 1x1 pixels"),
         (lambda p: Image.new("RGB", (400, 15)).save(p), "too small, 400x15 pixels"),
         (lambda p: forged_png(p, 9_000, 9_000), "gigantic, 9000x9000 is 81 million"),

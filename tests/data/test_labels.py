@@ -13,7 +13,9 @@ QUALITY = np.linspace(1, 5, 41)
 
 @pytest.fixture(scope="module")
 def crops():
-    return np.stack([photographs(s, count=1, size=48)[0] for s in ("coffee", "china", "brick")])  # brick is grey
+    return np.stack(
+        [photographs(s, count=1, size=48)[0] for s in ("coffee", "china", "brick")]
+    )  # brick is grey
 
 
 def made(crops, name, level):
@@ -29,7 +31,9 @@ def test_an_identical_image_has_the_highest_quality(crops):
 
 @pytest.mark.parametrize("name", ["gaussian_blur", "gaussian_noise", "jpeg", "darkening"])
 def test_quality_falls_with_the_level_on_every_image(crops, name):
-    quality = np.stack([full_reference_quality(crops, made(crops, name, level)) for level in (1, 3, 5)])
+    quality = np.stack(
+        [full_reference_quality(crops, made(crops, name, level)) for level in (1, 3, 5)]
+    )
     assert (np.diff(quality, axis=0) < 0).all() and quality.min() >= 1 and quality.max() <= 5 + 1e-4
     assert (quality[0] - quality[2] > 1).all()
 
@@ -51,7 +55,9 @@ def test_images_and_originals_must_pair_up(crops):
 def test_opinion_keeps_the_order_and_the_scale(gamma, gain, shift):
     opinion = RaterPanel(gamma=gamma, gain=gain, shift=shift).opinion(QUALITY)
     inside = (opinion > 1) & (opinion < 5)
-    assert (np.diff(opinion) >= 0).all() and (np.diff(opinion[inside]) > 0).all() and inside.sum() > 20
+    assert (
+        (np.diff(opinion) >= 0).all() and (np.diff(opinion[inside]) > 0).all() and inside.sum() > 20
+    )
     assert opinion.min() >= 1 and opinion.max() <= 5
 
 
@@ -80,5 +86,8 @@ def test_noise_is_new_for_every_image_and_bias_stays_with_the_rater():
 
 
 def test_more_raters_agree_better_with_the_opinion():
-    few, many = (np.abs(RaterPanel(raters=n).rate(QUALITY, np.random.default_rng(0))[0] - QUALITY).mean() for n in (2, 200))
+    few, many = (
+        np.abs(RaterPanel(raters=n).rate(QUALITY, np.random.default_rng(0))[0] - QUALITY).mean()
+        for n in (2, 200)
+    )
     assert many < few / 2

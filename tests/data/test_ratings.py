@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def table(tmp_path):
-    """Writes a score table and an image for every name in it; returns the arguments to read them."""
+    """Writes a score table and an image for every name in it; returns the arguments to read them.
+    """
 
     def write(*rows, header="image,mos", with_files=True):
         path = tmp_path / "scores.csv"
@@ -26,7 +27,12 @@ def table(tmp_path):
         for name in {row.split(",")[0] for row in rows} if with_files else ():
             (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (20, 20), "grey").save(tmp_path / "images" / name)
-        return {"csv_path": path, "image_dir": tmp_path / "images", "domain": "d", "mos_range": (0, 100)}
+        return {
+            "csv_path": path,
+            "image_dir": tmp_path / "images",
+            "domain": "d",
+            "mos_range": (0, 100),
+        }
 
     return write
 
@@ -43,7 +49,9 @@ def test_scores_follow_the_declared_range_not_the_data(table):
 
 def test_dmos_is_flipped_and_std_only_scaled(table):
     arguments = table("a.png,0.25,0.1", header="image,dmos,sd") | {"mos_range": (0, 1)}
-    (image,) = read_rated_folder(**arguments, mos_column="dmos", std_column="sd", higher_is_better=False)
+    (image,) = read_rated_folder(
+        **arguments, mos_column="dmos", std_column="sd", higher_is_better=False
+    )
     assert (image.mos, image.std) == (4.0, 0.4)
 
 
@@ -76,7 +84,9 @@ def test_a_bad_deviation_is_an_error_too(table, cell):
 
 
 def test_missing_columns_name_those_present(table):
-    with pytest.raises(ValueError, match=r"no column \['MOS', 'ref'\]; present are \['image', 'mos'\]"):
+    with pytest.raises(
+        ValueError, match=r"no column \['MOS', 'ref'\]; present are \['image', 'mos'\]"
+    ):
         read_rated_folder(**table("a.png,10"), mos_column="MOS", source_column="ref")
 
 
@@ -93,8 +103,14 @@ def test_a_folder_beside_that_holds_the_missing_images_is_named(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").touch()
     (tmp_path / "ratings.csv").write_text("image,mos\na.png,2\nb.png,3\n")
-    for read in (read_dataset, check_dataset):  # nothing at all is there: no report of a thousand missing images
-        with pytest.raises(FileNotFoundError, match="2 of 2 listed images are missing: a.png, b.png; .* it seems to be .*photos"):
+    for read in (
+        read_dataset,
+        check_dataset,
+    ):  # nothing at all is there: no report of a thousand missing images
+        with pytest.raises(
+            FileNotFoundError,
+            match="2 of 2 listed images are missing: a.png, b.png; .* it seems to be .*photos",
+        ):
             read(tmp_path / "ratings.csv", mos_range=(1, 5))
 
 
@@ -132,7 +148,8 @@ def test_splits_keep_sources_whole_and_do_not_depend_on_order(table):
     assert Counter(p.split for p in first) == {"train": 21, "val": 3, "test": 6}
     assert len({(p.source, p.split) for p in first}) == 10
     others = [
-        read_rated_folder(**table(*rows, **read), source_column="ref", seed=seed) for seed in range(1, 5)
+        read_rated_folder(**table(*rows, **read), source_column="ref", seed=seed)
+        for seed in range(1, 5)
     ]
     assert any([p.split for p in other] != [p.split for p in first] for other in others)
 
@@ -168,9 +185,13 @@ def test_livec_as_it_is_on_disk(monkeypatch, livec):
     with (livec / "ratings.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     copies = [
-        (p, row) for p, row in zip(images, rows, strict=True) if row["stored"] == "original JPEG bytes"
+        (p, row)
+        for p, row in zip(images, rows, strict=True)
+        if row["stored"] == "original JPEG bytes"
     ]
     for image, row in copies[:5]:
         assert hashlib.sha256(Path(image.path).read_bytes()).hexdigest() == row["sha256_blob"]
         assert image.pixels().shape == (int(row["orig_h"]), int(row["orig_w"]), 3)
-    assert np.corrcoef([p.mos for p in images], [float(row["mos"]) for row in rows])[0, 1] > 1 - 1e-12
+    assert (
+        np.corrcoef([p.mos for p in images], [float(row["mos"]) for row in rows])[0, 1] > 1 - 1e-12
+    )

@@ -14,7 +14,9 @@ IMAGE = RatedImage(id="a", domain="photo", source="s", split="test", array=GREY)
 
 @pytest.mark.parametrize("level", [0, 6, -1, float("nan")])
 def test_levels_outside_1_to_5_are_refused(level):
-    with pytest.raises(ValueError, match=r"distortion 'noise': level must be a whole number 1..5, got"):
+    with pytest.raises(
+        ValueError, match=r"distortion 'noise': level must be a whole number 1..5, got"
+    ):
         Distortion("noise", level)
 
 
@@ -30,7 +32,9 @@ def test_a_image_has_a_path_or_an_array(change):
 
 
 def test_an_unknown_split_is_refused():
-    with pytest.raises(ValueError, match=r"image 'a': split must be one of \('train', 'val', 'test'\), got 'exam'"):
+    with pytest.raises(
+        ValueError, match=r"image 'a': split must be one of \('train', 'val', 'test'\), got 'exam'"
+    ):
         replace(IMAGE, split="exam")
 
 
@@ -56,7 +60,9 @@ def test_saved_images_come_back_equal(tmp_path):
 
 
 def test_select_by_domain_and_split_keeps_the_order():
-    many = [replace(IMAGE, id=f"{d}{s}", domain=d, split=s) for d in "xyz" for s in ("train", "test")]
+    many = [
+        replace(IMAGE, id=f"{d}{s}", domain=d, split=s) for d in "xyz" for s in ("train", "test")
+    ]
     assert [p.id for p in select(many, domain="y")] == ["ytrain", "ytest"]
     assert [p.id for p in select(many, domain=("z", "x"), split="test")] == ["xtest", "ztest"]
     assert select(many, split=("train", "test")) == many == select(many)

@@ -1,4 +1,6 @@
-"""The validator: silent on good images, and one finding for each thing that makes a score table lie."""
+"""The validator: silent on good images, and one finding for each thing that makes a score table
+lie.
+"""
 
 import math
 from dataclasses import FrozenInstanceError, replace
@@ -66,7 +68,9 @@ def test_equal_pixels_with_differing_scores_count_within_a_domain(images):
     copy = replace(images[0], id="d/copy", mos=4.0)
     assert kinds([*images, copy]) == [("equal pixels", ("d/0", "d/copy"))]
     assert kinds([*images, replace(copy, mos=images[0].mos)]) == [("duplicate", ("d/0", "d/copy"))]
-    assert kinds([*images, replace(copy, domain="e")]) == [], "another domain may rate it differently"
+    assert kinds([*images, replace(copy, domain="e")]) == [], (
+        "another domain may rate it differently"
+    )
 
 
 def test_equal_pixels_inside_one_split_are_one_finding(images):
@@ -75,13 +79,21 @@ def test_equal_pixels_inside_one_split_are_one_finding(images):
     assert [str(p) for p in report.problems] == [
         "duplicate: equal pixels 4 times in split train of 'd' (d/0, d/copy0, d/copy1, d/copy2)"
     ]
-    assert kinds([*images, copies[0], replace(copies[1], split="test")]) == [("equal pixels", ("d/0", "d/copy0", "d/copy1"))]
-    assert kinds([*images, replace(copies[0], domain="e")]) == [], "two domains may hold the same image"
+    assert kinds([*images, copies[0], replace(copies[1], split="test")]) == [
+        ("equal pixels", ("d/0", "d/copy0", "d/copy1"))
+    ]
+    assert kinds([*images, replace(copies[0], domain="e")]) == [], (
+        "two domains may hold the same image"
+    )
 
 
 def test_equal_bytes_in_another_shape_are_not_equal_pixels(images):
     turned = replace(
-        images[0], id="d/turned", split="test", source="new", array=images[0].array.reshape(30, 20, 3)
+        images[0],
+        id="d/turned",
+        split="test",
+        source="new",
+        array=images[0].array.reshape(30, 20, 3),
     )
     assert kinds([*images, turned]) == []
 
@@ -108,10 +120,16 @@ def test_an_unreadable_file_does_not_stop_the_others(images, tmp_path):
 
 
 def test_missing_files_are_counted_together_and_five_are_named(images, tmp_path):
-    gone = [replace(images[0], id=f"d/gone{i}", array=None, path=str(tmp_path / f"{i}.png")) for i in range(7)]
+    gone = [
+        replace(images[0], id=f"d/gone{i}", array=None, path=str(tmp_path / f"{i}.png"))
+        for i in range(7)
+    ]
     report = validate([*images, *gone])
     assert [(p.kind, p.ids) for p in report.problems] == [("missing", tuple(p.id for p in gone))]
-    assert "missing: 7 of 11 images have no file (d/gone0, d/gone1, d/gone2, d/gone3, d/gone4 and 2 more)" in str(report)
+    assert (
+        "missing: 7 of 11 images have no file (d/gone0, d/gone1, d/gone2, d/gone3, d/gone4 and 2"
+        " more)" in str(report)
+    )
 
 
 def test_all_problems_are_raised_together(images):

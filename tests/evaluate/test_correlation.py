@@ -51,7 +51,9 @@ def test_srcc_ignores_monotone_maps_and_plcc_does_not(rated):
 def test_values_equal_scipy_also_with_ties(rated):
     score, mos = np.round(rated[0]), np.round(rated[1], 1)
     assert correlate(score, mos).value == pytest.approx(stats.pearsonr(score, mos).statistic)
-    assert correlate(score, mos, kind="srcc").value == pytest.approx(stats.spearmanr(score, mos).statistic)
+    assert correlate(score, mos, kind="srcc").value == pytest.approx(
+        stats.spearmanr(score, mos).statistic
+    )
 
 
 def test_weighted_resamples_equal_resamples_written_out(rated):
@@ -132,7 +134,9 @@ def test_seeds_are_averaged_and_widen_the_interval(rated):
     found = correlate(seeds, mos)
     assert found.n_seeds == 3
     assert found.value == pytest.approx(np.mean([plcc(row, mos) for row in seeds]))
-    assert found.ci_high - found.ci_low > 2 * (lambda c: c.ci_high - c.ci_low)(correlate(score, mos))
+    assert found.ci_high - found.ci_low > 2 * (lambda c: c.ci_high - c.ci_low)(
+        correlate(score, mos)
+    )
     assert compare(seeds, score, mos).value == pytest.approx(found.value - plcc(score, mos))
 
 
@@ -142,7 +146,9 @@ def test_mean_over_domains_is_unweighted(rated):
     found = mean_over_domains(domains)
     assert found.value == pytest.approx((plcc(score, mos) + plcc(score[:30], mos[:30])) / 2)
     assert found.n == 150
-    difference = compare_over_domains({"a": (score, -score, mos, None), "b": (score, score, mos, None)})
+    difference = compare_over_domains(
+        {"a": (score, -score, mos, None), "b": (score, score, mos, None)}
+    )
     assert difference.value == pytest.approx(plcc(score, mos))
     assert difference.kind == "plcc difference"
 
@@ -190,7 +196,11 @@ def test_isotonic_keeps_sources_together(rated):
         ),
         (lambda s, m: (np.where(m > 4.9, np.inf, s), m), ValueError, "scores are infinite"),
         (lambda s, m: (s, np.where(m > 4.9, np.nan, m)), ValueError, "MOS are not finite"),
-        (lambda s, m: (s, np.ones_like(m)), ValueError, "all 120 MOS are 1; check the label column"),
+        (
+            lambda s, m: (s, np.ones_like(m)),
+            ValueError,
+            "all 120 MOS are 1; check the label column",
+        ),
         (lambda s, m: (s[:2], m[:2]), ValueError, "got 2 scored images, a correlation needs 3"),
         (lambda s, m: (s[:9], m), ValueError, r"score has shape \(1, 9\) and mos \(120,\)"),
         (lambda s, m: (np.full_like(s, np.nan), m), ValueError, "got 0 scored images"),

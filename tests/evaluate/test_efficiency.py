@@ -1,4 +1,6 @@
-"""Cost: parameters by storage, interleaved timing, and peak memory against allocations of known size."""
+"""Cost: parameters by storage, interleaved timing, and peak memory against allocations of known
+size.
+"""
 
 import time
 
@@ -44,7 +46,12 @@ def test_ratio_and_seconds_per_image():
     found = measure_side_by_side(
         {"slow": lambda: time.sleep(0.03), "fast": lambda: time.sleep(0.003)}, n_images=3, repeats=5
     )
-    assert 0.009 < found.seconds["slow"].low <= found.seconds["slow"].median <= found.seconds["slow"].high
+    assert (
+        0.009
+        < found.seconds["slow"].low
+        <= found.seconds["slow"].median
+        <= found.seconds["slow"].high
+    )
     assert found.ratio["slow"].median == 1
     assert 0.05 < found.ratio["fast"].median < 0.5
     assert "of slow" in str(found)

@@ -35,7 +35,9 @@ def test_disjoint_sources_pass():
 
 def test_shared_source_names_the_first_offenders():
     test = [image(f"a{i}", "a") for i in range(5)] + [image("c1", "c")]
-    with pytest.raises(LeakageError, match=r"5 of 6 test images.*source.*a0 \(source a\), a1 .*and 2 more"):
+    with pytest.raises(
+        LeakageError, match=r"5 of 6 test images.*source.*a0 \(source a\), a1 .*and 2 more"
+    ):
         assert_disjoint([image("x", "a")], test)
 
 

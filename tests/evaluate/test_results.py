@@ -7,11 +7,25 @@ import pytest
 
 from rali_lab.evaluate import Record, correlate, read_records, write_records
 
-FIELDS = ["id", "profile", "method", "domain", "role", "metric", "value", "ci_low", "ci_high", "n", "seeds"]
+FIELDS = [
+    "id",
+    "profile",
+    "method",
+    "domain",
+    "role",
+    "metric",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n",
+    "seeds",
+]
 
 
 def record(**changes):
-    fields = dict(profile="tiny", method="rali", domain="photo", role="in", metric="plcc", value=0.9, n=100)
+    fields = dict(
+        profile="tiny", method="rali", domain="photo", role="in", metric="plcc", value=0.9, n=100
+    )
     return Record(**(fields | changes))
 
 
@@ -48,7 +62,9 @@ def test_invalid_records_are_refused(changes, text):
 def test_write_merges_by_id_and_keeps_the_order(tmp_path):
     path = tmp_path / "runs" / "results.json"
     write_records(path, [record(), record(method="base", value=0.4)])
-    merged = write_records(path, [record(value=0.95), record(method="teacher", value=np.float32(0.5))])
+    merged = write_records(
+        path, [record(value=0.95), record(method="teacher", value=np.float32(0.5))]
+    )
     assert [(r.method, round(float(r.value), 2)) for r in merged] == [
         ("rali", 0.95),
         ("base", 0.4),

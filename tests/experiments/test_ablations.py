@@ -1,4 +1,5 @@
-"""Every variant rates every image; a variant that changes nothing equals the scorer it came from."""
+"""Every variant rates every image; a variant that changes nothing equals the scorer it came from.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +13,14 @@ from rali_lab.rali.baselines import READOUTS
 from rali_lab.rali.scorer import RaliScorer
 
 MINI = Profile(
-    "mini", {"photo": {"train": 22, "val": 6, "test": 10}, "novel": {"test": 13}},
-    grpo={"steps": 1, "images_per_step": 2, "generations": 4, "eval_every": 0}, sft={"steps": 1, "answers_per_step": 8, "eval_every": 0},
-    rationale_samples=2, align={"epochs": 1}, rali={"n_components": 4, "n_bins": 4, "n_basis": 8, "tau": 0.25, "fine_tune_epochs": 1},
-)  # fmt: skip
+    "mini",
+    {"photo": {"train": 22, "val": 6, "test": 10}, "novel": {"test": 13}},
+    grpo={"steps": 1, "images_per_step": 2, "generations": 4, "eval_every": 0},
+    sft={"steps": 1, "answers_per_step": 8, "eval_every": 0},
+    rationale_samples=2,
+    align={"epochs": 1},
+    rali={"n_components": 4, "n_bins": 4, "n_basis": 8, "tau": 0.25, "fine_tune_epochs": 1},
+)
 
 pytestmark = pytest.mark.slow
 
@@ -25,8 +30,15 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RALI_LAB_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
         quiet = {"report": lambda line: None}
-        tables = [pd.read_parquet(step(MINI, **quiet).path / "scores.parquet") for step in (experiments.ablate, experiments.ablate_controls)]
-        yield tables, RaliScorer.load(experiments.fit_rali(MINI).path / "model"), experiments.images(MINI)
+        tables = [
+            pd.read_parquet(step(MINI, **quiet).path / "scores.parquet")
+            for step in (experiments.ablate, experiments.ablate_controls)
+        ]
+        yield (
+            tables,
+            RaliScorer.load(experiments.fit_rali(MINI).path / "model"),
+            experiments.images(MINI),
+        )
 
 
 def test_every_variant_rates_every_test_image(made):
@@ -34,8 +46,17 @@ def test_every_variant_rates_every_test_image(made):
     for _, rows in [*table.groupby("method"), *controls.groupby("method")]:
         assert len(rows) == 23 and np.isfinite(rows["score"]).all()
     methods = set(table["method"])
-    assert {f"{kind}_{readout}" for kind in ("aligned", "unaligned", "raw") for readout in READOUTS} <= methods
-    assert {"rali", "no_pca", "text_permuted", "fresh_rali", "dynamic_nearest", "brisque"} <= methods
+    assert {
+        f"{kind}_{readout}" for kind in ("aligned", "unaligned", "raw") for readout in READOUTS
+    } <= methods
+    assert {
+        "rali",
+        "no_pca",
+        "text_permuted",
+        "fresh_rali",
+        "dynamic_nearest",
+        "brisque",
+    } <= methods
     assert set(controls["method"]) == {"text_supervised"}
 
 

@@ -1,4 +1,6 @@
-"""Your own images: the example can be read, splits keep sources apart, and nothing that was trained on is scored."""
+"""Your own images: the example can be read, splits keep sources apart, and nothing that was trained
+on is scored.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def looks(images):
     """What is seen of the images, with zero-shot scores learned from two sets of twenty others."""
     from rali_lab.data.domains import DOMAINS, build_domain
 
-    sets = {name: build_domain(DOMAINS[name], {"test": 20}, seed=3) for name in ("photo", "procedural")}
+    sets = {
+        name: build_domain(DOMAINS[name], {"test": 20}, seed=3) for name in ("photo", "procedural")
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rali_lab.experiments.training_sets", lambda profile: sets)
         reader = custom_dataset.zero_shot(get_profile("tiny"))
@@ -47,7 +51,10 @@ def tables(images, looks):
 def test_every_method_scores_held_out_images_of_held_out_sources(images, tables):
     source = {p.id: p.source for p in images}
     for table in tables:
-        assert set(custom_dataset.METHODS) < set(table.columns) and np.isfinite(table[list(custom_dataset.METHODS)].to_numpy()).all()
+        assert (
+            set(custom_dataset.METHODS) < set(table.columns)
+            and np.isfinite(table[list(custom_dataset.METHODS)].to_numpy()).all()
+        )
         left = {s for i, s in source.items() if i not in set(table["image"])}
         assert left and not left & set(table["source"]) and 8 <= len(table) <= 30
     assert set(tables[0]["source"]) != set(tables[1]["source"])
@@ -60,7 +67,9 @@ def test_training_does_not_see_held_out_scores(images, looks, tables):
     held = set(tables[0]["image"])
     lied = [replace(p, mos=6 - p.mos) if p.id in held else p for p in images]
     again = custom_dataset.study(lied, looks=looks, n_splits=1, report=lambda line: None)[0]
-    pd.testing.assert_frame_equal(again.drop(columns="mos"), tables[0].drop(columns="mos"), atol=1e-6)
+    pd.testing.assert_frame_equal(
+        again.drop(columns="mos"), tables[0].drop(columns="mos"), atol=1e-6
+    )
 
 
 def test_a_tuned_trunk_is_kept_and_can_be_left_out(store, images, looks, tables):
@@ -69,7 +78,9 @@ def test_a_tuned_trunk_is_kept_and_can_be_left_out(store, images, looks, tables)
     again = custom_dataset.study(images, looks=looks, n_splits=1, report=lambda line: None)[0]
     pd.testing.assert_frame_equal(again, tables[0])
     assert sorted(store.glob("tuned-*")) == made
-    without = custom_dataset.study(images, looks=looks, n_splits=1, tune=False, report=lambda line: None)
+    without = custom_dataset.study(
+        images, looks=looks, n_splits=1, tune=False, report=lambda line: None
+    )
     assert set(tables[0]) - set(without[0]) == {"rali_tuned", "ridge_tuned"}
     pd.testing.assert_frame_equal(without[0], tables[0].drop(columns=["rali_tuned", "ridge_tuned"]))
     page = custom_dataset.page("mine", "", custom_dataset.summarise(without, n_boot=20), 65, 1)
@@ -77,9 +88,13 @@ def test_a_tuned_trunk_is_kept_and_can_be_left_out(store, images, looks, tables)
 
 
 def test_zero_shot_scores_lie_on_the_scale_and_come_only_when_asked_for(images, looks):
-    assert ((looks["rali_levels"] >= 1) & (looks["rali_levels"] <= 5)).all() and np.ptp(looks["rali_levels"]) > 0.1
+    assert ((looks["rali_levels"] >= 1) & (looks["rali_levels"] <= 5)).all() and np.ptp(
+        looks["rali_levels"]
+    ) > 0.1
     others = {k: v for k, v in looks.items() if k != "rali_levels"}
-    plain = custom_dataset.study(images, looks=others, n_splits=1, tune=False, report=lambda line: None)
+    plain = custom_dataset.study(
+        images, looks=others, n_splits=1, tune=False, report=lambda line: None
+    )
     assert "rali_levels" not in plain[0]
 
 
@@ -89,11 +104,16 @@ def test_the_summary_is_paired_with_the_ridge(tables):
     assert (ridge[["minus_ridge", "minus_low", "minus_high"]] == 0).all(axis=None)
     assert (found["ci_low"] <= found["value"]).all() and (found["value"] <= found["ci_high"]).all()
     page = custom_dataset.page("mine", "what was found", found, 65, 2)
-    assert page.startswith("# mine: 65 rated images") and all(f"| `{m}` |" in page for m in custom_dataset.METHODS) and "nan" not in page
+    assert (
+        page.startswith("# mine: 65 rated images")
+        and all(f"| `{m}` |" in page for m in custom_dataset.METHODS)
+        and "nan" not in page
+    )
 
 
 def test_one_look_says_what_each_tower_says(images, looks):
-    """RALI's tower is the beginning of the trunk: its features and embeddings need no other look."""
+    """RALI's tower is the beginning of the trunk: its features and embeddings need no other look.
+    """
     from rali_lab.models.image_encoder import embed_images
     from rali_lab.rali.baselines import visual_features
     from rali_lab.rali.scorer import load_scorer
@@ -165,40 +185,72 @@ def test_recorded_methods_are_added_only_to_the_splits_they_belong_to(tmp_path):
     live = [t.assign(rali=t["mos"] + 0.1) for t in long]
     kept = [t.assign(rali_tuned=t["mos"] + 1)[::-1] for t in live]
     about = ["image", "source", "mos"]
-    parts = [t.melt(about, var_name="method", value_name="score").assign(seed=k)
-             for k, t in enumerate(kept)]  # fmt: skip
+    parts = [
+        t.melt(about, var_name="method", value_name="score").assign(seed=k)
+        for k, t in enumerate(kept)
+    ]
     assert custom_dataset.with_recorded(live, tmp_path / "none", report=said.append)[0] is live[0]
     keep(tmp_path / "custom", {"scores": parts}, {})
     found = custom_dataset.with_recorded(live, tmp_path / "custom", report=said.append)
     for t in found:
         np.testing.assert_allclose(t["rali_tuned"], t["mos"] + 1, atol=1e-3)
     other = [live[0].assign(mos=lambda t: t["mos"] + 0.2), live[1]]
-    assert "rali_tuned" not in custom_dataset.with_recorded(other, tmp_path / "custom", report=said.append)[0]
+    assert (
+        "rali_tuned"
+        not in custom_dataset.with_recorded(other, tmp_path / "custom", report=said.append)[0]
+    )
     custom_dataset.with_recorded(live, tmp_path / "custom", seed=1, report=said.append)
-    expected = ["no scores are recorded", "as recorded in custom: rali_tuned", "split 1; nothing is"]
+    expected = [
+        "no scores are recorded",
+        "as recorded in custom: rali_tuned",
+        "split 1; nothing is",
+    ]
     assert [e in line for e, line in zip([*expected, expected[2]], said, strict=True)] == [True] * 4
 
 
 def test_too_few_images_or_one_score_are_refused(images):
-    with pytest.raises(ValueError, match="10 images of .* sources are too few; give 60 images of five sources or more"):
+    with pytest.raises(
+        ValueError,
+        match="10 images of .* sources are too few; give 60 images of five sources or more",
+    ):
         custom_dataset.study(images[:10])
-    flat = [RatedImage(id=str(i), domain="d", source=str(i), split="test", mos=3.0, array=np.zeros((32, 32, 3), np.uint8)) for i in range(60)]
+    flat = [
+        RatedImage(
+            id=str(i),
+            domain="d",
+            source=str(i),
+            split="test",
+            mos=3.0,
+            array=np.zeros((32, 32, 3), np.uint8),
+        )
+        for i in range(60)
+    ]
     with pytest.raises(ValueError, match="all 60 scores are 3; nothing can be predicted"):
         custom_dataset.study(flat)
 
 
 @pytest.fixture(scope="module")
 def fitted(images):
-    return {tune: custom_dataset.fit(images, tune=tune, report=lambda line: None) for tune in (False, True)}
+    return {
+        tune: custom_dataset.fit(images, tune=tune, report=lambda line: None)
+        for tune in (False, True)
+    }
 
 
 def test_a_fitted_scorer_says_what_the_reader_says(images, looks, fitted):
-    """A RALI scorer whose basis are the level texts gives the scores of the map it was made from, and is tuned beyond it."""
+    """A RALI scorer whose basis are the level texts gives the scores of the map it was made from,
+    and is tuned beyond it.
+    """
     from rali_lab.models.clip import embed_texts, load_base_clip
     from rali_lab.rali import quality_levels
 
     mos, shown = np.array([p.mos for p in images]), [p.pixels() for p in images]
-    reader = quality_levels.fit_levels(looks["trunk"], mos, [p.source for p in images], embed_texts(load_base_clip(), quality_levels.TEXTS))
+    reader = quality_levels.fit_levels(
+        looks["trunk"],
+        mos,
+        [p.source for p in images],
+        embed_texts(load_base_clip(), quality_levels.TEXTS),
+    )
     plain, tuned = (fitted[tune].predict(shown) for tune in (False, True))
     np.testing.assert_allclose(plain, reader.read(looks["trunk"]), atol=1e-3)
     assert np.square(tuned - mos).mean() < np.square(plain - mos).mean()
@@ -208,10 +260,15 @@ def test_a_fitted_scorer_can_be_kept_and_asked_why(images, fitted, tmp_path):
     from rali_lab.rali import quality_levels
     from rali_lab.rali.scorer import RaliScorer
 
-    again, shown = RaliScorer.load(fitted[True].save(tmp_path / "mine")), [p.pixels() for p in images[:3]]
+    again, shown = (
+        RaliScorer.load(fitted[True].save(tmp_path / "mine")),
+        [p.pixels() for p in images[:3]],
+    )
     np.testing.assert_array_equal(again.predict(shown), fitted[True].predict(shown))
     why = again.explain(shown[0], k=5)
-    assert set(why.words["text"]) == set(quality_levels.TEXTS) and why.basis["weight"].sum() == pytest.approx(1)
+    assert set(why.words["text"]) == set(quality_levels.TEXTS) and why.basis[
+        "weight"
+    ].sum() == pytest.approx(1)
     assert why.score == pytest.approx(again.predict(shown)[0], abs=1e-6)
     with pytest.raises(ValueError, match="were trained on"):
         again.predict(shown, ids=[p.id for p in images[:3]])
@@ -236,7 +293,9 @@ def test_a_fit_that_cannot_be_is_an_error(images, monkeypatch):
     with pytest.raises(ValueError, match="image 'tiny' is 40 x 31 pixels"):
         custom_dataset.fit([images[0], small, *images[2:]], **quiet)
     monkeypatch.setattr("rali_lab.reproduce.machine.hardware", lambda: {"memory_available": 1000})
-    with pytest.raises(ValueError, match="tuning on 65 images takes .* GB of memory, 0.0 GB are free"):
+    with pytest.raises(
+        ValueError, match="tuning on 65 images takes .* GB of memory, 0.0 GB are free"
+    ):
         custom_dataset.fit(images, **quiet)
 
 
@@ -256,6 +315,9 @@ def test_scores_that_run_the_other_way_are_refused_before_any_training(images, m
     made = custom_dataset.fit(turned, tune=False, trust_direction=True, report=said.append)
     shown = [p.pixels() for p in images]
     assert np.corrcoef(made.predict(shown), [p.mos for p in images])[0, 1] < 0
-    monkeypatch.setattr("rali_lab.data.dataset_report.agreement_with_scorer", lambda images, scorer: "no scorer here")
+    monkeypatch.setattr(
+        "rali_lab.data.dataset_report.agreement_with_scorer",
+        lambda images, scorer: "no scorer here",
+    )
     custom_dataset.fit(images, tune=False, report=said.append)
     assert "the direction of the scores was not checked: no scorer here" in said

@@ -37,7 +37,10 @@ def test_images_are_made_once_and_splits_share_no_source(tmp_path, monkeypatch):
 def test_the_packaged_scorer_falls_with_the_level_of_a_distortion(scorer, name):
     clean = [photographs(s, count=1)[0] for s in ("chelsea", "flower", "motorcycle_left", "life")]
     rng = np.random.default_rng(0)
-    means = [scorer.predict([apply(x, (Distortion(name, v),), rng) for x in clean]).mean() for v in (1, 3, 5)]
+    means = [
+        scorer.predict([apply(x, (Distortion(name, v),), rng) for x in clean]).mean()
+        for v in (1, 3, 5)
+    ]
     assert means[0] > means[1] > means[2]
 
 
@@ -50,12 +53,20 @@ def test_score_from_the_command_line(tmp_path, capsys):
     (tmp_path / "broken.jpg").write_bytes(b"not an image")
     assert main(["score", str(tmp_path)]) == 1
     out, err = capsys.readouterr()
-    assert out.count("\n") == 1 and out.rstrip().endswith("a.png") and 1 <= float(out.split("\t")[0]) <= 5
+    assert (
+        out.count("\n") == 1
+        and out.rstrip().endswith("a.png")
+        and 1 <= float(out.split("\t")[0]) <= 5
+    )
     assert "broken.jpg" in err
 
 
 def test_a_score_can_be_explained_in_words_from_the_command_line(tmp_path, capsys):
-    noisy = apply(photographs("coffee", count=1)[0], (Distortion("gaussian_noise", 4),), np.random.default_rng(0))
+    noisy = apply(
+        photographs("coffee", count=1)[0],
+        (Distortion("gaussian_noise", 4),),
+        np.random.default_rng(0),
+    )
     Image.fromarray(noisy).save(tmp_path / "a.png")
     assert main(["score", str(tmp_path), "--explain"]) == 0
     score, path, words = capsys.readouterr().out.rstrip("\n").split("\t")
@@ -81,22 +92,44 @@ def test_profiles_know_what_goes_wrong():
     assert get_profile("tiny").collapse["beta"] == 0
 
 
-def test_representations_follow_the_order_of_the_images_and_leave_a_hole_where_nothing_can_be_read(images):
+def test_representations_follow_the_order_of_the_images_and_leave_a_hole_where_nothing_can_be_read(
+    images,
+):
     from rali_lab.models.vlm import base_folder
     from rali_lab.reasoner.prompts import score_answer
     from rali_lab.reasoner.rationales import to_table
 
-    texts = [score_answer("I can see serious blur.", 2.0), score_answer("There is slight noise.", 4.0), "no form at all"]
+    texts = [
+        score_answer("I can see serious blur.", 2.0),
+        score_answer("There is slight noise.", 4.0),
+        "no form at all",
+    ]
     packaged, three = Path(rali_lab.__file__).parent / "assets" / "rali", images[:3]
 
     def stages(order):
         table = to_table([three[i].id for i in order], [[texts[i]] for i in order])
-        return representations._stages([three[i] for i in order], {"base": base_folder()}, {"base": table}, packaged)
+        return representations._stages(
+            [three[i] for i in order], {"base": base_folder()}, {"base": table}, packaged
+        )
 
     found, turned = stages([0, 1, 2]), stages([2, 0, 1])
-    assert set(found) == {"visual", "base_image", "base_reasoning", "base_score", "base_text", "clip", "rali"}
+    assert set(found) == {
+        "visual",
+        "base_image",
+        "base_reasoning",
+        "base_score",
+        "base_text",
+        "clip",
+        "rali",
+    }
     for name, x in found.items():
         np.testing.assert_allclose(x[[2, 0, 1]], turned[name], atol=1e-4, err_msg=name)
         holes = np.isnan(x).any(axis=1).tolist()
-        assert holes == ([False, False, True] if name in ("base_reasoning", "base_score", "base_text") else [False] * 3), name
-    assert len({x.shape[1] for x in found.values()}) > 1 and all(len(x) == 3 for x in found.values())
+        assert holes == (
+            [False, False, True]
+            if name in ("base_reasoning", "base_score", "base_text")
+            else [False] * 3
+        ), name
+    assert len({x.shape[1] for x in found.values()}) > 1 and all(
+        len(x) == 3 for x in found.values()
+    )

@@ -33,11 +33,17 @@ def test_records_cover_every_method_domain_and_metric_with_intervals():
     records = accuracy_records([table(0)], profile="tiny", n_boot=50)
     assert len(records) == 3 * 2 * 2
     teacher = next(r for r in records if r.id == "tiny/teacher/photo/plcc")
-    assert teacher.role == "in" and teacher.ci_low <= teacher.value <= teacher.ci_high and teacher.n == 40
+    assert (
+        teacher.role == "in"
+        and teacher.ci_low <= teacher.value <= teacher.ci_high
+        and teacher.n == 40
+    )
 
 
 def test_collapsed_scores_are_recorded_as_no_correlation_without_interval():
-    base = next(r for r in accuracy_records([table(0)], profile="tiny", n_boot=50) if r.method == "base")
+    base = next(
+        r for r in accuracy_records([table(0)], profile="tiny", n_boot=50) if r.method == "base"
+    )
     assert base.value == 0 and base.ci_low is None
 
 
@@ -66,19 +72,26 @@ def test_counts_become_records_without_interval():
 
 
 def test_a_pooled_statistic_has_the_interval_of_its_scenes():
-    """Means of 40 scenes with unit variance between them: a standard error of 1 / sqrt(40), whatever the rows within."""
+    """Means of 40 scenes with unit variance between them: a standard error of 1 / sqrt(40),
+    whatever the rows within.
+    """
     rng = np.random.default_rng(0)
     scene = np.repeat(np.arange(40), 5)
     one = pd.DataFrame({"source": scene.astype(str), "x": rng.normal(size=40)[scene]})
     value, low, high = pooled([one], lambda t: t["x"].mean(), n_boot=500)
     assert value == pytest.approx(one["x"].mean())
-    assert (high - low) / 2 == pytest.approx(1.96 * one.groupby("source")["x"].mean().std() / np.sqrt(40), rel=0.15)
+    assert (high - low) / 2 == pytest.approx(
+        1.96 * one.groupby("source")["x"].mean().std() / np.sqrt(40), rel=0.15
+    )
 
 
 def test_seeds_that_differ_widen_a_pooled_interval():
     one = table(0).rename(columns={"score": "x"})
     same, apart = ([one.assign(x=one["x"] + k * i) for i in range(3)] for k in (0, 1))
-    widths = [h - lo for _, lo, h in (pooled(t, lambda d: d["x"].mean(), n_boot=200) for t in (same, apart))]
+    widths = [
+        h - lo
+        for _, lo, h in (pooled(t, lambda d: d["x"].mean(), n_boot=200) for t in (same, apart))
+    ]
     assert widths[1] > widths[0] + 0.5
 
 
@@ -88,17 +101,23 @@ def test_a_statistic_that_is_not_a_number_is_an_error():
 
 
 def conflicts(seed: int, n: int = 60) -> pd.DataFrame:
-    """Ratings of an image with another one's text; some could not be read, and sources differ in size."""
+    """Ratings of an image with another one's text; some could not be read, and sources differ in
+    size.
+    """
     rng = np.random.default_rng(seed)
     own, donor = rng.normal(3, 0.7, size=(2, n))
     rating = np.where(rng.random(n) < 0.1, np.nan, 0.3 * own + 0.5 * donor + rng.normal(0, 0.3, n))
-    return pd.DataFrame({"source": rng.choice(list("abcdefgh"), n), "own": own, "donor": donor, "rating": rating})
+    return pd.DataFrame(
+        {"source": rng.choice(list("abcdefgh"), n), "own": own, "donor": donor, "rating": rating}
+    )
 
 
 def test_counting_draws_gives_the_same_interval_as_writing_them_out():
     tables = [conflicts(seed) for seed in range(3)]
     written = pooled(tables, text_weight, n_boot=60)
-    np.testing.assert_allclose(pooled(tables, text_weights, n_boot=60, counted=True), written, atol=1e-9)
+    np.testing.assert_allclose(
+        pooled(tables, text_weights, n_boot=60, counted=True), written, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize(("kind", "name"), [("plcc", "pearson"), ("srcc", "spearman")])
@@ -116,13 +135,22 @@ def test_counted_statistics_that_are_not_a_number_are_errors():
     with pytest.raises(ValueError, match="not a number for seed 0"):
         pooled([table(0)], lambda t, counts: np.full(len(counts), np.nan), counted=True)
     falling = conflicts(0).assign(rating=lambda t: -t["own"] - t["donor"])
-    assert np.isnan(text_weights(falling, np.ones((2, 60)))).all() and np.isnan(text_weight(falling))
+    assert np.isnan(text_weights(falling, np.ones((2, 60)))).all() and np.isnan(
+        text_weight(falling)
+    )
 
 
 def test_a_seed_without_the_drawn_scenes_counts_as_before():
-    """Seeds may hold different scenes; a draw of scenes that a drawn seed lacks is no number, whichever way it is computed."""
+    """Seeds may hold different scenes; a draw of scenes that a drawn seed lacks is no number,
+    whichever way it is computed.
+    """
     tables = [pd.DataFrame({"source": [s] * 2, "x": [1.0, 2.0]}) for s in "ab"]
     with pytest.raises(ValueError, match="not a number on .* of the draws"):
         pooled(tables, lambda t: t["x"].mean(), n_boot=50)
-    with pytest.raises(ValueError, match="not a number on .* of the draws"), np.errstate(invalid="ignore"):
-        pooled(tables, lambda t, counts: counts @ t["x"] / counts.sum(axis=1), n_boot=50, counted=True)
+    with (
+        pytest.raises(ValueError, match="not a number on .* of the draws"),
+        np.errstate(invalid="ignore"),
+    ):
+        pooled(
+            tables, lambda t, counts: counts @ t["x"] / counts.sum(axis=1), n_boot=50, counted=True
+        )

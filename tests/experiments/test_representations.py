@@ -1,4 +1,6 @@
-"""The live probe, the controls and the command that checks them in, on a profile of a few images and single training steps."""
+"""The live probe, the controls and the command that checks them in, on a profile of a few images
+and single training steps.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,14 @@ from rali_lab.experiments import run_seeds, seed_tables, studies
 from rali_lab.profiles import Profile
 
 MINI = Profile(
-    "mini", {"photo": {"train": 11, "val": 3, "test": 5}, "procedural": {"test": 6}, "novel": {"test": 13}},
-    grpo={"steps": 1, "images_per_step": 2, "generations": 4, "eval_every": 0}, sft={"steps": 1, "answers_per_step": 8, "eval_every": 0},
-    rationale_samples=1, score_samples=2, probe_images=4,
-)  # fmt: skip
+    "mini",
+    {"photo": {"train": 11, "val": 3, "test": 5}, "procedural": {"test": 6}, "novel": {"test": 13}},
+    grpo={"steps": 1, "images_per_step": 2, "generations": 4, "eval_every": 0},
+    sft={"steps": 1, "answers_per_step": 8, "eval_every": 0},
+    rationale_samples=1,
+    score_samples=2,
+    probe_images=4,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -39,35 +45,58 @@ def checked_in(tmp_path_factory):
 def test_a_profile_without_tables_has_its_own_run_and_no_controls(checked_in):
     live, alone, _, _ = checked_in
     assert alone.seeds == [0] and not alone.controls and alone.origin == "this run alone"
-    pd.testing.assert_frame_equal(alone["ratings"][0], pd.read_parquet(live.path / "ratings.parquet"))
+    pd.testing.assert_frame_equal(
+        alone["ratings"][0], pd.read_parquet(live.path / "ratings.parquet")
+    )
 
 
 def test_checked_in_tables_hold_every_model_and_combination(checked_in):
     _, alone, kept, folder = checked_in
     assert kept.controls and set(kept["ratings"][0]["model"]) == {"base", "teacher", "supervised"}
-    assert set(kept["scores"][0]["method"]) == {"unreasoned", "supervised", *(f"{v}|{m}" for v, m in experiments.SWAPS)}
+    assert set(kept["scores"][0]["method"]) == {
+        "unreasoned",
+        "supervised",
+        *(f"{v}|{m}" for v, m in experiments.SWAPS),
+    }
     mine, theirs = (t["ratings"][0].query("model == 'teacher'") for t in (alone, kept))
-    assert mine["score"].to_numpy() == pytest.approx(theirs["score"].to_numpy(), abs=1e-4, nan_ok=True)
+    assert mine["score"].to_numpy() == pytest.approx(
+        theirs["score"].to_numpy(), abs=1e-4, nan_ok=True
+    )
     assert mine["image"].tolist() == theirs["image"].astype(str).tolist() and len(mine) == 13 * 12
     about = json.loads((folder / "provenance.json").read_text())
-    assert about["made_by"] == "make bench-seeds" and about["seeds"] == [0] and len(about["artefacts"]["0"]) == 2
+    assert (
+        about["made_by"] == "make bench-seeds"
+        and about["seeds"] == [0]
+        and len(about["artefacts"]["0"]) == 2
+    )
 
 
-def test_tables_are_stale_when_the_code_or_the_profile_changes_and_can_be_taken_over(checked_in, monkeypatch):
+def test_tables_are_stale_when_the_code_or_the_profile_changes_and_can_be_taken_over(
+    checked_in, monkeypatch
+):
     folder = checked_in[3]
     monkeypatch.setattr(studies, "kept_tables_folder", lambda profile, study: folder.parent / study)
     assert studies.staleness(MINI, "mechanism") is None
     assert "STALE" not in checked_in[2].origin
     other = replace(MINI, score_samples=3)
     why = studies.staleness(other, "mechanism")
-    assert "the code has changed since they were made (all seeds)" in why and "make bench-seeds" in why
+    assert (
+        "the code has changed since they were made (all seeds)" in why and "make bench-seeds" in why
+    )
     assert why in studies.seed_tables(other, "mechanism", checked_in[0]).origin
     before = (folder / "provenance.json").read_text()
     with pytest.raises(ValueError, match="which values were compared"):
         studies.take_over(other, "mechanism", why="renamed", compared=" ")
-    studies.take_over(other, "mechanism", why="renamed only", compared="the ratings of seed 0, equal to the last digit")
+    studies.take_over(
+        other,
+        "mechanism",
+        why="renamed only",
+        compared="the ratings of seed 0, equal to the last digit",
+    )
     assert studies.staleness(other, "mechanism") is None
-    assert json.loads((folder / "provenance.json").read_text())["taken_over"]["why"] == "renamed only"
+    assert (
+        json.loads((folder / "provenance.json").read_text())["taken_over"]["why"] == "renamed only"
+    )
     (folder / "provenance.json").write_text(before)
 
 

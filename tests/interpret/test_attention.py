@@ -20,18 +20,25 @@ def test_shares_equal_those_from_the_full_maps(policy, images):
     layout = lay_out(model, processor, x, ANSWERS)
     model.set_attn_implementation("eager")
     with torch.inference_mode():
-        maps = torch.stack(model(**layout.inputs, output_attentions=True).attentions, 1)  # (batch, layer, head, query, key)
+        maps = torch.stack(
+            model(**layout.inputs, output_attentions=True).attentions, 1
+        )  # (batch, layer, head, query, key)
     for i in range(2):
         rows = maps[i][:, :, layout.writes_score[i]].mean(2)
         for g, group in enumerate(GROUPS):
-            np.testing.assert_allclose(found.share[i, ..., g], rows[..., layout.of(group)[i]].sum(-1), atol=1e-5)
+            np.testing.assert_allclose(
+                found.share[i, ..., g], rows[..., layout.of(group)[i]].sum(-1), atol=1e-5
+            )
     np.testing.assert_allclose(found.share.sum(-1), 1, atol=1e-5)
 
 
 def test_tokens_are_those_that_can_be_seen(policy, images):
     model, processor = policy
     x = [images[0].pixels()]
-    found, layout = attention_share(model, processor, x, ANSWERS[:1]), lay_out(model, processor, x, ANSWERS[:1])
+    found, layout = (
+        attention_share(model, processor, x, ANSWERS[:1]),
+        lay_out(model, processor, x, ANSWERS[:1]),
+    )
     seen = dict(zip(GROUPS, found.tokens[0], strict=True))
     assert seen["reasoning"] == layout.of("reasoning").sum() == 2
     assert seen["image"] == layout.of("image").sum() and seen["sink"] == 1
@@ -39,7 +46,9 @@ def test_tokens_are_those_that_can_be_seen(policy, images):
 
 
 def test_an_even_head_has_no_preference(policy, images):
-    """With all query weights zero every visible token gets the same attention: one per token, and shares follow the counts."""
+    """With all query weights zero every visible token gets the same attention: one per token, and
+    shares follow the counts.
+    """
     model, processor = policy
     with torch.no_grad():
         for layer in model.get_decoder().layers:
@@ -48,7 +57,9 @@ def test_an_even_head_has_no_preference(policy, images):
     found = attention_share(model, processor, [p.pixels() for p in images[:2]], ANSWERS)
     for group, ratio in found.per_token().items():
         assert ratio == pytest.approx(1, rel=0.1 if group == "score" else 0.02), group
-    assert found.text_share() == pytest.approx(found.tokens[:, 3] / (found.tokens[:, 3] + found.tokens[:, 1]), abs=1e-5)
+    assert found.text_share() == pytest.approx(
+        found.tokens[:, 3] / (found.tokens[:, 3] + found.tokens[:, 1]), abs=1e-5
+    )
 
 
 def test_rows_name_their_tokens(policy, images):
@@ -56,7 +67,9 @@ def test_rows_name_their_tokens(policy, images):
     row = score_rows(model, processor, [images[0].pixels()], ANSWERS[:1])[0]
     assert len(row.tokens) == len(row.groups) == row.weights.shape[2]
     share = attention_share(model, processor, [images[0].pixels()], ANSWERS[:1]).share[0]
-    np.testing.assert_allclose(row.of("reasoning").sum(-1), share[..., GROUPS.index("reasoning")], atol=1e-5)
+    np.testing.assert_allclose(
+        row.of("reasoning").sum(-1), share[..., GROUPS.index("reasoning")], atol=1e-5
+    )
 
 
 def test_an_answer_without_rating_is_counted_not_averaged(policy, images):
@@ -83,8 +96,13 @@ def test_a_model_that_cannot_run_eager_is_named(policy, monkeypatch):
     model, _ = policy
     decoder = model.get_decoder()
     decoder.set_attn_implementation("sdpa")
-    monkeypatch.setattr(type(decoder), "_can_set_attn_implementation", classmethod(lambda cls: False))
-    with pytest.raises(ValueError, match="no eager attention.*'sdpa'"), watching(model, lambda *_: None):
+    monkeypatch.setattr(
+        type(decoder), "_can_set_attn_implementation", classmethod(lambda cls: False)
+    )
+    with (
+        pytest.raises(ValueError, match="no eager attention.*'sdpa'"),
+        watching(model, lambda *_: None),
+    ):
         pass
 
 

@@ -54,7 +54,9 @@ def test_only_the_language_module_is_swapped(policy):
         assert torch.equal(v, theirs[k] if k in language else before[k]), k
     with torch.no_grad():
         next(other.get_decoder().parameters()).add_(1)
-    assert all(torch.equal(v, after[k]) for k, v in model.state_dict().items()), "the other model is copied, not shared"
+    assert all(torch.equal(v, after[k]) for k, v in model.state_dict().items()), (
+        "the other model is copied, not shared"
+    )
 
 
 def test_modules_of_another_size_are_refused_and_nothing_changes(tiny_base):

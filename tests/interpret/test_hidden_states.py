@@ -1,4 +1,6 @@
-"""Hidden states are read where they should be: checked against a plain forward pass, on the tiny model and on a Qwen2.5-VL."""
+"""Hidden states are read where they should be: checked against a plain forward pass, on the tiny
+model and on a Qwen2.5-VL.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ ANSWERS = [score_answer("blur noise", 2.10), score_answer("noise", 4.25)]
 
 def by_hand(model, processor, image, answer):
     """States of one prompt and answer, written out: (tokens, hidden), and the token ids."""
-    prompt = processor.apply_chat_template(conversation(SCORE_QUESTION), add_generation_prompt=True, tokenize=False)
+    prompt = processor.apply_chat_template(
+        conversation(SCORE_QUESTION), add_generation_prompt=True, tokenize=False
+    )
     inputs = processor(images=[Image.fromarray(image)], text=[prompt + answer], return_tensors="pt")
     with torch.inference_mode():
         states = model(**inputs, output_hidden_states=True).hidden_states
@@ -33,24 +37,41 @@ def test_states_equal_those_of_a_plain_forward_pass_read_at_the_same_tokens(poli
         h = states[layer][0]
         np.testing.assert_allclose(found["image"][row], h[ids == image].mean(0), atol=1e-4)
         words = [processor.tokenizer.decode([i]) for i in ids.tolist()]
-        rating = max(i for i, w in enumerate(words) if w.strip() == f"{answer.split(': ')[1][0]}" and "." in "".join(words[i : i + 3]))
+        rating = max(
+            i
+            for i, w in enumerate(words)
+            if w.strip() == f"{answer.split(': ')[1][0]}" and "." in "".join(words[i : i + 3])
+        )
         np.testing.assert_allclose(found["score"][row], h[rating - 1], atol=1e-4)
 
 
 def test_the_state_over_the_reasoning_does_not_see_the_rating(policy, images):
     model, processor = policy
     x = [images[0].pixels()] * 2
-    found = hidden_states(model, processor, x, [score_answer("blur noise", 2.10), score_answer("blur noise", 4.25)])
+    found = hidden_states(
+        model, processor, x, [score_answer("blur noise", 2.10), score_answer("blur noise", 4.25)]
+    )
     for place in PLACES:
-        np.testing.assert_allclose(found[place][0], found[place][1], atol=1e-5)  # all stand before the first digit
+        np.testing.assert_allclose(
+            found[place][0], found[place][1], atol=1e-5
+        )  # all stand before the first digit
     other = hidden_states(model, processor, x[:1], [score_answer("noise blur blur", 2.10)])
     assert np.abs(other["reasoning"] - found["reasoning"][:1]).max() > 1e-4
-    np.testing.assert_allclose(other["image"], found["image"][:1], atol=1e-5)  # images come before words
+    np.testing.assert_allclose(
+        other["image"], found["image"][:1], atol=1e-5
+    )  # images come before words
 
 
 def test_padding_and_batches_do_not_change_a_state(policy, images):
     model, processor = policy
-    x, texts = [p.pixels() for p in images[:3]], [ANSWERS[0], score_answer("noise " * 9, 3.00), ANSWERS[1]]
+    x, texts = (
+        [p.pixels() for p in images[:3]],
+        [
+            ANSWERS[0],
+            score_answer("noise " * 9, 3.00),
+            ANSWERS[1],
+        ],
+    )
     together, alone = (hidden_states(model, processor, x, texts, batch=b) for b in (3, 1))
     for place in PLACES:
         np.testing.assert_allclose(together[place], alone[place], atol=1e-4)
@@ -58,7 +79,9 @@ def test_padding_and_batches_do_not_change_a_state(policy, images):
 
 def test_an_answer_without_a_rating_gives_nan_and_nothing_else(policy, images):
     model, processor = policy
-    found = hidden_states(model, processor, [p.pixels() for p in images[:2]], ["no rating", ANSWERS[0]])
+    found = hidden_states(
+        model, processor, [p.pixels() for p in images[:2]], ["no rating", ANSWERS[0]]
+    )
     assert np.isfinite(found["image"]).all()
     assert [bool(np.isnan(found[p]).all(1)[0]) for p in ("reasoning", "score")] == [True, True]
     assert [bool(np.isfinite(found[p]).all(1)[1]) for p in ("reasoning", "score")] == [True, True]
@@ -73,7 +96,9 @@ def test_bad_input_is_named(policy, images):
 def test_places_may_be_read_at_different_layers_in_one_pass(policy, images):
     model, processor = policy
     x = [p.pixels() for p in images[:2]]
-    mixed = hidden_states(model, processor, x, ANSWERS, layer={"image": 0, "reasoning": -1, "score": -1})
+    mixed = hidden_states(
+        model, processor, x, ANSWERS, layer={"image": 0, "reasoning": -1, "score": -1}
+    )
     first, last = (hidden_states(model, processor, x, ANSWERS, layer=n) for n in (0, -1))
     for place, alone in (("image", first), ("reasoning", last), ("score", last)):
         np.testing.assert_array_equal(mixed[place], alone[place])

@@ -34,7 +34,8 @@ def test_without_any_sight_of_the_image_two_images_are_the_same(policy, two):
 
 
 def test_the_narrow_knock_out_leaves_the_detour_through_the_words(qwen, two):
-    """Two layers: what the reasoning tokens saw in the first still reaches the score in the second."""
+    """Two layers: what the reasoning tokens saw in the first still reaches the score in the second.
+    """
     from rali_lab.models.vlm import load_policy
 
     narrow = logits(load_policy(qwen), two, "blur noise", KNOCKOUTS["score to image"])
@@ -46,12 +47,17 @@ def test_without_any_sight_of_the_reasoning_two_reasonings_are_the_same(policy, 
     assert KNOCKOUTS["answer to reasoning"] == block
     blind = [logits(policy, two[:1], words, block) for words in ("blur noise", "noise blur")]
     torch.testing.assert_close(blind[0], blind[1], atol=1e-5, rtol=0)
-    seen = [logits(policy, two[:1], words, (("score",), "sink")) for words in ("blur noise", "noise blur")]
+    seen = [
+        logits(policy, two[:1], words, (("score",), "sink"))
+        for words in ("blur noise", "noise blur")
+    ]
     assert (seen[0] - seen[1]).abs().max() > 1e-4
 
 
 def test_ratings_with_a_block_hold_for_generated_digits_too(policy, two):
-    """Greedy ratings of two images agree when nothing may look at them, through prefill and cached steps alike."""
+    """Greedy ratings of two images agree when nothing may look at them, through prefill and cached
+    steps alike.
+    """
     for reasoning in ("blur noise", "noise"):
         found = rate(*policy, two, [reasoning] * 2, block=(ALL, "image"), samples=1, temperature=0)
         np.testing.assert_array_equal(found[0], found[1])
@@ -65,7 +71,9 @@ def test_a_block_that_hides_nothing_changes_nothing(policy, two):
     empty = lay_out(model, processor, two, [OPENING.format("blur")] * 2)
     empty.groups[:] = 2  # no token is an image's
     with torch.inference_mode(), masking(model, blocker(empty, (("score",), "image"))):
-        torch.testing.assert_close(model(**layout.inputs).logits[:, -1], plain, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            model(**layout.inputs).logits[:, -1], plain, atol=1e-5, rtol=1e-4
+        )
 
 
 def test_padding_and_batches_do_not_change_a_rating(tiny_base, two):

@@ -1,4 +1,6 @@
-"""The probe keeps every image, counts what it cannot read, and its text weight finds what was planted."""
+"""The probe keeps every image, counts what it cannot read, and its text weight finds what was
+planted.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +30,28 @@ def committed():
 
 
 def answers_of(images, committed):
-    words = ["There is serious blur: edges are soft and fine detail is lost.", "I can see slight noise: grain covers the even areas."]
-    return to_table([p.id for p in images], [[score_answer(words[i % 2], 2.0 + i % 2), "no form"] for i in range(len(images))])
+    words = [
+        "There is serious blur: edges are soft and fine detail is lost.",
+        "I can see slight noise: grain covers the even areas.",
+    ]
+    return to_table(
+        [p.id for p in images],
+        [[score_answer(words[i % 2], 2.0 + i % 2), "no form"] for i in range(len(images))],
+    )
 
 
 def test_every_condition_has_every_image_and_nothing_unread_is_hidden(committed, images):
     table = answers_of(images, committed)
     table.loc[table["image"] == "p5", "status"] = "broken"
     found = probe(*committed, images, table, samples=2)
-    assert set(found.ratings["condition"]) == {INTACT, WITHOUT, TEXT_ONLY, CONFLICT, *CONTROLS, *KNOCKOUTS}
+    assert set(found.ratings["condition"]) == {
+        INTACT,
+        WITHOUT,
+        TEXT_ONLY,
+        CONFLICT,
+        *CONTROLS,
+        *KNOCKOUTS,
+    }
     for _, rows in found.ratings.groupby("condition"):
         assert rows["image"].tolist() == [p.id for p in images]
         assert rows["score"].isna().tolist() == [False] * 5 + [True]
@@ -55,18 +70,29 @@ def test_the_same_seed_gives_the_same_probe(committed, images):
 
 def test_text_alone_is_rated_by_what_it_says(committed):
     torch.manual_seed(0)
-    found = rate(*committed, None, ["There is serious blur: edges are soft and fine detail is lost.",
-                                    "I can see slight noise: grain covers the even areas."], samples=200)  # fmt: skip
+    found = rate(
+        *committed,
+        None,
+        [
+            "There is serious blur: edges are soft and fine detail is lost.",
+            "I can see slight noise: grain covers the even areas.",
+        ],
+        samples=200,
+    )
     serious, slight = np.nanmean(found, axis=1)
     assert slight - serious > 0.1
 
 
-@pytest.mark.parametrize(("image", "text", "expected"), [(1.0, 0.0, 0.0), (0.0, 1.0, 1.0), (0.5, 0.5, 0.5)])
+@pytest.mark.parametrize(
+    ("image", "text", "expected"), [(1.0, 0.0, 0.0), (0.0, 1.0, 1.0), (0.5, 0.5, 0.5)]
+)
 def test_the_text_weight_finds_what_was_planted(image, text, expected):
     rng = np.random.default_rng(0)
     own, donor = rng.normal(3, 1, (2, 400))
     rating = image * own + text * donor + rng.normal(0, 0.05, 400)
-    assert text_weight(pd.DataFrame({"own": own, "donor": donor, "rating": rating})) == pytest.approx(expected, abs=0.02)
+    assert text_weight(
+        pd.DataFrame({"own": own, "donor": donor, "rating": rating})
+    ) == pytest.approx(expected, abs=0.02)
 
 
 def test_rows_without_a_rating_are_left_out_of_the_weight():

@@ -1,4 +1,5 @@
-"""Every token is labelled for what it is, and image tokens are as many as the model makes features."""
+"""Every token is labelled for what it is, and image tokens are as many as the model makes features.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,12 @@ def features_per_image(model, layout, n):
         keys = [k for k in ("pixel_values", "image_grid_thw") if k in layout.inputs]
         found = model.get_image_features(**{k: layout.inputs[k] for k in keys})
     found = getattr(found, "pooler_output", found)
-    return [len(x.reshape(-1, x.shape[-1])) for x in (found if isinstance(found, (list, tuple)) else found.reshape(n, -1, found.shape[-1]))]
+    return [
+        len(x.reshape(-1, x.shape[-1]))
+        for x in (
+            found if isinstance(found, (list, tuple)) else found.reshape(n, -1, found.shape[-1])
+        )
+    ]
 
 
 def test_groups_hold_what_their_name_says(policy, images):
@@ -34,7 +40,10 @@ def test_groups_hold_what_their_name_says(policy, images):
     layout = lay_out(model, processor, [p.pixels() for p in images[:2]], ANSWERS)
     assert texts(processor, layout, "reasoning") == ["blurnoise", "noisenoisenoiseblur"]
     assert texts(processor, layout, "score") == ["2.10", "4.25"]
-    assert all("rating" in t and "think" in t and "blur" not in t for t in texts(processor, layout, "format"))
+    assert all(
+        "rating" in t and "think" in t and "blur" not in t
+        for t in texts(processor, layout, "format")
+    )
     assert (layout.of("sink").sum(1) == 1).all() and (layout.of("prompt").sum(1) > 2).all()
     mask = layout.inputs["attention_mask"].bool()
     assert torch.equal(mask, layout.groups != PADDING) and (layout.groups[mask] >= 0).all()
@@ -52,7 +61,9 @@ def test_the_tokens_that_decide_a_digit_stand_right_before_it(policy, images):
     layout = lay_out(model, processor, [images[0].pixels()], ANSWERS[:1])
     assert torch.equal(layout.writes_score[0, :-1], layout.of("score")[0, 1:])
     cut = lay_out(model, processor, [images[0].pixels()], [ANSWERS[0][: ANSWERS[0].index("2.10")]])
-    assert cut.writes_score[0].nonzero().tolist() == [[cut.groups.shape[1] - 1]], "the rating is still to be written"
+    assert cut.writes_score[0].nonzero().tolist() == [[cut.groups.shape[1] - 1]], (
+        "the rating is still to be written"
+    )
 
 
 def test_a_image_may_be_left_out(policy):
@@ -96,7 +107,9 @@ def test_a_model_without_placeholder_tokens_is_named(policy, images):
     from types import SimpleNamespace
 
     with pytest.raises(ValueError, match="SimpleNamespace marks no image tokens"):
-        lay_out(SimpleNamespace(config=SimpleNamespace()), policy[1], [images[0].pixels()], ANSWERS[:1])
+        lay_out(
+            SimpleNamespace(config=SimpleNamespace()), policy[1], [images[0].pixels()], ANSWERS[:1]
+        )
 
 
 def test_spans():
@@ -107,11 +120,19 @@ def test_spans():
 
 
 def test_a_model_sees_what_it_would_see_had_it_been_given_the_whole_text(policy, images):
-    """Logits equal those of prompt and answer processed as one text: positions and kinds of image tokens included."""
+    """Logits equal those of prompt and answer processed as one text: positions and kinds of image
+    tokens included.
+    """
     model, processor = policy
     for p, answer in zip(images[:2], ANSWERS, strict=True):
-        prompt = processor.apply_chat_template(conversation(SCORE_QUESTION), add_generation_prompt=True, tokenize=False)
-        whole = processor(images=[Image.fromarray(p.pixels())], text=[prompt + answer], return_tensors="pt")
+        prompt = processor.apply_chat_template(
+            conversation(SCORE_QUESTION), add_generation_prompt=True, tokenize=False
+        )
+        whole = processor(
+            images=[Image.fromarray(p.pixels())], text=[prompt + answer], return_tensors="pt"
+        )
         layout = lay_out(model, processor, [p.pixels()], [answer])
         with torch.inference_mode():
-            torch.testing.assert_close(model(**layout.inputs).logits, model(**whole).logits, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                model(**layout.inputs).logits, model(**whole).logits, atol=1e-4, rtol=1e-4
+            )

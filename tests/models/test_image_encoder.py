@@ -21,7 +21,13 @@ def test_embeddings_depend_on_no_other_image(clip, images):
 
 def test_any_size_from_32_px_at_native_resolution(clip):
     rng = np.random.default_rng(0)
-    z = embed_images(clip, [rng.integers(0, 256, (h, w, 3)).astype(np.uint8) for h, w in ((32, 33), (200, 57), (32, 33))])
+    z = embed_images(
+        clip,
+        [
+            rng.integers(0, 256, (h, w, 3)).astype(np.uint8)
+            for h, w in ((32, 33), (200, 57), (32, 33))
+        ],
+    )
     assert np.isfinite(z).all()
 
 
@@ -35,7 +41,10 @@ def test_the_training_mode_is_put_back(clip, images):
     ("image", "message"),
     [
         (np.zeros((31, 64, 3), np.uint8), r"image 1 is 64 x 31 pixels, at least 32 x 32"),
-        (np.zeros((64, 64), np.uint8), r"image 1: expected a \(H, W, 3\) uint8 array, got \(64, 64\) uint8"),
+        (
+            np.zeros((64, 64), np.uint8),
+            r"image 1: expected a \(H, W, 3\) uint8 array, got \(64, 64\) uint8",
+        ),
         (np.zeros((64, 64, 3), np.float32), "got .* float32; read files with read_image"),
         ("photo.jpg", "got str"),
     ],

@@ -22,7 +22,9 @@ def pixels():
 
 
 def pretrained_lite0():
-    """timm's whole model, filled from the package by the order of its tensors, independently of `load_lite0`."""
+    """timm's whole model, filled from the package by the order of its tensors, independently of
+    `load_lite0`.
+    """
     import importlib.resources
 
     lite0 = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
@@ -48,7 +50,10 @@ def test_a_file_with_another_hash_is_not_loaded(monkeypatch):
     monkeypatch.setattr(towers, "LITE0_SHA256", "0" * 64)
     fresh = timm.create_model("lite0_stats_s8", num_classes=0)
     before = fresh.conv_stem.weight.clone()
-    with pytest.raises(ValueError, match=r"efficientnet-lite0-57934424.pth: sha256 is 5793\w+, expected 0000\w+; reinstall"):
+    with pytest.raises(
+        ValueError,
+        match=r"efficientnet-lite0-57934424.pth: sha256 is 5793\w+, expected 0000\w+; reinstall",
+    ):
         load_lite0(fresh)
     assert torch.equal(fresh.conv_stem.weight, before)
 
@@ -58,7 +63,9 @@ def test_images_of_any_size_have_the_same_number_of_finite_statistics(tower, siz
     x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.inference_mode():
         found = tower.statistics(x)
-    assert found.shape == (1, len(tower.stat_mean), tower.grid, tower.grid) and found.isfinite().all()
+    assert (
+        found.shape == (1, len(tower.stat_mean), tower.grid, tower.grid) and found.isfinite().all()
+    )
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
@@ -101,7 +108,9 @@ def test_standardising_uses_the_stored_statistics(tower, pixels):
         tower.stat_mean.copy_(raw.mean((0, 2, 3)))
         tower.stat_std.fill_(2.0)
         assert tower.standardise(raw).mean((0, 2, 3)).abs().max() < 1e-3
-        torch.testing.assert_close(tower.standardise(raw) * 2 + tower.stat_mean[:, None, None], raw, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            tower.standardise(raw) * 2 + tower.stat_mean[:, None, None], raw, rtol=1e-4, atol=1e-4
+        )
         tower.stat_mean.zero_()
         tower.stat_std.fill_(1.0)
 

@@ -1,4 +1,6 @@
-"""The policy: words survive the tokenizer, weights the disk, damage is named, and answers do not depend on the batch."""
+"""The policy: words survive the tokenizer, weights the disk, damage is named, and answers do not
+depend on the batch.
+"""
 
 import json
 import shutil
@@ -23,8 +25,18 @@ from rali_lab.models.vlm import (
 )
 from rali_lab.reasoner.prompts import score_answer
 
-TEXTS = ["serious blur and slight noise: edges are soft.", score_answer("grain covers the even areas", 3.25)]
-UNICODE = ["Grüße, 漢字 🙂", " two  spaces \n\t", "a\u200bb\r\n\x00\ufeff", "e\u0301 İ ﬁ", "n't I 'm ok .", TEXTS[1]]
+TEXTS = [
+    "serious blur and slight noise: edges are soft.",
+    score_answer("grain covers the even areas", 3.25),
+]
+UNICODE = [
+    "Grüße, 漢字 🙂",
+    " two  spaces \n\t",
+    "a\u200bb\r\n\x00\ufeff",
+    "e\u0301 İ ﬁ",
+    "n't I 'm ok .",
+    TEXTS[1],
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +48,17 @@ def loaded(tiny_base):
 def photos():
     """Three images of three sizes, one of them not square."""
     noise = np.random.default_rng(0).integers(0, 256, (128, 140, 3), dtype=np.uint8)
-    return [photographs("coffee", count=1, size=96)[0], noise, photographs("china", count=1, size=128)[0]]
+    return [
+        photographs("coffee", count=1, size=96)[0],
+        noise,
+        photographs("china", count=1, size=128)[0],
+    ]
 
 
 def logits(model, processor, pixels):
-    text = processor.apply_chat_template(conversation("Rate it."), add_generation_prompt=True, tokenize=False)
+    text = processor.apply_chat_template(
+        conversation("Rate it."), add_generation_prompt=True, tokenize=False
+    )
     inputs = processor(images=list(pixels), text=[text] * len(pixels), return_tensors="pt")
     with torch.inference_mode():
         return model(**inputs).logits
@@ -55,7 +73,18 @@ def test_the_tokenizer_loses_nothing(text):
 def test_tags_and_digits_are_single_tokens_that_decoding_keeps():
     tokenizer = train_tokenizer(TEXTS)
     pieces = tokenizer.tokenize(score_answer("", 3.25))
-    assert pieces == ["<think>", "</think>", "<answer>", '{"rating": ', "3", ".", "2", "5", "}", "</answer>"]
+    assert pieces == [
+        "<think>",
+        "</think>",
+        "<answer>",
+        '{"rating": ',
+        "3",
+        ".",
+        "2",
+        "5",
+        "}",
+        "</answer>",
+    ]
     ids = tokenizer(TEXTS[1])["input_ids"]
     assert tokenizer.decode(ids, skip_special_tokens=True) == TEXTS[1]
     assert all(len(tokenizer.tokenize(t)) == 1 for t in (*SPECIAL.values(), IMAGE))
@@ -69,7 +98,9 @@ def test_saving_and_loading_changes_no_logit(tmp_path, photos):
     processor.save_pretrained(tmp_path)
     write_hashes(tmp_path)
     again = load_policy(tmp_path)
-    torch.testing.assert_close(logits(*again, photos), logits(model, processor, photos), rtol=0, atol=0)
+    torch.testing.assert_close(
+        logits(*again, photos), logits(model, processor, photos), rtol=0, atol=0
+    )
     assert not again[0].training and again[1].tokenizer.padding_side == "left"
 
 
@@ -91,7 +122,9 @@ def drop_a_tensor(file):
 
 def cut_a_tensor(file):
     state = load_file(file)
-    state["model.language_model.norm.weight"] = state["model.language_model.norm.weight"][:7].clone()
+    state["model.language_model.norm.weight"] = state["model.language_model.norm.weight"][
+        :7
+    ].clone()
     save_file(state, file, metadata={"format": "pt"})
 
 
@@ -99,7 +132,9 @@ def cut_a_tensor(file):
 def test_damaged_weights_are_named(tiny_base, tmp_path, damage):
     folder = shutil.copytree(tiny_base, tmp_path / "m")
     damage(folder / "model.safetensors")
-    with pytest.raises(ValueError, match=r"m/model.safetensors: sha256 is \w+..., expected \w+...; fetch or build"):
+    with pytest.raises(
+        ValueError, match=r"m/model.safetensors: sha256 is \w+..., expected \w+...; fetch or build"
+    ):
         load_policy(folder)
 
 
@@ -113,7 +148,9 @@ def test_damaged_weights_are_found_without_a_list_of_hashes_too(tiny_base, tmp_p
 
 
 def test_what_is_missing_is_named(tiny_base, tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"no model in {tmp_path}/gone: config.json is missing; "):
+    with pytest.raises(
+        FileNotFoundError, match=f"no model in {tmp_path}/gone: config.json is missing; "
+    ):
         load_policy(tmp_path / "gone")
     folder = shutil.copytree(tiny_base, tmp_path / "m")
     (folder / "model.safetensors").unlink()
@@ -153,9 +190,11 @@ def test_code_that_a_folder_brings_is_refused_by_name_and_without_a_question(
         match=rf"m/{file}: the model wants to run its own code \(evil.P, .*\), which is refused",
     ):
         load_policy(folder)
-    shutil.copy(tiny_base / file, folder / file) if (tiny_base / file).exists() else (
-        folder / file
-    ).unlink()
+    (
+        shutil.copy(tiny_base / file, folder / file)
+        if (tiny_base / file).exists()
+        else (folder / file).unlink()
+    )
     rewrite(folder / file, within=[{"deeper": asked}])
     with pytest.raises(ValueError, match=rf"m/{file}: the model wants to run its own code"):
         load_policy(folder)
@@ -234,7 +273,11 @@ def test_greedy_answers_repeat_and_do_not_depend_on_the_batch(loaded, photos):
     together = ask(*loaded, photos, **greedy)
     assert len({a for (a,) in together}) == 3  # the answers are about the images
     assert together == ask(*loaded, photos, **greedy)
-    assert together == [ask(*loaded, [x], **greedy)[0] for x in photos] == ask(*loaded, photos, batch=2, **greedy)
+    assert (
+        together
+        == [ask(*loaded, [x], **greedy)[0] for x in photos]
+        == ask(*loaded, photos, batch=2, **greedy)
+    )
 
 
 def test_every_image_gets_its_samples_and_torchs_seed_decides(loaded, photos):
@@ -255,34 +298,48 @@ def test_samples_stay_with_their_image(loaded, photos):
 
 
 def test_the_prefix_is_part_of_the_answer_and_changes_what_follows(loaded, photos):
-    plain, begun = (ask(*loaded, photos, prefill=p, temperature=0, max_new_tokens=8) for p in ("", "<think></think><answer>"))
+    plain, begun = (
+        ask(*loaded, photos, prefill=p, temperature=0, max_new_tokens=8)
+        for p in ("", "<think></think><answer>")
+    )
     assert all(a.startswith("<think></think><answer>") for (a,) in begun)
     assert [a.removeprefix("<think></think><answer>") for (a,) in begun] != [a for (a,) in plain]
 
 
 def test_greedy_decoding_has_one_answer(loaded, photos):
-    with pytest.raises(ValueError, match="greedy decoding gives one completion, got samples=2; set temperature above 0"):
+    with pytest.raises(
+        ValueError,
+        match="greedy decoding gives one completion, got samples=2; set temperature above 0",
+    ):
         ask(*loaded, photos, temperature=0, samples=2)
 
 
 def test_sampling_ignores_what_a_checkpoint_likes(tiny_base, photos):
-    """Released checkpoints ship generation settings of their own; an answer must follow the arguments of `ask` alone."""
+    """Released checkpoints ship generation settings of their own; an answer must follow the
+    arguments of `ask` alone.
+    """
     answers = []
     for liked in ({}, {"repetition_penalty": 5.0, "top_p": 0.01}):
         model, processor = load_policy(tiny_base)
         model.generation_config.update(**liked)
         torch.manual_seed(0)
-        answers.append([ask(model, processor, photos, temperature=t, max_new_tokens=8) for t in (1.0, 0)])
+        answers.append(
+            [ask(model, processor, photos, temperature=t, max_new_tokens=8) for t in (1.0, 0)]
+        )
     assert answers[0] == answers[1]
 
 
-def test_a_memoised_tower_gives_the_same_logits_and_encodes_a_image_once(tiny_base, photos, monkeypatch):
+def test_a_memoised_tower_gives_the_same_logits_and_encodes_a_image_once(
+    tiny_base, photos, monkeypatch
+):
     model, processor = load_policy(tiny_base)
     expected = logits(model, processor, photos)
     freeze_tower(model)
     tower, encoded = model.model.vision_tower.timm_model, []
     plain = tower.statistics
-    monkeypatch.setattr(tower, "statistics", lambda pixels: encoded.append(len(pixels)) or plain(pixels))
+    monkeypatch.setattr(
+        tower, "statistics", lambda pixels: encoded.append(len(pixels)) or plain(pixels)
+    )
     for order in ([0, 1, 2], [2, 0, 2], [1, 1, 1]):
         found = logits(model, processor, [photos[i] for i in order])
         torch.testing.assert_close(found, expected[order], rtol=1e-5, atol=1e-5)
@@ -296,8 +353,12 @@ def test_images_seen_while_asking_can_be_trained_on(tiny_base, photos):
     model, processor = load_policy(tiny_base)
     freeze_tower(model)
     ask(model, processor, photos, max_new_tokens=2)
-    text = processor.apply_chat_template(conversation("Rate it."), add_generation_prompt=True, tokenize=False)
-    model.train()(**processor(images=photos, text=[text] * 3, return_tensors="pt")).logits.mean().backward()
+    text = processor.apply_chat_template(
+        conversation("Rate it."), add_generation_prompt=True, tokenize=False
+    )
+    model.train()(
+        **processor(images=photos, text=[text] * 3, return_tensors="pt")
+    ).logits.mean().backward()
     assert model.model.multi_modal_projector.linear_1.weight.grad.abs().sum() > 0
 
 

@@ -30,7 +30,10 @@ def images():
     rng = np.random.default_rng(0)
     grey = [np.full((32, 32 + 8 * (i % 2), 3), 20 + 8 * i, np.uint8) for i in range(8)]
     noise = [rng.integers(0, 256, (32, 32, 3)).astype(np.uint8) for _ in range(8)]
-    ramp = [np.broadcast_to(np.linspace(0, 255 - 9 * i, 32, dtype=np.uint8)[:, None, None], (32, 32, 3)) for i in range(8)]
+    ramp = [
+        np.broadcast_to(np.linspace(0, 255 - 9 * i, 32, dtype=np.uint8)[:, None, None], (32, 32, 3))
+        for i in range(8)
+    ]
     return grey + noise + ramp
 
 

@@ -31,7 +31,11 @@ def test_the_model_is_open_clips_within_budget(clip):
 
 
 def test_minilm_knows_synonyms(clip):
-    texts = ["The image is very blurry.", "The image is quite out of focus.", "Bread rises in an oven."]
+    texts = [
+        "The image is very blurry.",
+        "The image is quite out of focus.",
+        "Bread rises in an oven.",
+    ]
     a, b, c = embed_texts(clip, texts)
     assert a @ b > 0.5 > a @ c
     np.testing.assert_allclose(np.linalg.norm([a, b, c], axis=1), 1, rtol=1e-5)
@@ -95,7 +99,11 @@ def test_same_seed_same_weights_and_several_texts_per_image(clip, images, texts)
     losses = []
     for seed in (0, 0, 1):
         clip.load_state_dict(before)
-        losses.append(align(clip, images, several, epochs=2, batch_size=8, jitter=0.1, seed=seed).loss.tolist())
+        losses.append(
+            align(
+                clip, images, several, epochs=2, batch_size=8, jitter=0.1, seed=seed
+            ).loss.tolist()
+        )
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -103,7 +111,9 @@ def test_equal_texts_are_no_negatives():
     z = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), dim=1)
     plain = open_clip.ClipLoss()(z, z, 50.0)
     shared = SharedTextClipLoss()(z, z, 50.0, torch.tensor([7, 7, 3]))
-    assert torch.isclose(shared, plain)  # log 2 for each of the two equal images: the least there is
+    assert torch.isclose(
+        shared, plain
+    )  # log 2 for each of the two equal images: the least there is
     wrong = SharedTextClipLoss()(z.flip(0), z, 50.0, torch.tensor([7, 7, 3]))
     assert wrong > shared
 

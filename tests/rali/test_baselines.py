@@ -52,7 +52,9 @@ def test_the_path_is_scikit_learns_ridge():
 
 @pytest.mark.parametrize("readout", READOUTS)
 def test_no_readout_knows_the_scores_of_new_images(readout):
-    """Features without information: no readout correlates on new ones, whatever it learned by heart."""
+    """Features without information: no readout correlates on new ones, whatever it learned by
+    heart.
+    """
     rng = np.random.default_rng(0)
     Z, y, new = rng.normal(size=(80, 10)), rng.uniform(1, 5, 80), rng.normal(size=(200, 10))
     found = read_scores(readout, Z, y, [f"s{i % 8}" for i in range(80)], new)
@@ -73,8 +75,12 @@ def test_brisque_features_move_with_noise_and_blur_and_not_with_their_neighbours
     from rali_lab.data.records import Distortion
 
     clean, rng = photographs("chelsea", count=1)[0], np.random.default_rng(0)
-    noisy, blurred = (apply(clean, (Distortion(d, 4),), rng) for d in ("gaussian_noise", "gaussian_blur"))
+    noisy, blurred = (
+        apply(clean, (Distortion(d, 4),), rng) for d in ("gaussian_noise", "gaussian_blur")
+    )
     found = brisque_features([clean, noisy, blurred])
     assert found.shape == (3, 36) and np.isfinite(found).all()
-    assert found[1, 0] > found[0, 0] > found[2, 0], "the shape of the contrasts: noise is Gaussian, blur heavy-tailed"
+    assert found[1, 0] > found[0, 0] > found[2, 0], (
+        "the shape of the contrasts: noise is Gaussian, blur heavy-tailed"
+    )
     np.testing.assert_array_equal(brisque_features([noisy])[0], found[1])

@@ -34,8 +34,12 @@ def test_order_of_the_basis_and_length_of_vectors_are_immaterial(basis):
 
 def test_a_small_tau_takes_the_nearest_and_a_large_one_the_mean(basis):
     z, vectors, scores = basis
-    cosine = (z / np.linalg.norm(z, axis=1, keepdims=True)) @ (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).T
-    np.testing.assert_allclose(softmax_score(z, vectors, scores, tau=1e-6), scores[cosine.argmax(1)])
+    cosine = (z / np.linalg.norm(z, axis=1, keepdims=True)) @ (
+        vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    ).T
+    np.testing.assert_allclose(
+        softmax_score(z, vectors, scores, tau=1e-6), scores[cosine.argmax(1)]
+    )
     np.testing.assert_allclose(softmax_score(z, vectors, scores, tau=1e6), scores.mean(), atol=1e-4)
 
 

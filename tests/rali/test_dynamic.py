@@ -1,4 +1,6 @@
-"""Dynamic weights keep what they promise: rows that sum to one, the rule they are named for, and the fixed rule as their limit."""
+"""Dynamic weights keep what they promise: rows that sum to one, the rule they are named for, and
+the fixed rule as their limit.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,14 @@ def entropy(w):
     return -(w * np.log(np.maximum(w, 1e-300))).sum(axis=1)
 
 
-@pytest.mark.parametrize("weights", [
-    nearest_weights(Z, V, tau=0.2, k=4), entropy_weights(Z, V, entropy=1.5), domain_weights(Z, V, tau=0.2)])  # fmt: skip
+@pytest.mark.parametrize(
+    "weights",
+    [
+        nearest_weights(Z, V, tau=0.2, k=4),
+        entropy_weights(Z, V, entropy=1.5),
+        domain_weights(Z, V, tau=0.2),
+    ],
+)
 def test_weights_are_weights(weights):
     assert weights.shape == (20, 15) and (weights >= 0).all()
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-12)

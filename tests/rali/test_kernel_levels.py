@@ -1,4 +1,6 @@
-"""Levels of quality across sets: constants come from sets left out, scores stay on the scale, wrong input is named."""
+"""Levels of quality across sets: constants come from sets left out, scores stay on the scale, wrong
+input is named.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def test_a_curved_law_carries_over_to_a_set_that_was_left_out():
     reader = fit_across_sets(X[~held], quality[~held], names[~held], TEXTS)
     scores = reader.predict(X[held])
     straight = X[held] @ np.linalg.lstsq(X[~held], quality[~held] - 3, rcond=None)[0]
-    assert np.corrcoef(scores, quality[held])[0, 1] > max(0.9, np.corrcoef(straight, quality[held])[0, 1] + 0.05)
+    assert np.corrcoef(scores, quality[held])[0, 1] > max(
+        0.9, np.corrcoef(straight, quality[held])[0, 1] + 0.05
+    )
     assert ((scores >= 1) & (scores <= 5)).all()
 
 
@@ -38,7 +42,10 @@ def test_the_constants_are_those_that_rank_sets_left_out_best(monkeypatch):
 
 def test_units_of_a_feature_do_not_matter():
     X, quality, _ = sets()
-    first, second = (KernelLevels(TEXTS).fit(X * scale, quality).predict(X * scale) for scale in (1.0, np.array([1.0, 100.0, 0.01])))
+    first, second = (
+        KernelLevels(TEXTS).fit(X * scale, quality).predict(X * scale)
+        for scale in (1.0, np.array([1.0, 100.0, 0.01]))
+    )
     np.testing.assert_allclose(first, second, atol=1e-3)
 
 

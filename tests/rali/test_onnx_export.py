@@ -1,4 +1,6 @@
-"""The exported scorer scores as the scorer does, for images of any size, and a file that is none is named."""
+"""The exported scorer scores as the scorer does, for images of any size, and a file that is none is
+named.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def exported(tmp_path_factory):
 @pytest.mark.parametrize("batch", [1, 4])
 def test_scores_agree_on_images_of_any_size(exported, batch):
     scorer, file = exported
-    np.testing.assert_allclose(OnnxScorer(file).predict(IMAGES + ODD, batch=batch), scorer.predict(IMAGES + ODD), atol=1e-3)
+    np.testing.assert_allclose(
+        OnnxScorer(file).predict(IMAGES + ODD, batch=batch), scorer.predict(IMAGES + ODD), atol=1e-3
+    )
     assert OnnxScorer(file).predict([]).shape == (0,)
 
 
@@ -58,6 +62,8 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="text.onnx: onnxruntime cannot read it"):
         OnnxScorer(tmp_path / "text.onnx")
     rng = np.random.default_rng(0)
-    blind = RaliScorer(n_components=2, n_bins=2, n_basis=3).fit(rng.normal(size=(9, 4)), np.linspace(1, 5, 9))
+    blind = RaliScorer(n_components=2, n_bins=2, n_basis=3).fit(
+        rng.normal(size=(9, 4)), np.linspace(1, 5, 9)
+    )
     with pytest.raises(ValueError, match="no image tower to export"):
         export_onnx(blind, tmp_path / "x.onnx")

@@ -1,4 +1,6 @@
-"""Texts of quality levels: the closed form finds the score, its halves make the trunk, and tuning leaves all but the deep half alone."""
+"""Texts of quality levels: the closed form finds the score, its halves make the trunk, and tuning
+leaves all but the deep half alone.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def images():
     out = []
     for i in range(20):
         size = (64, 64) if i % 4 else (64, 80)
-        out.append((128 + rng.normal(size=(*size, 3)) * (60 - 2.5 * i)).clip(0, 255).astype(np.uint8))
+        out.append(
+            (128 + rng.normal(size=(*size, 3)) * (60 - 2.5 * i)).clip(0, 255).astype(np.uint8)
+        )
     return out
 
 
@@ -44,7 +48,9 @@ def test_the_closed_form_reads_a_score_that_is_there(texts):
     reader = quality_levels.fit_levels(x[:150], mos[:150], groups[:150], texts)
     read = reader.read(x[150:])
     assert np.corrcoef(read, mos[150:])[0, 1] > 0.9 and abs(np.mean(read - mos[150:])) < 0.2
-    assert torch.allclose(reader.embed(torch.from_numpy(x).float()).norm(dim=1), torch.ones(200), atol=1e-5)
+    assert torch.allclose(
+        reader.embed(torch.from_numpy(x).float()).norm(dim=1), torch.ones(200), atol=1e-5
+    )
     assert (np.diff(reader.scores.numpy()) > 0).all()
 
 
@@ -53,8 +59,12 @@ def test_both_halves_make_the_trunk(images, trunk):
     whole = visual_features(images, tower="lite0_stats_s32")
     made = halves.all_statistics(trunk.blocks[quality_levels.FIXED :], range(20))
     assert made.shape == whole.shape
-    assert np.corrcoef(made.ravel(), whole.ravel())[0, 1] > 0.9999  # the first half is kept in bfloat16
-    mirrored = halves.statistics(trunk.blocks[quality_levels.FIXED :], [3], [1]).detach().double().numpy()
+    assert (
+        np.corrcoef(made.ravel(), whole.ravel())[0, 1] > 0.9999
+    )  # the first half is kept in bfloat16
+    mirrored = (
+        halves.statistics(trunk.blocks[quality_levels.FIXED :], [3], [1]).detach().double().numpy()
+    )
     turned = visual_features([images[3][:, ::-1].copy()], tower="lite0_stats_s32")
     assert np.abs(mirrored - turned).mean() < 0.3 * np.abs(mirrored - whole[[0]]).mean()
 
@@ -71,15 +81,30 @@ def test_tuning_learns_and_moves_only_the_deep_half(images, trunk, texts):
         return np.abs(reader.read(halves.all_statistics(deep, range(20))) - noise).mean()
 
     before, lines = error(), []
-    quality_levels.tune(reader, deep, halves, range(20), noise, epochs=8, lr=1e-3, batch_size=8, report=lines.append)
+    quality_levels.tune(
+        reader, deep, halves, range(20), noise, epochs=8, lr=1e-3, batch_size=8, report=lines.append
+    )
     assert error() < 0.8 * before and len(lines) == 8
     for name, value in own.state_dict().items():
         same = torch.equal(value, trunk.state_dict()[name])
-        fixed = not name.startswith("blocks.") or int(name.split(".")[1]) < quality_levels.FIXED or "running" in name or "num_batches" in name
+        fixed = (
+            not name.startswith("blocks.")
+            or int(name.split(".")[1]) < quality_levels.FIXED
+            or "running" in name
+            or "num_batches" in name
+        )
         assert same or not fixed, name
-    moved = [not torch.equal(p, q) for p, q in zip(deep.parameters(), trunk.blocks[quality_levels.FIXED :].parameters(), strict=True)]
+    moved = [
+        not torch.equal(p, q)
+        for p, q in zip(
+            deep.parameters(), trunk.blocks[quality_levels.FIXED :].parameters(), strict=True
+        )
+    ]
     assert all(moved)
-    assert all(torch.equal(getattr(reader, k), getattr(held, k)) for k in ("mean", "std", "weight", "bias", "texts", "scores"))
+    assert all(
+        torch.equal(getattr(reader, k), getattr(held, k))
+        for k in ("mean", "std", "weight", "bias", "texts", "scores")
+    )
 
 
 def test_tuning_repeats_and_rows_are_images(images, trunk, texts):
@@ -91,7 +116,9 @@ def test_tuning_repeats_and_rows_are_images(images, trunk, texts):
         halves, deep = quality_levels.Halves(shown, own), own.blocks[quality_levels.FIXED :]
         first = quality_levels.Halves(images, own).all_statistics(deep, range(10))
         reader = quality_levels.fit_levels(first, mos[:10], groups[:10], texts)
-        quality_levels.tune(reader, deep, halves, range(10), mos[:10], epochs=1, report=lambda line: None)
+        quality_levels.tune(
+            reader, deep, halves, range(10), mos[:10], epochs=1, report=lambda line: None
+        )
         return halves.all_statistics(deep, range(10))
 
     others = [*images[:10], *(255 - p for p in images[10:])]

@@ -1,4 +1,6 @@
-"""The released layout goes round, scores by the released formula, and a pickle that holds anything else is refused unrun."""
+"""The released layout goes round, scores by the released formula, and a pickle that holds anything
+else is refused unrun.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,27 @@ RNG = np.random.default_rng(0)
 def clip():
     from transformers import CLIPConfig, CLIPModel
 
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     torch.manual_seed(0)
-    return CLIPModel(CLIPConfig(
-        text_config=small | {"vocab_size": 20, "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2},
-        vision_config=small | {"image_size": 32, "patch_size": 16}, projection_dim=D,
-    )).eval()  # fmt: skip
+    return CLIPModel(
+        CLIPConfig(
+            text_config=small
+            | {
+                "vocab_size": 20,
+                "max_position_embeddings": 8,
+                "bos_token_id": 0,
+                "eos_token_id": 1,
+                "pad_token_id": 2,
+            },
+            vision_config=small | {"image_size": 32, "patch_size": 16},
+            projection_dim=D,
+        )
+    ).eval()
 
 
 def processor():
@@ -51,7 +68,13 @@ def processor():
 @pytest.fixture
 def scorer():
     features = RNG.normal(2, 3, (40, D)) * np.arange(1, D + 1)
-    return OfficialScorer(clip(), processor(), Compressor(COMPONENTS).fit(features), RNG.normal(size=(K, COMPONENTS)), RNG.uniform(1, 5, K))
+    return OfficialScorer(
+        clip(),
+        processor(),
+        Compressor(COMPONENTS).fit(features),
+        RNG.normal(size=(K, COMPONENTS)),
+        RNG.uniform(1, 5, K),
+    )
 
 
 @pytest.fixture
@@ -68,10 +91,14 @@ def test_round_trip(scorer, folder):
 
 
 def test_the_score_is_the_released_formula(scorer):
-    """Standardise by sqrt(var), project, cosine with every vector, softmax at tau, weighted mean: written out in torch."""
+    """Standardise by sqrt(var), project, cosine with every vector, softmax at tau, weighted mean:
+    written out in torch.
+    """
     z = RNG.normal(size=(50, D))
-    mean, var = torch.tensor(scorer.compressor.mean_), torch.tensor(scorer.compressor.scale_ ** 2)
-    u, vectors, scores = (torch.tensor(a) for a in (scorer.compressor.components_, scorer.vectors, scorer.scores))
+    mean, var = torch.tensor(scorer.compressor.mean_), torch.tensor(scorer.compressor.scale_**2)
+    u, vectors, scores = (
+        torch.tensor(a) for a in (scorer.compressor.components_, scorer.vectors, scorer.scores)
+    )
     x = ((torch.tensor(z) - mean) / torch.sqrt(var)) @ u.T
     logits = torch.nn.functional.cosine_similarity(x[:, None], vectors[None], dim=-1)
     expected = (torch.softmax(logits / 0.07, dim=1) * scores).sum(1)
@@ -79,11 +106,18 @@ def test_the_score_is_the_released_formula(scorer):
 
 
 @pytest.mark.parametrize("form", ["pca", "pipeline", "dict", "tuple"])
-def test_projections_of_every_plain_form_project_as_scikit_learn_does(form, tmp_path, folder, scorer):
+def test_projections_of_every_plain_form_project_as_scikit_learn_does(
+    form, tmp_path, folder, scorer
+):
     z = RNG.normal(3, 2, (60, D))
     scaler = StandardScaler().fit(z)
     pca = PCA(COMPONENTS).fit(z if form == "pca" else scaler.transform(z))
-    held = {"pca": pca, "pipeline": make_pipeline(scaler, pca), "dict": {"scaler": scaler, "pca": pca}, "tuple": (scaler, pca)}[form]
+    held = {
+        "pca": pca,
+        "pipeline": make_pipeline(scaler, pca),
+        "dict": {"scaler": scaler, "pca": pca},
+        "tuple": (scaler, pca),
+    }[form]
     joblib.dump(held, folder / "pca.pkl")
     expected = pca.transform(z if form == "pca" else scaler.transform(z))
     np.testing.assert_allclose(read_official(folder).compressor.transform(z), expected, atol=1e-9)
@@ -333,15 +367,23 @@ def test_code_in_the_projection_is_named_and_never_run(hidden, folder, tmp_path,
     monkeypatch.chdir(tmp_path)
     pca = PCA(2).fit(RNG.normal(size=(9, D)))
     pca.extra = Evil()
-    joblib.dump({"bare": Evil(), "in an array": np.array([Evil()], dtype=object), "in a PCA": pca}[hidden], folder / "pca.pkl")
-    with pytest.raises(ValueError, match="pca.pkl: holds .*(system|array of Python objects).*refused"):
+    joblib.dump(
+        {"bare": Evil(), "in an array": np.array([Evil()], dtype=object), "in a PCA": pca}[hidden],
+        folder / "pca.pkl",
+    )
+    with pytest.raises(
+        ValueError, match="pca.pkl: holds .*(system|array of Python objects).*refused"
+    ):
         read_official(folder)
     assert not (tmp_path / "pwned").exists()
 
 
 def test_other_estimators_are_named(folder):
     joblib.dump(LinearRegression().fit(RNG.normal(size=(5, 2)), np.arange(5)), folder / "pca.pkl")
-    with pytest.raises(ValueError, match="holds sklearn.linear_model._base.LinearRegression, which a PCA does not need"):
+    with pytest.raises(
+        ValueError,
+        match="holds sklearn.linear_model._base.LinearRegression, which a PCA does not need",
+    ):
         read_official(folder)
     joblib.dump(StandardScaler().fit(RNG.normal(size=(5, 2))), folder / "pca.pkl")
     with pytest.raises(ValueError, match="holds no fitted PCA"):
@@ -370,10 +412,16 @@ def test_code_in_the_weights_is_never_run(folder, tmp_path, monkeypatch):
 
 
 def test_weights_replace_those_in_best_and_must_belong_there(folder):
-    state = {f"module.{k}": v + 1 for k, v in torch.load(folder / "ckpt.pt", weights_only=True).items() if v.is_floating_point()}
+    state = {
+        f"module.{k}": v + 1
+        for k, v in torch.load(folder / "ckpt.pt", weights_only=True).items()
+        if v.is_floating_point()
+    }
     torch.save(state, folder / "ckpt.pt")
     name = "visual_projection.weight"
-    torch.testing.assert_close(read_official(folder).clip.state_dict()[name], state[f"module.{name}"])
+    torch.testing.assert_close(
+        read_official(folder).clip.state_dict()[name], state[f"module.{name}"]
+    )
     torch.save({"stranger": torch.ones(1)}, folder / "ckpt.pt")
     with pytest.raises(ValueError, match="1 tensors have no place in best/, 'stranger' first"):
         read_official(folder)

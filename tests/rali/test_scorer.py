@@ -28,15 +28,24 @@ def small():
 
 @pytest.fixture
 def fitted(small, clip, images):
-    return small.fit(images, np.linspace(1, 5, len(images)), model=clip, ids=[f"p{i}" for i in range(24)])
+    return small.fit(
+        images, np.linspace(1, 5, len(images)), model=clip, ids=[f"p{i}" for i in range(24)]
+    )
 
 
 def test_a_monotone_score_is_recovered():
     (z, mos), (z_new, mos_new) = synthetic(), synthetic(seed=1)
     scorer = RaliScorer(n_components=8, n_bins=40, n_basis=60).fit(z, mos)
     assert spearmanr(scorer.predict_embeddings(z_new), mos_new)[0] > 0.95
-    assert spearmanr(RaliScorer(n_components=8, n_bins=40, n_basis=60).fit(z, np.roll(mos, 99)).predict_embeddings(z_new),
-                     mos_new)[0] < 0.3  # fmt: skip
+    assert (
+        spearmanr(
+            RaliScorer(n_components=8, n_bins=40, n_basis=60)
+            .fit(z, np.roll(mos, 99))
+            .predict_embeddings(z_new),
+            mos_new,
+        )[0]
+        < 0.3
+    )
 
 
 def test_fine_tuning_lowers_the_error_and_validation_keeps_the_best_epoch():
@@ -44,7 +53,9 @@ def test_fine_tuning_lowers_the_error_and_validation_keeps_the_best_epoch():
     scorer = RaliScorer(n_components=8, n_bins=40, n_basis=60).fit(z, mos, validation=held)
     h = scorer.history_
     assert h.train_mse.iloc[-1] < h.train_mse.iloc[0] and list(h.epoch) == list(range(31))
-    assert np.isclose(np.mean((scorer.predict_embeddings(held[0]) - held[1]) ** 2), h.validation_mse.min())
+    assert np.isclose(
+        np.mean((scorer.predict_embeddings(held[0]) - held[1]) ** 2), h.validation_mse.min()
+    )
     assert scorer.scores_.min() >= 1 and scorer.scores_.max() <= 5
 
 
@@ -57,7 +68,11 @@ def test_sklearn_manners(small):
 
 def test_predictions_lie_in_range_and_do_not_depend_on_the_batch(fitted, images):
     scores = fitted.predict(images)
-    assert scores.shape == (24,) and scores.dtype == np.float64 and ((scores >= 1) & (scores <= 5)).all()
+    assert (
+        scores.shape == (24,)
+        and scores.dtype == np.float64
+        and ((scores >= 1) & (scores <= 5)).all()
+    )
     np.testing.assert_allclose([fitted.predict([p])[0] for p in images], scores, atol=1e-4)
     np.testing.assert_allclose(fitted.predict(images, batch=24), scores, atol=1e-4)
     assert fitted.predict([]).shape == (0,)
@@ -73,7 +88,9 @@ def test_explanation_adds_up_to_the_score(fitted, images):
     whole = fitted.explain(images[0], k=8)
     every = whole.basis
     expected = fitted.predict(images[:1])[0]
-    assert np.isclose((every.weight * every.score).sum(), expected) and np.isclose(whole.score, expected)
+    assert np.isclose((every.weight * every.score).sum(), expected) and np.isclose(
+        whole.score, expected
+    )
     assert every.weight.is_monotonic_decreasing and np.isclose(every.weight.sum(), 1)
     assert fitted.explain(images[0]).basis.equals(every.head(3)) and whole.words.empty
 
@@ -87,7 +104,11 @@ def test_the_words_that_are_quoted_are_the_nearest_remembered_ones(fitted, image
     assert len(scorer.texts_) == 24
     assert scorer.nearest_texts(images) == [f"image {i}" for i in range(24)]
     words = scorer.explain(images[3], k=2).words
-    assert words["text"].iloc[0] == "image 3" and words["similarity"].iloc[0] == pytest.approx(1, abs=1e-5) and len(words) == 2
+    assert (
+        words["text"].iloc[0] == "image 3"
+        and words["similarity"].iloc[0] == pytest.approx(1, abs=1e-5)
+        and len(words) == 2
+    )
     again = RaliScorer.load(scorer.save(tmp_path))
     assert again.nearest_texts(images) == scorer.nearest_texts(images)
     assert again.parameters() == fitted.parameters(), "words are no part of scoring"
@@ -124,7 +145,9 @@ def test_small_images_are_refused(fitted):
 
 
 def test_a_given_basis_is_used_as_it_is(clip, images):
-    """Vectors that are the embeddings of some images score these images, when the temperature is low, by their own scores."""
+    """Vectors that are the embeddings of some images score these images, when the temperature is
+    low, by their own scores.
+    """
     from rali_lab.models.image_encoder import embed_images
 
     z = embed_images(clip, images[:3])

@@ -52,7 +52,9 @@ def test_corrupted_tensors_are_found_out(saved):
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(ValueError, match=rf"{TENSORS}: sha256 is .* config.json says .*; copy the folder again"):
+    with pytest.raises(
+        ValueError, match=rf"{TENSORS}: sha256 is .* config.json says .*; copy the folder again"
+    ):
         RaliScorer.load(saved[1])
 
 
@@ -93,7 +95,10 @@ def test_a_foreign_config_is_named(saved, changes):
 
 
 def test_missing_or_broken_files_are_named(saved, tmp_path):
-    with pytest.raises(FileNotFoundError, match="config.json: no such file; give the folder that RaliScorer.save wrote"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="config.json: no such file; give the folder that RaliScorer.save wrote",
+    ):
         RaliScorer.load(tmp_path / "nowhere")
     (saved[1] / CONFIG).write_text("{")
     with pytest.raises(ValueError, match="config.json: cannot be read"):
@@ -102,6 +107,8 @@ def test_missing_or_broken_files_are_named(saved, tmp_path):
 
 def test_a_scorer_without_tower_cannot_be_saved(tmp_path):
     rng = np.random.default_rng(0)
-    scorer = RaliScorer(n_components=2, n_bins=2, n_basis=3).fit(rng.normal(size=(9, 4)), np.linspace(1, 5, 9))
+    scorer = RaliScorer(n_components=2, n_bins=2, n_basis=3).fit(
+        rng.normal(size=(9, 4)), np.linspace(1, 5, 9)
+    )
     with pytest.raises(ValueError, match="no image tower to save"):
         scorer.save(tmp_path)

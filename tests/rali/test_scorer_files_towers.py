@@ -39,7 +39,9 @@ def test_towers_of_others_are_refused_before_anything_is_built(folder, monkeypat
     rewrite(folder, name=name)
     with pytest.raises(
         ValueError,
-        match=r"config.json: .*the tower .* is refused, allowed are lite0_stats_s8, lite0_stats_s16, ",
+        match=(
+            r"config.json: .*the tower .* is refused, allowed are lite0_stats_s8, lite0_stats_s16, "
+        ),
     ):
         RaliScorer.load(folder)
 

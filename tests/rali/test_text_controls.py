@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from rali_lab.rali.text_controls import noise, random_words, score_only, permuted
+from rali_lab.rali.text_controls import noise, permuted, random_words, score_only
 
 TEXTS = [[f"word{i} is here", f"and word{i} there too"] for i in range(9)]
 

@@ -1,4 +1,6 @@
-"""Prompts: an answer is read strictly, what is written can be read back, and no text makes the reader fail."""
+"""Prompts: an answer is read strictly, what is written can be read back, and no text makes the
+reader fail.
+"""
 
 import math
 import random
@@ -31,7 +33,20 @@ def test_numbers_from_1_to_5_are_ratings(value, expected):
     assert rating(value) == expected
 
 
-UNUSABLE = ["0.99", "5.01", "-3", "1e999", "NaN", "Infinity", "-Infinity", '"3.2"', "true", "null", "[3]", '""']
+UNUSABLE = [
+    "0.99",
+    "5.01",
+    "-3",
+    "1e999",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    '"3.2"',
+    "true",
+    "null",
+    "[3]",
+    '""',
+]
 
 
 @pytest.mark.parametrize("value", UNUSABLE)
@@ -39,7 +54,12 @@ def test_anything_else_is_no_rating(value):
     assert math.isnan(rating(value))
 
 
-MONSTERS = {"400 digits": "1" * 400, "below 0": "-" + "9" * 400, "5000 digits": "1" * 5000, "a nest": "[" * 100_000}
+MONSTERS = {
+    "400 digits": "1" * 400,
+    "below 0": "-" + "9" * 400,
+    "5000 digits": "1" * 5000,
+    "a nest": "[" * 100_000,
+}
 
 
 @pytest.mark.parametrize("value", MONSTERS.values(), ids=MONSTERS)
@@ -75,7 +95,9 @@ GOOD = '<think>ok</think><answer>{"rating": 3.00}</answer>'
 )
 def test_only_the_exact_form_is_read(text):
     answer = parse(text)
-    assert (answer.status, answer.reasoning, answer.fields) == (NO_FORM, "", {}) and math.isnan(answer.rating)
+    assert (answer.status, answer.reasoning, answer.fields) == (NO_FORM, "", {}) and math.isnan(
+        answer.rating
+    )
 
 
 def test_white_space_around_the_parts_is_allowed_and_the_reasoning_may_be_empty_or_long():
@@ -83,16 +105,35 @@ def test_white_space_around_the_parts_is_allowed_and_the_reasoning_may_be_empty_
     assert parse('<think></think><answer>{"rating": 2}</answer>').status == "ok"
 
 
-@pytest.mark.parametrize("inside", ["{rating: 3}", "{'rating': 3}", '{"rating" 3}', '{"rating": 3,}', '{"rating": 03}'])
+@pytest.mark.parametrize(
+    "inside", ["{rating: 3}", "{'rating': 3}", '{"rating" 3}', '{"rating": 3,}', '{"rating": 03}']
+)
 def test_what_is_not_json_says_so(inside):
     answer = parse(f"<think>seen</think><answer>{inside}</answer>")
-    assert (answer.status, answer.reasoning) == ("the answer is not JSON", "seen") and math.isnan(answer.rating)
+    assert (answer.status, answer.reasoning) == ("the answer is not JSON", "seen") and math.isnan(
+        answer.rating
+    )
 
 
 def test_the_reader_survives_ten_thousand_random_texts():
     """A seeded fuzz with the pieces an answer is made of."""
     tags = ["<think>", "</think>", "<answer>", "</answer>"]
-    pieces = [*tags, '{"rating": ', "}", "{", '"', "3.00", "9", "NaN", "[", ",", " ", "\\u", "é", "\x00"]
+    pieces = [
+        *tags,
+        '{"rating": ',
+        "}",
+        "{",
+        '"',
+        "3.00",
+        "9",
+        "NaN",
+        "[",
+        ",",
+        " ",
+        "\\u",
+        "é",
+        "\x00",
+    ]
     rng = random.Random(0)
     for _ in range(5000):
         soup = "".join(rng.choices(pieces, k=rng.randint(0, 14)))
@@ -105,12 +146,18 @@ def test_the_reader_survives_ten_thousand_random_texts():
 def test_what_score_answer_writes_is_read_back():
     for value in np.random.default_rng(0).uniform(1, 5, 50).round(2):
         answer = parse(score_answer("grain covers the sky", value))
-        assert (answer.status, answer.reasoning, answer.rating) == ("ok", "grain covers the sky", value)
+        assert (answer.status, answer.reasoning, answer.rating) == (
+            "ok",
+            "grain covers the sky",
+            value,
+        )
 
 
 def test_what_degradation_answer_writes_is_read_back():
     answer = parse(degradation_answer("x", [Finding("haze", 4), Finding("blur", 1)]))
-    assert answer.fields == {"distortion": "haze", "severity": "serious"} and math.isnan(answer.rating)
+    assert answer.fields == {"distortion": "haze", "severity": "serious"} and math.isnan(
+        answer.rating
+    )
     assert parse(degradation_answer("x", [])).fields == {"distortion": "null", "severity": "null"}
 
 
@@ -132,13 +179,20 @@ def test_every_word_has_an_effect_and_no_effect_names_a_degradation():
     assert not any(named(effect) for effect in EFFECTS.values())
 
 
-@pytest.mark.parametrize("text", ["blur", "seriousblur", "serious blurry", "Serious blur", "very noise", "serious  blur"])
+@pytest.mark.parametrize(
+    "text", ["blur", "seriousblur", "serious blurry", "Serious blur", "very noise", "serious  blur"]
+)
 def test_a_word_without_its_severity_is_not_named(text):
     assert named(text) == ()
 
 
 def test_findings_merge_types_that_look_alike_and_start_with_the_strongest():
-    ds = [Distortion("gaussian_blur", 1), Distortion("jpeg", 3), Distortion("defocus_blur", 2), Distortion("haze", 3)]
+    ds = [
+        Distortion("gaussian_blur", 1),
+        Distortion("jpeg", 3),
+        Distortion("defocus_blur", 2),
+        Distortion("haze", 3),
+    ]
     assert findings(ds) == (Finding("blocking", 3), Finding("haze", 3), Finding("blur", 2))
     assert findings([]) == ()
     assert {findings([Distortion(t, 1)])[0].word for t in TYPES} == set(WORDS)

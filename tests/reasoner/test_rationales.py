@@ -1,4 +1,6 @@
-"""Rationales: every answer is a row, an interrupted run goes on where it stopped, and the summary counts what failed."""
+"""Rationales: every answer is a row, an interrupted run goes on where it stopped, and the summary
+counts what failed.
+"""
 
 import math
 from dataclasses import replace
@@ -23,7 +25,9 @@ NAN = math.nan
 
 
 class Stub:
-    """Stands in for `vlm.ask`: tells the brightness of an image, remembers what it saw, and can be killed."""
+    """Stands in for `vlm.ask`: tells the brightness of an image, remembers what it saw, and can be
+    killed.
+    """
 
     def __init__(self):
         self.seen, self.killed_by = [], None
@@ -32,7 +36,10 @@ class Stub:
         if any(x is self.killed_by for x in pixels):
             raise KeyboardInterrupt
         self.seen += pixels
-        return [[score_answer(f"mean {x.mean():.3f}", 1 + 0.1 * s) for s in range(samples)] for x in pixels]
+        return [
+            [score_answer(f"mean {x.mean():.3f}", 1 + 0.1 * s) for s in range(samples)]
+            for x in pixels
+        ]
 
 
 @pytest.fixture
@@ -44,16 +51,26 @@ def ask(monkeypatch):
 
 def test_one_row_per_answer_with_nothing_repaired():
     empty = "<think>x</think><answer>{}</answer>"
-    table = to_table(["a", "b"], [[score_answer("fine", 4.5), "junk"], [score_answer("", 9), empty]])
+    table = to_table(
+        ["a", "b"], [[score_answer("fine", 4.5), "junk"], [score_answer("", 9), empty]]
+    )
     assert list(table.columns) == list(rationales.COLUMNS)
-    assert table["image"].tolist() == ["a", "a", "b", "b"] and table["sample"].tolist() == [0, 1, 0, 1]
+    assert table["image"].tolist() == ["a", "a", "b", "b"] and table["sample"].tolist() == [
+        0,
+        1,
+        0,
+        1,
+    ]
     assert table["text"][1] == "junk" and table["reasoning"][0] == "fine"
     np.testing.assert_array_equal(table["rating"], [4.5, NAN, NAN, NAN])
     assert [s == "ok" for s in table["status"]] == [True, False, True, True]
 
 
 def test_ratings_average_what_could_be_read_and_leave_the_rest_missing():
-    table = to_table(["a", "b"], [[score_answer("", 2), score_answer("", 3), "junk"], ["junk", "junk", score_answer("", 7)]])
+    table = to_table(
+        ["a", "b"],
+        [[score_answer("", 2), score_answer("", 3), "junk"], ["junk", "junk", score_answer("", 7)]],
+    )
     np.testing.assert_array_equal(ratings(table, ["b", "a", "unknown"]), [NAN, 2.5, NAN])
     assert format_share(table) == pytest.approx(2 / 6)
 
@@ -62,8 +79,12 @@ def test_naming_counts_exact_sets_of_words_in_answers_of_the_right_form(images):
     one, two = images[:2]
     rng = np.random.default_rng(0)
     told = {p.id: describe(findings(p.distortions), rng) for p in (one, two)}
-    right = to_table([one.id, two.id], [[score_answer(told[one.id], 3)], [score_answer(told[two.id], 3)]])
-    wrong = to_table([one.id, two.id], [[score_answer(told[two.id], 3)], [score_answer(told[one.id], 3)]])
+    right = to_table(
+        [one.id, two.id], [[score_answer(told[one.id], 3)], [score_answer(told[two.id], 3)]]
+    )
+    wrong = to_table(
+        [one.id, two.id], [[score_answer(told[two.id], 3)], [score_answer(told[one.id], 3)]]
+    )
     no_form = to_table([one.id, two.id], [[told[one.id]], [told[two.id]]])
     assert [naming_accuracy(t, images) for t in (right, wrong, no_form)] == [1, 0, 0]
 
@@ -76,7 +97,10 @@ def test_of_a_clean_image_nothing_must_be_named_and_that_in_the_right_form(image
 
 def test_a_run_covers_every_image_in_order(ask, images, tmp_path):
     table = write_rationales(None, None, images, samples=2, chunk=4, path=tmp_path / "r.parquet")
-    assert table["image"].tolist() == [p.id for p in images for _ in range(2)] and (table["status"] == "ok").all()
+    assert (
+        table["image"].tolist() == [p.id for p in images for _ in range(2)]
+        and (table["status"] == "ok").all()
+    )
     pd.testing.assert_frame_equal(table, pd.read_parquet(tmp_path / "r.parquet"))
 
 
@@ -95,7 +119,9 @@ def test_a_killed_run_resumes_with_the_images_it_lacks(ask, images, tmp_path):
 def test_nothing_left_to_ask_is_no_work(ask, images, tmp_path):
     first = write_rationales(None, None, images, path=tmp_path / "r.parquet")
     ask.seen = []
-    pd.testing.assert_frame_equal(write_rationales(None, None, images, path=tmp_path / "r.parquet"), first)
+    pd.testing.assert_frame_equal(
+        write_rationales(None, None, images, path=tmp_path / "r.parquet"), first
+    )
     assert ask.seen == [] and len(write_rationales(None, None, [])) == 0
 
 
@@ -108,7 +134,9 @@ def test_only_the_images_asked_for_are_returned(ask, images, tmp_path):
 def test_the_summary_of_a_perfect_and_of_a_backward_rater(images):
     ids, perfect = [p.id for p in images], [[score_answer("", p.mos)] for p in images]
     found = summarise(to_table(ids, perfect), images)
-    assert [found[k] for k in ("plcc", "srcc", "spread", "format_share")] == pytest.approx([1, 1, 1, 1])
+    assert [found[k] for k in ("plcc", "srcc", "spread", "format_share")] == pytest.approx(
+        [1, 1, 1, 1]
+    )
     assert found["n_missing"] == 0 and found["naming_accuracy"] == 0
     assert summarise(to_table(ids[::-1], perfect), images)["srcc"] == pytest.approx(-1)
 
@@ -116,6 +144,10 @@ def test_the_summary_of_a_perfect_and_of_a_backward_rater(images):
 def test_the_summary_of_a_collapsed_rater_shows_no_spread_and_counts_the_missing(images):
     ids = [p.id for p in images]
     flat = summarise(to_table(ids, [[score_answer("", 4.6)]] * 4 + [["junk"]] * 2), images)
-    assert flat["spread"] == 0 and flat["n_missing"] == 2 and flat["format_share"] == pytest.approx(4 / 6)
+    assert (
+        flat["spread"] == 0
+        and flat["n_missing"] == 2
+        and flat["format_share"] == pytest.approx(4 / 6)
+    )
     assert not abs(flat["plcc"]) > 0 and not abs(flat["srcc"]) > 0
     assert summarise(to_table(ids, [["junk"]] * 6), images)["n_missing"] == 6

@@ -14,7 +14,9 @@ def test_advantages_have_mean_zero_and_equal_rewards_none():
 def test_answers_weigh_the_same_whatever_their_length():
     logps, rewards = torch.tensor([[0.1, 0.1, 0.1], [0.0, 0.0, 0.0]]), torch.tensor([1.0, 0.0])
     long = grpo_loss(logps, torch.zeros(2, 3), rewards)
-    short = grpo_loss(logps, torch.zeros(2, 3), rewards, mask=torch.tensor([[1.0, 0, 0], [1, 1, 1]]))
+    short = grpo_loss(
+        logps, torch.zeros(2, 3), rewards, mask=torch.tensor([[1.0, 0, 0], [1, 1, 1]])
+    )
     torch.testing.assert_close(long, short)
 
 

@@ -1,4 +1,5 @@
-"""Rewards: what earns what, None for the other task, and nothing for an answer that cannot be read."""
+"""Rewards: what earns what, None for the other task, and nothing for an answer that cannot be read.
+"""
 
 import pytest
 
@@ -20,10 +21,21 @@ def judged(word, severity):
     return f'<think>x</think><answer>{{"distortion": "{word}", "severity": "{severity}"}}</answer>'
 
 
-JUNK = ["", "3.00", scored('"3.00"'), scored("NaN"), scored(7), scored("true"), judged("blur", "serious")]
+JUNK = [
+    "",
+    "3.00",
+    scored('"3.00"'),
+    scored("NaN"),
+    scored(7),
+    scored("true"),
+    judged("blur", "serious"),
+]
 
 
-@pytest.mark.parametrize("rating, mos, earned", [(3.0, 3.0, 1), (3.0, 3.34, 1), (3.34, 3.0, 1), (3.0, 3.36, 0), (5, 1, 0)])
+@pytest.mark.parametrize(
+    "rating, mos, earned",
+    [(3.0, 3.0, 1), (3.0, 3.34, 1), (3.34, 3.0, 1), (3.0, 3.36, 0), (5, 1, 0)],
+)
 def test_a_score_near_enough_earns_one(rating, mos, earned):
     assert ScoreReward()([scored(rating)], task=["score"], mos=[mos]) == [earned]
 
@@ -34,12 +46,16 @@ def test_the_threshold_itself_is_too_far_whatever_the_rounding(rating, mos):
 
 
 def test_the_threshold_is_strict():
-    assert ScoreReward(threshold=0.5)([scored(2.5), scored(2.51)], task=["score"] * 2, mos=[3.0] * 2) == [0, 1]
+    assert ScoreReward(threshold=0.5)(
+        [scored(2.5), scored(2.51)], task=["score"] * 2, mos=[3.0] * 2
+    ) == [0, 1]
 
 
 def test_closeness_falls_in_a_straight_line_to_zero():
     ratings = [3.0, 2.5, 2.0, 1.0, 5.0]
-    earned = ClosenessReward(width=2)([scored(r) for r in ratings], task=["score"] * 5, mos=[3.0] * 5)
+    earned = ClosenessReward(width=2)(
+        [scored(r) for r in ratings], task=["score"] * 5, mos=[3.0] * 5
+    )
     assert earned == [1.0, 0.75, 0.5, 0.0, 0.0]
 
 
@@ -52,7 +68,13 @@ def test_what_is_no_rating_earns_nothing(text):
 
 
 def test_the_degradation_task_pays_a_quarter_for_the_word_and_the_rest_for_the_severity():
-    texts = [judged("haze", "serious"), judged("haze", "slight"), judged("blur", "serious"), judged("null", "null"), "haze"]
+    texts = [
+        judged("haze", "serious"),
+        judged("haze", "slight"),
+        judged("blur", "serious"),
+        judged("null", "null"),
+        "haze",
+    ]
     earned = degradation_reward(texts, task=["degradation"] * 5, word=["haze"] * 5, level=[4] * 5)
     assert earned == [1.0, 0.25, 0.0, 0.0, 0.0]
 
@@ -60,12 +82,19 @@ def test_the_degradation_task_pays_a_quarter_for_the_word_and_the_rest_for_the_s
 @pytest.mark.parametrize("level", range(6))
 def test_every_severity_and_none_can_be_right(level):
     word, severity = ("blur", LEVEL_WORDS[level - 1]) if level else ("null", "null")
-    assert degradation_reward([judged(word, severity)], task=["degradation"], word=[word], level=[level]) == [1.0]
+    assert degradation_reward(
+        [judged(word, severity)], task=["degradation"], word=[word], level=[level]
+    ) == [1.0]
 
 
 def test_a_reward_of_the_other_task_is_none_whatever_the_answer():
     texts = [scored(3), judged("blur", "serious"), "junk"]
-    columns = {"task": ["degradation"] * 3, "mos": [3.0] * 3, "word": ["blur"] * 3, "level": [4] * 3}
+    columns = {
+        "task": ["degradation"] * 3,
+        "mos": [3.0] * 3,
+        "word": ["blur"] * 3,
+        "level": [4] * 3,
+    }
     for reward in (ScoreReward(), ClosenessReward()):
         assert reward(texts, **columns) == [None] * 3
     assert degradation_reward(texts, **{**columns, "task": ["score"] * 3}) == [None] * 3
@@ -73,7 +102,12 @@ def test_a_reward_of_the_other_task_is_none_whatever_the_answer():
 
 def test_the_form_depends_on_the_task():
     texts = [scored(3), judged("blur", "serious")] * 2
-    assert format_reward(texts, task=["score", "score", "degradation", "degradation"]) == [1, 0, 0, 1]
+    assert format_reward(texts, task=["score", "score", "degradation", "degradation"]) == [
+        1,
+        0,
+        0,
+        1,
+    ]
     extra = '<think>x</think><answer>{"rating": 3, "why": "so"}</answer>'
     assert format_reward([extra], task=["score"]) == [0]
 

@@ -1,4 +1,6 @@
-"""Fine-tuning on written answers through TRL: what should move moves, what is frozen stays, and no more is learned than was meant."""
+"""Fine-tuning on written answers through TRL: what should move moves, what is frozen stays, and no
+more is learned than was meant.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +23,31 @@ from rali_lab.reasoner.sft import (
     train_sft,
 )
 
-SETTINGS = SftSettings(steps=2, answers_per_step=4, learning_rate=1e-3, max_completion_length=8, eval_every=2, eval_samples=1, patience=9)
+SETTINGS = SftSettings(
+    steps=2,
+    answers_per_step=4,
+    learning_rate=1e-3,
+    max_completion_length=8,
+    eval_every=2,
+    eval_samples=1,
+    patience=9,
+)
 
 
 def written(images):
-    return to_table([p.id for p in images], [[score_answer(f"blur {i}", 1.0), "no form"] for i in range(len(images))])
+    return to_table(
+        [p.id for p in images],
+        [[score_answer(f"blur {i}", 1.0), "no form"] for i in range(len(images))],
+    )
 
 
 def test_words_are_kept_and_ratings_replaced(images):
     rows = rated_answers(written(images), images)
     assert rows["image"].tolist() == [p.id for p in images]
     for text, p, i in zip(rows["text"], images, range(6), strict=True):
-        assert parse(text).reasoning == f"blur {i}" and parse(text).rating == pytest.approx(p.mos, abs=0.005)
+        assert parse(text).reasoning == f"blur {i}" and parse(text).rating == pytest.approx(
+            p.mos, abs=0.005
+        )
 
 
 def test_a_image_without_words_is_named(images):
@@ -45,35 +60,60 @@ def test_a_image_without_words_is_named(images):
 @pytest.mark.parametrize("base", ["tiny_base", "qwen"])
 def test_everything_but_the_tower_learns(base, request, images, tmp_path):
     folder = request.getfixturevalue(base)
-    curve = train_sft(folder, images[:4], rated_answers(written(images[:4]), images[:4]), images[4:], SETTINGS, tmp_path,
-                               report=lambda line: None)  # fmt: skip
-    before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    curve = train_sft(
+        folder,
+        images[:4],
+        rated_answers(written(images[:4]), images[:4]),
+        images[4:],
+        SETTINGS,
+        tmp_path,
+        report=lambda line: None,
+    )
+    before, after = (
+        load_file(folder / "model.safetensors"),
+        load_file(tmp_path / "model.safetensors"),
+    )
     still = {k for k in before if torch.equal(before[k], after[k])}
     tower = {k for k in before if "vision_tower" in k or "visual" in k}
-    assert still - tower == set() or all("embed" in k or "norm" in k or "bias" in k for k in still - tower)
+    assert still - tower == set() or all(
+        "embed" in k or "norm" in k or "bias" in k for k in still - tower
+    )
     assert tower <= still and tower
     assert curve["step"].tolist() == [0, 2]
     assert pd.read_csv(tmp_path / "log.csv")["loss"].notna().any()
 
 
 def test_only_the_answer_is_learned(tiny_base, images):
-    """TRL masks the prompt: the loss of a batch counts the answer's tokens and the end token, nothing of the question."""
+    """TRL masks the prompt: the loss of a batch counts the answer's tokens and the end token,
+    nothing of the question.
+    """
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
     _, processor = load_policy(tiny_base)
-    row = {"prompt": [{"role": "user", "content": "Rate."}], "completion": [{"role": "assistant", "content": score_answer("blur", 2.0)}],
-           "image": Image.fromarray(images[0].pixels())}  # fmt: skip
+    row = {
+        "prompt": [{"role": "user", "content": "Rate."}],
+        "completion": [{"role": "assistant", "content": score_answer("blur", 2.0)}],
+        "image": Image.fromarray(images[0].pixels()),
+    }
     batch = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)([row])
     learned = processor.tokenizer.decode(batch["labels"][batch["labels"] >= 0])
     assert learned.startswith("<think>") and "Rate" not in learned and learned.endswith("<|end|>")
 
 
-@pytest.mark.parametrize(("plcc", "form", "best"), [((0.9, 0.1), (1, 1), 1), ((0.1, 0.9), (1, 1), 2), ((0.1, 0.9), (1, 0.9), 1)])
-def test_the_weights_that_validation_likes_best_are_kept(plcc, form, best, tiny_base, images, tmp_path, monkeypatch):
-    """Of two steps rated as told, those of the better one are saved, if its answers have the form."""
+@pytest.mark.parametrize(
+    ("plcc", "form", "best"),
+    [((0.9, 0.1), (1, 1), 1), ((0.1, 0.9), (1, 1), 2), ((0.1, 0.9), (1, 0.9), 1)],
+)
+def test_the_weights_that_validation_likes_best_are_kept(
+    plcc, form, best, tiny_base, images, tmp_path, monkeypatch
+):
+    """Of two steps rated as told, those of the better one are saved, if its answers have the form.
+    """
     from rali_lab.reasoner import grpo, sft
 
-    rated = iter({"plcc": p, "format_share": f} for p, f in zip((0, *plcc), (1, *form), strict=True))
+    rated = iter(
+        {"plcc": p, "format_share": f} for p, f in zip((0, *plcc), (1, *form), strict=True)
+    )
     summarise, seen = grpo.summarise, {}
     monkeypatch.setattr(grpo, "summarise", lambda *args: {**summarise(*args), **next(rated)})
 
@@ -85,8 +125,15 @@ def test_the_weights_that_validation_likes_best_are_kept(plcc, form, best, tiny_
     monkeypatch.setattr(sft, "KeepBestCallback", Noting)
     settings = replace(SETTINGS, eval_every=1, min_format=0.95, keep_best=True)
     (tmp_path / "best-1").mkdir()  # left by a run that was killed
-    train_sft(tiny_base, images[:4], rated_answers(written(images[:4]), images[:4]), images[4:], settings, tmp_path,
-                       report=lambda line: None)  # fmt: skip
+    train_sft(
+        tiny_base,
+        images[:4],
+        rated_answers(written(images[:4]), images[:4]),
+        images[4:],
+        settings,
+        tmp_path,
+        report=lambda line: None,
+    )
     saved, _ = load_policy(tmp_path)  # after checking the hashes
     assert not list(tmp_path.glob("best*"))
     for k, v in saved.state_dict().items():
@@ -98,11 +145,22 @@ def test_a_run_that_is_stopped_keeps_its_best(tiny_base, images, tmp_path, monke
     from rali_lab.reasoner import grpo
 
     rated, summarise = iter([0.0, 0.9, 0.1]), grpo.summarise
-    monkeypatch.setattr(grpo, "summarise", lambda *args: {**summarise(*args), "plcc": next(rated), "spread": 0.1, "format_share": 1.0})
+    monkeypatch.setattr(
+        grpo,
+        "summarise",
+        lambda *args: {**summarise(*args), "plcc": next(rated), "spread": 0.1, "format_share": 1.0},
+    )
     settings = replace(SETTINGS, eval_every=1, patience=2, keep_best=True)
     with pytest.raises(grpo.RunStopped, match="collapsed"):
-        train_sft(tiny_base, images[:4], rated_answers(written(images[:4]), images[:4]), images[4:], settings, tmp_path,
-                           report=lambda line: None)  # fmt: skip
+        train_sft(
+            tiny_base,
+            images[:4],
+            rated_answers(written(images[:4]), images[:4]),
+            images[4:],
+            settings,
+            tmp_path,
+            report=lambda line: None,
+        )
     load_policy(tmp_path)
     assert not list(tmp_path.glob("best*"))
 
@@ -110,14 +168,30 @@ def test_a_run_that_is_stopped_keeps_its_best(tiny_base, images, tmp_path, monke
 @pytest.mark.parametrize(("change", "rated"), [({"eval_every": 0}, 2), ({}, 1)])
 def test_without_validation_none_is_best(change, rated, tiny_base, images, tmp_path):
     settings = replace(SETTINGS, keep_best=True, **change)
-    with pytest.raises(ValueError, match="keep_best needs eval_every above 0, and validation images of two different MOS"):
-        train_sft(tiny_base, images[:4], rated_answers(written(images[:4]), images[:4]), images[4 : 4 + rated], settings,
-                           tmp_path)  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match="keep_best needs eval_every above 0, and validation images of two different MOS",
+    ):
+        train_sft(
+            tiny_base,
+            images[:4],
+            rated_answers(written(images[:4]), images[:4]),
+            images[4 : 4 + rated],
+            settings,
+            tmp_path,
+        )
 
 
 def test_fewer_answers_than_a_step_needs_is_an_error(tiny_base, images, tmp_path):
     with pytest.raises(ValueError, match="answers_per_step=4 answers, got 2"):
-        train_sft(tiny_base, images[:2], rated_answers(written(images[:2]), images[:2]), images[4:], SETTINGS, tmp_path)
+        train_sft(
+            tiny_base,
+            images[:2],
+            rated_answers(written(images[:2]), images[:2]),
+            images[4:],
+            SETTINGS,
+            tmp_path,
+        )
 
 
 def is_language(name):
@@ -129,16 +203,30 @@ def is_language(name):
 def test_the_vision_side_learns_to_see_what_is_said(base, train, request, images, tmp_path):
     folder = request.getfixturevalue(base)
     settings = replace(SETTINGS, train=train, reasoning_only=True)
-    train_sft(folder, images[:4], rated_answers(written(images[:4]), images[:4]), images[4:], settings, tmp_path,
-                       report=lambda line: None)  # fmt: skip
-    before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    train_sft(
+        folder,
+        images[:4],
+        rated_answers(written(images[:4]), images[:4]),
+        images[4:],
+        settings,
+        tmp_path,
+        report=lambda line: None,
+    )
+    before, after = (
+        load_file(folder / "model.safetensors"),
+        load_file(tmp_path / "model.safetensors"),
+    )
     moved = {k for k in before if not torch.equal(before[k], after[k])}
     assert any(is_language(k) for k in moved) == (train == "both")
     vision = {k for k in before if not is_language(k)}
     if base == "tiny_base":  # the trunk stays, neck and projector move
-        assert {k for k in vision & moved} == {k for k in vision if ".neck." in k or "projector" in k}
+        assert {k for k in vision & moved} == {
+            k for k in vision if ".neck." in k or "projector" in k
+        }
     else:
-        assert all("bias" in k for k in vision - moved), vision - moved  # a key's bias has no gradient: softmax does not see it
+        assert all("bias" in k for k in vision - moved), (
+            vision - moved
+        )  # a key's bias has no gradient: softmax does not see it
 
 
 def test_a_image_is_looked_at_once_and_seen_as_before(tiny_base, images):
@@ -161,11 +249,25 @@ def test_only_the_reasoning_is_learned(base, request, images):
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
     _, processor = load_policy(request.getfixturevalue(base))
-    rows = [{"prompt": [{"role": "user", "content": "Rate."}], "image": Image.fromarray(p.pixels()),
-             "completion": [{"role": "assistant", "content": text}]}
-            for p, text in zip(images, (score_answer("blur blur noise", 2.0), "<think>blur</think>"), strict=False)]  # fmt: skip
-    collate = ReasoningOnly(DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True), processor.tokenizer)
-    for row, text in zip(collate(rows)["labels"], ("<think>blurblurnoise</think>", "<think>blur</think>"), strict=True):
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": "Rate."}],
+            "image": Image.fromarray(p.pixels()),
+            "completion": [{"role": "assistant", "content": text}],
+        }
+        for p, text in zip(
+            images, (score_answer("blur blur noise", 2.0), "<think>blur</think>"), strict=False
+        )
+    ]
+    collate = ReasoningOnly(
+        DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True),
+        processor.tokenizer,
+    )
+    for row, text in zip(
+        collate(rows)["labels"],
+        ("<think>blurblurnoise</think>", "<think>blur</think>"),
+        strict=True,
+    ):
         assert "".join(processor.tokenizer.decode(row[row >= 0]).split()) == text
 
 
@@ -173,10 +275,16 @@ def test_an_answer_that_never_ends_its_reasoning_is_an_error(tiny_base, images):
     from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
     _, processor = load_policy(tiny_base)
-    row = {"prompt": [{"role": "user", "content": "Rate."}], "completion": [{"role": "assistant", "content": "<think>blur"}],
-           "image": Image.fromarray(images[0].pixels())}  # fmt: skip
+    row = {
+        "prompt": [{"role": "user", "content": "Rate."}],
+        "completion": [{"role": "assistant", "content": "<think>blur"}],
+        "image": Image.fromarray(images[0].pixels()),
+    }
     with pytest.raises(ValueError, match="has no </think>"):
-        ReasoningOnly(DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True), processor.tokenizer)([row])
+        ReasoningOnly(
+            DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True),
+            processor.tokenizer,
+        )([row])
 
 
 def test_an_unknown_part_is_an_error(tiny_base):

@@ -1,4 +1,6 @@
-"""The first cells of every notebook run in a kernel started anywhere, from a checkout whose path has a space and an umlaut."""
+"""The first cells of every notebook run in a kernel started anywhere, from a checkout whose path
+has a space and an umlaut.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def checkout(tmp_path_factory):
     """A copy of the package and of the notebooks' sources."""
     folder = tmp_path_factory.mktemp("anywhere") / "Mein Ordner ä" / "checkout"
     shutil.copytree(ROOT / "rali_lab", folder / "rali_lab")
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns("*.ipynb", ".*"))
+    shutil.copytree(
+        ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns("*.ipynb", ".*")
+    )
     shutil.copy2(ROOT / "pyproject.toml", folder)
     return folder
 
@@ -39,9 +43,13 @@ def files(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
-@pytest.mark.parametrize(("start", "named"), [("checkout/notebooks", True), ("checkout", True), ("elsewhere", False)])
+@pytest.mark.parametrize(
+    ("start", "named"), [("checkout/notebooks", True), ("checkout", True), ("elsewhere", False)]
+)
 def test_first_cells_run_in_a_kernel_started_in(start, named, checkout, tmp_path, monkeypatch):
-    """With RALI_LAB_HOME set the results lie there, else in the checkout, and nothing is left where the kernel was started."""
+    """With RALI_LAB_HOME set the results lie there, else in the checkout, and nothing is left where
+    the kernel was started.
+    """
     (checkout.parent / "elsewhere").mkdir(exist_ok=True)
     folder, home = checkout.parent / start, tmp_path / "home ä" if named else checkout
     for name in ("RALI_LAB_HOME", "RALI_LAB_ARTIFACTS", "JUPYTER_PATH"):
@@ -58,7 +66,9 @@ def test_first_cells_run_in_a_kernel_started_in(start, named, checkout, tmp_path
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in code])
     before = files(folder)
 
-    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
 
     said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.outputs)
     assert said.count(f"\n{home / 'runs' / 'tiny'}\n") == len(sources) == 11

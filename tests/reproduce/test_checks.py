@@ -85,7 +85,9 @@ def test_an_observation_that_misses_is_a_remark_beside_the_recorded_run(tmp_path
     assert "the published run gave 0.28" in said
     checks.observe("never recorded", -0.1, low=0, if_missed="another failure")
     assert "published" not in capsys.readouterr().out
-    assert [r["remark"] for r in checks.records] == [True, True] and module.missed(checks.records) == []
+    assert [r["remark"] for r in checks.records] == [True, True] and module.missed(
+        checks.records
+    ) == []
 
 
 def test_nan_fails_also_where_a_miss_would_be_a_remark(path):
@@ -102,4 +104,6 @@ def test_notebooks_that_write_at_once_lose_nothing(path):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, ["01_a", "02_b", "03_c", "04_d"]))
-    assert {name: len(rows) for name, rows in read_checks(path).items()} == dict.fromkeys(["01_a", "02_b", "03_c", "04_d"], 20)
+    assert {name: len(rows) for name, rows in read_checks(path).items()} == dict.fromkeys(
+        ["01_a", "02_b", "03_c", "04_d"], 20
+    )

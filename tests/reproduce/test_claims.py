@@ -23,13 +23,17 @@ bound = {bound}
 def declare(tmp_path, *claims, **changes):
     defaults = {"id": "a", "notebook": "07", "relation": ">=", "bound": 0.7}
     path = tmp_path / "claims.toml"
-    path.write_text("".join(CLAIM.format(**{**defaults, **claim, **changes}) for claim in claims or [{}]))
+    path.write_text(
+        "".join(CLAIM.format(**{**defaults, **claim, **changes}) for claim in claims or [{}])
+    )
     return path
 
 
 @pytest.fixture
 def ledger(tmp_path):
-    path = declare(tmp_path, {"id": "a"}, {"id": "b", "relation": "<="}, {"id": "c", "notebook": "08_ablate"})
+    path = declare(
+        tmp_path, {"id": "a"}, {"id": "b", "relation": "<="}, {"id": "c", "notebook": "08_ablate"}
+    )
     return Ledger(path, tmp_path / "run" / "claims.json")
 
 
@@ -77,7 +81,13 @@ def test_moving_the_bound_afterwards_voids_the_verdict(ledger, tmp_path):
 
 @pytest.mark.parametrize(
     "measured",
-    [(math.nan, 0, 1, 9), (0.5, math.nan, 1, 9), (0.5, 0, math.nan, 9), (0.5, 1, 0, 9), (0.5, 0, 1, 0)],
+    [
+        (math.nan, 0, 1, 9),
+        (0.5, math.nan, 1, 9),
+        (0.5, 0, math.nan, 9),
+        (0.5, 1, 0, 9),
+        (0.5, 0, 1, 0),
+    ],
 )
 def test_meaningless_measurements_are_errors(ledger, measured):
     with pytest.raises(ClaimError, match="claim 'a'"):

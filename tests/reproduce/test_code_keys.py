@@ -1,4 +1,6 @@
-"""Keys of code, in both directions: an operator anywhere in reach changes them, rewording changes nothing."""
+"""Keys of code, in both directions: an operator anywhere in reach changes them, rewording changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,22 @@ from rali_lab.reproduce import code_keys, sources
 from rali_lab.reproduce.code_keys import CodeError, cells_key, code_key, definition_key, reached
 
 LINE = "rali_lab.experiments.main_line"
-SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Lt: ast.GtE, ast.Gt: ast.LtE}
-SWAPS |= {ast.LtE: ast.Gt, ast.GtE: ast.Lt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.And: ast.Or}
+SWAPS = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.Lt: ast.GtE,
+    ast.Gt: ast.LtE,
+}
+SWAPS |= {
+    ast.LtE: ast.Gt,
+    ast.GtE: ast.Lt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn,
+    ast.And: ast.Or,
+}
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +37,11 @@ def package(tmp_path_factory):
     """A copy of the package's sources that keys are taken from, to be changed file by file."""
     original = sources.package_folder()
     copy = tmp_path_factory.mktemp("sources") / "rali_lab"
-    shutil.copytree(original, copy, ignore=lambda folder, names: [n for n in names if "." in n and not n.endswith(".py")])
+    shutil.copytree(
+        original,
+        copy,
+        ignore=lambda folder, names: [n for n in names if "." in n and not n.endswith(".py")],
+    )
     patch = pytest.MonkeyPatch()
     patch.setattr(sources, "package_folder", lambda: copy)
     yield Package(copy)
@@ -40,9 +60,13 @@ class Package:
         """Every function that makes an artefact."""
         found = []
         for file in sorted(self.folder.rglob("*.py")):
-            name = ".".join(["rali_lab", *file.relative_to(self.folder).with_suffix("").parts]).removesuffix(".__init__")
+            name = ".".join(
+                ["rali_lab", *file.relative_to(self.folder).with_suffix("").parts]
+            ).removesuffix(".__init__")
             for node in ast.parse(file.read_text()).body:
-                if isinstance(node, ast.FunctionDef | ast.ClassDef) and "ArtifactStore().make(" in ast.unparse(node):
+                if isinstance(
+                    node, ast.FunctionDef | ast.ClassDef
+                ) and "ArtifactStore().make(" in ast.unparse(node):
                     found.append((name, node.name))
         return found
 
@@ -71,8 +95,13 @@ def definition(tree, name):
 
 def places_to_mutate(node):
     """Operators and numbers of a definition, outside annotations and docstrings."""
-    annotations = {id(x) for n in ast.walk(node) for a in ("annotation", "returns") if getattr(n, a, None) is not None
-                   for x in ast.walk(getattr(n, a))}  # fmt: skip
+    annotations = {
+        id(x)
+        for n in ast.walk(node)
+        for a in ("annotation", "returns")
+        if getattr(n, a, None) is not None
+        for x in ast.walk(getattr(n, a))
+    }
     found = []
     for n in ast.walk(node):
         if id(n) in annotations:
@@ -100,7 +129,11 @@ def mutate(name, rng):
 
 
 def mutable(package, module, name):
-    found = [n for n in ast.parse(package.file(module).read_text()).body if getattr(n, "name", None) == name]
+    found = [
+        n
+        for n in ast.parse(package.file(module).read_text()).body
+        if getattr(n, "name", None) == name
+    ]
     return bool(found and places_to_mutate(found[0]))
 
 
@@ -119,13 +152,20 @@ def test_a_mutant_anywhere_in_reach_changes_the_key(package, number):
 def redocument(source):
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(
+            node
+        ):
             node.body[0].value.value = "Said otherwise."
     return tree
 
 
 def comment(source):
-    return "\n".join(["# first", *(f"{line}  # why" if line.endswith(":") else line for line in source.split("\n"))])
+    return "\n".join(
+        [
+            "# first",
+            *(f"{line}  # why" if line.endswith(":") else line for line in source.split("\n")),
+        ]
+    )
 
 
 def reformat(source):
@@ -133,15 +173,26 @@ def reformat(source):
 
 
 class RenameLocals(ast.NodeTransformer):
-    """Every local of every top-level function gets another name; parameters and attributes keep theirs."""
+    """Every local of every top-level function gets another name; parameters and attributes keep
+    theirs.
+    """
 
     def visit_FunctionDef(self, node):
         if self.known is None:
             arguments = {a.arg for a in ast.walk(node) if isinstance(a, ast.arg)}
-            taken = {x for n in ast.walk(node) if isinstance(n, ast.Global | ast.Nonlocal) for x in n.names}
+            taken = {
+                x
+                for n in ast.walk(node)
+                if isinstance(n, ast.Global | ast.Nonlocal)
+                for x in n.names
+            }
             statements = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
             imported = {a.asname or a.name.split(".")[0] for n in statements for a in n.names}
-            stored = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+            stored = {
+                n.id
+                for n in ast.walk(node)
+                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
             self.known = stored - arguments - taken - imported
             self.generic_visit(node)
             self.known = None
@@ -170,7 +221,9 @@ def test_rewording_keeps_the_key(package, rewording, number):
     rng = random.Random(number)
     step = rng.choice(package.steps())
     before = definition_key(*step)
-    module = rng.choice(sorted({m for m, n in reached(*step) if len(package.file(m).read_text()) > 1000}))
+    module = rng.choice(
+        sorted({m for m, n in reached(*step) if len(package.file(m).read_text()) > 1000})
+    )
     with package.changed(module, rewording):
         assert definition_key(*step) == before, (step, module)
 
@@ -179,10 +232,16 @@ def test_the_teachers_modules_change_its_key_and_not_the_images(package):
     teacher, images = (LINE, "train_teacher"), (LINE, "make_images")
     own = reached(*teacher) - reached(*images)
     modules = {m for m, n in own if n and mutable(package, m, n)} - {LINE}
-    assert {"rali_lab.reasoner.grpo", "rali_lab.reasoner.rewards", "rali_lab.reasoner.prompts"} <= modules
+    assert {
+        "rali_lab.reasoner.grpo",
+        "rali_lab.reasoner.rewards",
+        "rali_lab.reasoner.prompts",
+    } <= modules
     before = definition_key(*teacher), definition_key(*images)
     for module in sorted(modules):
-        name = next(n for m, n in sorted(own, key=str) if m == module and n and mutable(package, m, n))
+        name = next(
+            n for m, n in sorted(own, key=str) if m == module and n and mutable(package, m, n)
+        )
         with package.changed(module, mutate(name, random.Random(0))):
             assert definition_key(*teacher) != before[0], (module, name)
             assert definition_key(*images) == before[1], (module, name)
@@ -197,8 +256,15 @@ def test_a_tower_that_is_found_by_its_name_counts(package):
 
 def test_moving_a_module_changes_no_key(package):
     before = {step: definition_key(*step) for step in package.steps()[:6]}
-    old, new = package.file("rali_lab.reasoner.rewards"), package.folder / "reasoner" / "earnings.py"
-    texts = {f: f.read_text() for f in package.folder.rglob("*.py") if "reasoner.rewards" in f.read_text()}
+    old, new = (
+        package.file("rali_lab.reasoner.rewards"),
+        package.folder / "reasoner" / "earnings.py",
+    )
+    texts = {
+        f: f.read_text()
+        for f in package.folder.rglob("*.py")
+        if "reasoner.rewards" in f.read_text()
+    }
     try:
         shutil.move(old, new)
         for file, text in texts.items():
@@ -219,8 +285,14 @@ def test_an_unrelated_function_in_a_shared_module_changes_nothing(package):
 
 SMALL = {
     "__init__.py": "",
-    "a.py": "from rali_lab import b\nfrom rali_lab.b import helper as h\n\ndef step(x):\n    x = h(x)\n    return [y for y in x]\n",
-    "b.py": "from rali_lab.c import deep\nLIMIT = 3\n\ndef helper(x):\n    return deep(x) < LIMIT\n\ndef other():\n    return 0\n",
+    "a.py": (
+        "from rali_lab import b\nfrom rali_lab.b import helper as h\n\ndef step(x):\n    x = h(x)\n"
+        "    return [y for y in x]\n"
+    ),
+    "b.py": (
+        "from rali_lab.c import deep\nLIMIT = 3\n\ndef helper(x):\n    return deep(x) <"
+        " LIMIT\n\ndef other():\n    return 0\n"
+    ),
     "c.py": "def deep(x):\n    return x + 1\n",
 }
 
@@ -259,16 +331,22 @@ def test_small_cases(small, file, old, new, same):
 
 
 def test_getattr_on_a_module_takes_all_of_it(small):
-    (small / "a.py").write_text("from rali_lab import b\n\ndef step(n):\n    return getattr(b, n)\n")
+    (small / "a.py").write_text(
+        "from rali_lab import b\n\ndef step(n):\n    return getattr(b, n)\n"
+    )
     assert ("rali_lab.b", None) in reached("rali_lab.a", "step")
     assert {("rali_lab.b", "other"), ("rali_lab.c", "deep")} & reached("rali_lab.a", "step")
     assert ("rali_lab.c", "deep") in reached("rali_lab.a", "step")
 
 
 def test_functions_call_each_other_in_a_circle(small):
-    (small / "c.py").write_text("from rali_lab.b import helper\n\ndef deep(x):\n    return helper(x - 1) if x else 0\n")
+    (small / "c.py").write_text(
+        "from rali_lab.b import helper\n\ndef deep(x):\n    return helper(x - 1) if x else 0\n"
+    )
     before = definition_key("rali_lab.a", "step")
-    (small / "c.py").write_text("from rali_lab.b import helper\n\ndef deep(x):\n    return helper(x - 2) if x else 0\n")
+    (small / "c.py").write_text(
+        "from rali_lab.b import helper\n\ndef deep(x):\n    return helper(x - 2) if x else 0\n"
+    )
     assert definition_key("rali_lab.a", "step") != before
 
 
@@ -295,7 +373,9 @@ def test_unknown_definitions_are_named():
         definition_key("rali_lab.reproduce.code_keys", "nothing")
     with pytest.raises(CodeError, match="no_such_module"):
         reached("rali_lab.no_such_module", "x")
-    assert code_keys.NOTEBOOK not in {m for m, _ in reached("rali_lab.reproduce.code_keys", "code_key")}
+    assert code_keys.NOTEBOOK not in {
+        m for m, _ in reached("rali_lab.reproduce.code_keys", "code_key")
+    }
 
 
 def unseen(tree):
@@ -303,7 +383,10 @@ def unseen(tree):
     bound = set()
     for statement in tree.body:
         inner = list(ast.walk(statement))
-        if isinstance(statement, ast.If) and ast.unparse(statement.test) in ("TYPE_CHECKING", "__name__ == '__main__'"):
+        if isinstance(statement, ast.If) and ast.unparse(statement.test) in (
+            "TYPE_CHECKING",
+            "__name__ == '__main__'",
+        ):
             continue
         if isinstance(statement, ast.If | ast.Try | ast.With | ast.For | ast.While):
             if any(isinstance(n, ast.Import | ast.ImportFrom) for n in inner):
@@ -316,7 +399,9 @@ def unseen(tree):
                 yield statement
         elif isinstance(statement, ast.Import | ast.ImportFrom):
             bound |= {a.asname or a.name.split(".")[0] for a in statement.names}
-        if isinstance(statement, ast.Assign) and bound & {t.id for t in statement.targets if isinstance(t, ast.Name)}:
+        if isinstance(statement, ast.Assign) and bound & {
+            t.id for t in statement.targets if isinstance(t, ast.Name)
+        }:
             yield statement
 
 
@@ -327,5 +412,11 @@ def test_the_package_writes_nothing_that_a_key_would_not_follow():
         for s in unseen(ast.parse(file.read_text()))
     }
     assert not found
-    bad = ["from x import *", "try:\n    import a\nexcept ImportError:\n    a = None", "d['k'] = 1", "a.b = 2", "import f\nf = 1"]
+    bad = [
+        "from x import *",
+        "try:\n    import a\nexcept ImportError:\n    a = None",
+        "d['k'] = 1",
+        "a.b = 2",
+        "import f\nf = 1",
+    ]
     assert all(list(unseen(ast.parse(text))) for text in bad)

@@ -24,7 +24,8 @@ def notebook(parameters, *later):
 
 def test_defaults_in_order_with_annotations_and_comments():
     nb = notebook(
-        "# sizes\nprofile = 'tiny'\nk: int = 3\nrate = -1e-3\nnote: str | None = None\nsizes = [1, 2]"
+        "# sizes\nprofile = 'tiny'\nk: int = 3\nrate = -1e-3\nnote: str | None = None\nsizes ="
+        " [1, 2]"
     )
     assert declared(nb) == {"profile": "tiny", "k": 3, "rate": -1e-3, "note": None, "sizes": [1, 2]}
     assert list(declared(nb)) == ["profile", "k", "rate", "note", "sizes"]
@@ -65,7 +66,11 @@ def test_a_typo_is_an_error_that_lists_the_known():
     with pytest.raises(
         ParameterError, match=r"02_demo: unknown parameter 'profil'; it declares \['k', 'profile'\]"
     ):
-        check(notebook("profile = 'tiny'\nk = 1", "print(profile, k)"), {"profil": "tiny"}, name="02_demo")
+        check(
+            notebook("profile = 'tiny'\nk = 1", "print(profile, k)"),
+            {"profil": "tiny"},
+            name="02_demo",
+        )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Results lie in the project, wherever the process was started, and a place that cannot be used is a sentence."""
+"""Results lie in the project, wherever the process was started, and a place that cannot be used is
+a sentence.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,15 @@ def test_a_named_home_comes_first(tmp_path, monkeypatch):
     assert project.notebooks() == ROOT / "notebooks"
 
 
-def test_an_installed_package_keeps_its_results_with_the_user_and_has_no_notebooks(tmp_path, monkeypatch):
+def test_an_installed_package_keeps_its_results_with_the_user_and_has_no_notebooks(
+    tmp_path, monkeypatch
+):
     monkeypatch.delenv("RALI_LAB_HOME", raising=False)
     monkeypatch.setattr(project, "checkout", lambda: None)
     assert project.home().name == "rali_lab" and project.home().is_absolute()
-    with pytest.raises(ProjectError, match="clone the repository and run `make lab` in it, or set RALI_LAB_HOME"):
+    with pytest.raises(
+        ProjectError, match="clone the repository and run `make lab` in it, or set RALI_LAB_HOME"
+    ):
         project.notebooks()
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "claims.toml").touch()
@@ -48,9 +54,21 @@ def test_a_copy_outside_a_checkout_says_so(tmp_path):
 
     left_out = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.webp")
     shutil.copytree(ROOT / "rali_lab", tmp_path / "site" / "rali_lab", ignore=left_out)
-    code = "from rali_lab.reproduce.notebook import open_notebook; open_notebook('00', profile='tiny', out_dir='runs/tiny')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "site", capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "the notebooks belong to a checkout of rali_lab" in done.stderr.splitlines()[-1]
+    code = (
+        "from rali_lab.reproduce.notebook import open_notebook; open_notebook('00', profile='tiny',"
+        " out_dir='runs/tiny')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "site",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (
+        done.returncode == 1
+        and "the notebooks belong to a checkout of rali_lab" in done.stderr.splitlines()[-1]
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):

@@ -58,7 +58,8 @@ bound = 0.7
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder with two notebooks; `execute` is replaced by a stand-in that leaves the same traces."""
+    """A folder with two notebooks; `execute` is replaced by a stand-in that leaves the same traces.
+    """
     folder = tmp_path / "notebooks"
     folder.mkdir()
     for name in ("01_first", "02_second"):
@@ -72,7 +73,8 @@ def project(tmp_path, monkeypatch):
 
 
 class StandIn:
-    """Executes nothing: writes the notebook back, one file, and the check and claim it is told to."""
+    """Executes nothing: writes the notebook back, one file, and the check and claim it is told to.
+    """
 
     def __init__(self, root):
         self.root, self.ran, self.value, self.fail, self.claim = root, [], 1.0, None, None
@@ -155,7 +157,9 @@ def test_a_parameter_of_one_notebook_reruns_it_and_those_after_it(project):
 def test_prose_alone_keeps_the_outputs_and_replaces_the_text(project):
     go(project)
     first = project / "notebooks" / "01_first.py"
-    first.write_text(first.read_text().replace("Measure something", "Measure it well") + "# a comment\n")
+    first.write_text(
+        first.read_text().replace("Measure something", "Measure it well") + "# a comment\n"
+    )
     assert ran(project) == []
     text = (project / "runs/tiny/notebooks/01_first.ipynb").read_text()
     assert "Measure it well" in text and "# a comment" in text
@@ -171,13 +175,21 @@ def test_other_cells_are_other_outputs(project):
 
 def test_a_run_touches_no_file_that_is_not_its_own(project):
     out = project / "runs" / "tiny"
-    mine = [out / "photos" / "01_sea.jpg", out / "figures" / "02_old.png", out / "figures" / "sea.png"]
+    mine = [
+        out / "photos" / "01_sea.jpg",
+        out / "figures" / "02_old.png",
+        out / "figures" / "sea.png",
+    ]
     for file in mine:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("mine")
         os.utime(file, (1, 1))
     go(project)
-    assert [f.exists() for f in mine] == [True, False, True]  # a figure of an earlier execution goes
+    assert [f.exists() for f in mine] == [
+        True,
+        False,
+        True,
+    ]  # a figure of an earlier execution goes
     with pytest.raises(PlanError, match="give the run a folder of its own"):
         run("tiny", project / "notebooks", project)
 
@@ -198,7 +210,10 @@ def test_headers_must_name_earlier_notebooks(project):
 
 def test_a_second_run_in_the_same_folder_is_refused(project):
     out = project / "runs" / "tiny"
-    with runner._alone(out), pytest.raises(ProjectError, match=r"in use by the run with process id \d+"):
+    with (
+        runner._alone(out),
+        pytest.raises(ProjectError, match=r"in use by the run with process id \d+"),
+    ):
         go(project)
     assert go(project) == 0
 
@@ -345,13 +360,21 @@ def test_a_real_notebook_through_papermill(tmp_path, monkeypatch, capsys):
     assert "tiny ./notebooks red\n" in notebook.cells[-1].outputs[0].text
     assert str(tmp_path) not in text and "\\u001b" not in text
     stamped = notebook.metadata["rali_lab"]
-    assert stamped["parameters"] == {"profile": "tiny", "out_dir": "runs"} and stamped["files"] == []
-    assert re.fullmatch("[0-9a-f]{64}", stamped["key"]) and notebook.metadata.kernelspec.name == "python3"
-    assert run("tiny", folder, tmp_path / "runs") == 1 and "reused 00_real" in capsys.readouterr().out
+    assert (
+        stamped["parameters"] == {"profile": "tiny", "out_dir": "runs"} and stamped["files"] == []
+    )
+    assert (
+        re.fullmatch("[0-9a-f]{64}", stamped["key"])
+        and notebook.metadata.kernelspec.name == "python3"
+    )
+    assert (
+        run("tiny", folder, tmp_path / "runs") == 1 and "reused 00_real" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(
-    ("line", "complaint"), [("1 / 0", "1 / 0\n\nZeroDivisionError"), ("raise SystemExit(0)", "never reached")]
+    ("line", "complaint"),
+    [("1 / 0", "1 / 0\n\nZeroDivisionError"), ("raise SystemExit(0)", "never reached")],
 )
 def test_a_notebook_that_does_not_reach_its_end_is_an_error(tmp_path, line, complaint):
     notebook = nbformat.v4.new_notebook()
@@ -394,5 +417,8 @@ def test_notebooks_run_side_by_side(project, monkeypatch):
 
 def test_a_missing_kernel_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(NotebookError, match="no ipykernel to run notebooks with; run `make setup`"), kernels(["01"]):
+    with (
+        pytest.raises(NotebookError, match="no ipykernel to run notebooks with; run `make setup`"),
+        kernels(["01"]),
+    ):
         pass

@@ -1,4 +1,5 @@
-"""Artefacts: the same question finds the same folder; nothing is half made and nothing is trusted."""
+"""Artefacts: the same question finds the same folder; nothing is half made and nothing is trusted.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from rali_lab.reproduce.store import ArtifactError, ArtifactStore, keys_only
 
 
 class OneStep(ArtifactStore):
-    """A store whose steps are all the same code, so that `never` stands for what made an artefact before."""
+    """A store whose steps are all the same code, so that `never` stands for what made an artefact
+    before.
+    """
 
     def make(self, name, make, *, code=checks.forget, **options):
         return super().make(name, make, code=code, **options)
@@ -104,11 +107,15 @@ def test_spoiled_artefacts_are_refused_with_the_way_out(store, spoil):
     made = store.make("demo", write(), params={})
     file = made.path / ("manifest.json" if spoil == "manifest" else "value.txt")
     file.unlink() if spoil == "remove" else file.write_text("{")
-    with pytest.raises(ArtifactError, match=rf"{file.name}.*delete the folder .*demo-.* and run again"):
+    with pytest.raises(
+        ArtifactError, match=rf"{file.name}.*delete the folder .*demo-.* and run again"
+    ):
         store.make("demo", never, params={})
 
 
-@pytest.mark.parametrize("value", [(1, 2), {1}, float("nan"), {"deep": [object()]}, {1: "int key"}, b"bytes"])
+@pytest.mark.parametrize(
+    "value", [(1, 2), {1}, float("nan"), {"deep": [object()]}, {1: "int key"}, b"bytes"]
+)
 def test_parameters_that_are_not_plain_json_are_named(store, value):
     with pytest.raises(ArtifactError, match=r"params\['sizes'\]"):
         store.make("demo", never, params={"sizes": value})
@@ -132,7 +139,9 @@ def test_keys_are_known_without_making_anything(store):
         base = store.make("base", never, params={})
         asked = store.make("demo", never, params={"k": 3}, inputs=[base])
     assert not store.root.exists()
-    made = store.make("demo", write(), params={"k": 3}, inputs=[store.make("base", write(), params={})])
+    made = store.make(
+        "demo", write(), params={"k": 3}, inputs=[store.make("base", write(), params={})]
+    )
     assert made.key == asked.key and not made.reused
 
 
@@ -167,11 +176,15 @@ def test_root_comes_from_the_environment(monkeypatch, tmp_path):
 
 def test_processes_asking_for_the_same_artefact_make_it_once(tmp_path):
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom rali_lab.reproduce.store import ArtifactStore\n"
-        "def make(folder):\n    time.sleep(0.3)\n    (folder / 'x').write_text('x')\n"
-        f"print(ArtifactStore({str(tmp_path)!r}).make('shared', make, params={{}}).reused)\n"
+        "import sys, time\nfrom pathlib import Path\nfrom rali_lab.reproduce.store import"
+        " ArtifactStore\ndef make(folder):\n    time.sleep(0.3)\n    (folder /"
+        f" 'x').write_text('x')\nprint(ArtifactStore({str(tmp_path)!r}).make('shared', make,"
+        " params={}).reused)\n"
     )
-    runs = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in "ab"]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        for _ in "ab"
+    ]
     assert sorted(run.communicate(timeout=60)[0].strip() for run in runs) == ["False", "True"]
 
 

@@ -14,8 +14,17 @@ from rali_lab.reproduce.tables import people_table
 
 
 def record(method, domain, metric, value, low=None, high=None, role="in", n=100):
-    return Record(profile="tiny", method=method, domain=domain, role=role, metric=metric, value=value,
-                  ci_low=low, ci_high=high, n=n)  # fmt: skip
+    return Record(
+        profile="tiny",
+        method=method,
+        domain=domain,
+        role=role,
+        metric=metric,
+        value=value,
+        ci_low=low,
+        ci_high=high,
+        n=n,
+    )
 
 
 def test_results_table_has_intervals_roles_and_gaps():
@@ -65,7 +74,10 @@ CLAIM = {
 
 def test_claims_table():
     line = claims_table([CLAIM]).splitlines()[-1]
-    assert line == r"| `C1` | a\|b | .500 [.400, .600] | 3 | **reproduced** | [02_train](notebooks/02_train.ipynb) |"
+    assert (
+        line == r"| `C1` | a\|b | .500 [.400, .600] | 3 | **reproduced** |"
+        r" [02_train](notebooks/02_train.ipynb) |"
+    )
     assert claims_table([CLAIM | {"seeds": [0, 1, 2]}]).splitlines()[-1] == line
     untested = CLAIM | {
         "value": None,
@@ -99,15 +111,28 @@ README = "head\n<!-- begin:results -->\nold\n<!-- end:results -->\ntail\n"
 def test_people_table_shows_what_was_trained_on_their_scores():
     def record(method, metric, value):
         common = {"profile": "tiny", "domain": "livec", "role": "real", "n": 600}
-        return Record(method=method, metric=metric, value=value, ci_low=value - 0.01, ci_high=value + 0.01, **common)
+        return Record(
+            method=method,
+            metric=metric,
+            value=value,
+            ci_low=value - 0.01,
+            ci_high=value + 0.01,
+            **common,
+        )
 
     assert people_table([record("rali", "srcc", 0.4)]) == "Not measured in this run."
     records = [record("rali", "srcc", 0.4), record("rali", "srcc_trained", 0.8)]
-    records += [record(m, k, v) for m, v in (("rali_tuned", 0.8), ("ridge_visual", 0.7)) for k in ("srcc_trained", "plcc_trained")]
+    records += [
+        record(m, k, v)
+        for m, v in (("rali_tuned", 0.8), ("ridge_visual", 0.7))
+        for k in ("srcc_trained", "plcc_trained")
+    ]
     lines = people_table([*records, record("rali_tuned", "srcc_minus_ridge", 0.1)]).splitlines()
-    assert lines[2:] == ["| `rali`, never trained on them | .400 [.390, .410] | – | – |",
-                         "| `rali_tuned` | .800 [.790, .810] | .800 [.790, .810] | .100 [.090, .110] |",
-                         "| `ridge_visual` | .700 [.690, .710] | .700 [.690, .710] | – |"]  # fmt: skip
+    assert lines[2:] == [
+        "| `rali`, never trained on them | .400 [.390, .410] | – | – |",
+        "| `rali_tuned` | .800 [.790, .810] | .800 [.790, .810] | .100 [.090, .110] |",
+        "| `ridge_visual` | .700 [.690, .710] | .700 [.690, .710] | – |",
+    ]
 
 
 def test_inject_replaces_between_the_marks_and_is_idempotent():

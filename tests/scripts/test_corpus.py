@@ -1,4 +1,6 @@
-"""The base corpus: distortions that stay visible, pairs that repeat, and a missing package that is named."""
+"""The base corpus: distortions that stay visible, pairs that repeat, and a missing package that is
+named.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +8,10 @@ import pytest
 from rali_lab.data.distortions import ORDER, TYPES, VEILS
 from scripts.base_model import corpus
 
-NOISE = {k: [np.random.default_rng(len(k)).integers(0, 256, (150, 200, 3), dtype=np.uint8)] for k in ("photos", "textures")}
+NOISE = {
+    k: [np.random.default_rng(len(k)).integers(0, 256, (150, 200, 3), dtype=np.uint8)]
+    for k in ("photos", "textures")
+}
 
 
 def test_stacks_have_distinct_words_in_natural_order_and_leave_each_visible():
@@ -25,7 +30,10 @@ def test_the_counts_asked_for_are_drawn():
     rng = np.random.default_rng(0)
     assert {len(corpus.sample_distortions(rng, (0, 0, 0, 1))) for _ in range(50)} == {3}
     assert corpus.sample_distortions(rng, (1, 0)) == ()
-    share = np.bincount([len(corpus.sample_distortions(rng, (0.5, 0.25, 0.25))) for _ in range(800)]) / 800
+    share = (
+        np.bincount([len(corpus.sample_distortions(rng, (0.5, 0.25, 0.25))) for _ in range(800)])
+        / 800
+    )
     np.testing.assert_allclose(share, (0.5, 0.25, 0.25), atol=0.06)
 
 
@@ -49,7 +57,9 @@ def test_a_missing_package_is_named_with_the_command_that_brings_it(monkeypatch,
     monkeypatch.setattr(corpus, "ROOT", tmp_path)
     corpus.originals.cache_clear()
     try:
-        with pytest.raises(FileNotFoundError, match="no image of the Debian package mate-backgrounds; run: apt-get"):
+        with pytest.raises(
+            FileNotFoundError, match="no image of the Debian package mate-backgrounds; run: apt-get"
+        ):
             corpus.originals()
     finally:
         corpus.originals.cache_clear()

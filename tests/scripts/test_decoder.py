@@ -1,4 +1,6 @@
-"""Verbalising: what the decoder is taught has the right form, its ratings are weak, and only the answer is learnt."""
+"""Verbalising: what the decoder is taught has the right form, its ratings are weak, and only the
+answer is learnt.
+"""
 
 import numpy as np
 import pytest
@@ -44,7 +46,9 @@ def test_examples_have_the_form_their_question_asks_for_and_tell_the_truth(drawn
         found = findings(d)
         assert named(parse(answer).reasoning) == found
         word, level = (found[0].word, found[0].level) if found else ("null", 0)
-        assert t == "score" or degradation_reward([answer], task=[t], word=[word], level=[level]) == [1.0]
+        assert t == "score" or degradation_reward(
+            [answer], task=[t], word=[word], level=[level]
+        ) == [1.0]
 
 
 def test_texts_for_the_tokenizer_hold_questions_and_answers(drawn):
@@ -55,13 +59,22 @@ def test_texts_for_the_tokenizer_hold_questions_and_answers(drawn):
 def test_only_answer_and_end_token_are_labelled(loaded):
     processor = loaded[1]
     tokenizer = processor.tokenizer
-    batch = Batches(processor, 16).make([(), STACK, (Distortion("haze", 1),)], np.random.default_rng(0))
+    batch = Batches(processor, 16).make(
+        [(), STACK, (Distortion("haze", 1),)], np.random.default_rng(0)
+    )
     assert {x.shape for x in batch.values()} == {batch["input_ids"].shape}
-    for ids, mask, labels in zip(batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):
+    for ids, mask, labels in zip(
+        batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True
+    ):
         text = tokenizer.decode(labels[labels != -100])
-        assert text.endswith(tokenizer.eos_token) and parse(text.removesuffix(tokenizer.eos_token)).status == "ok"
+        assert (
+            text.endswith(tokenizer.eos_token)
+            and parse(text.removesuffix(tokenizer.eos_token)).status == "ok"
+        )
         assert torch.equal(ids[labels != -100], labels[labels != -100])
-        assert (labels[mask == 0] == -100).all() and (ids[mask == 0] == tokenizer.pad_token_id).all()
+        assert (labels[mask == 0] == -100).all() and (
+            ids[mask == 0] == tokenizer.pad_token_id
+        ).all()
         assert mask.diff().max() <= 0  # padded on the right
 
 
@@ -70,8 +83,12 @@ def test_the_prompt_taught_is_the_prompt_asked(loaded, images):
     model, processor = loaded
     batches = Batches(processor, model.config.image_seq_length)
     for question, ids in batches.prompts.items():
-        text = processor.apply_chat_template(conversation(question), add_generation_prompt=True, tokenize=False)
-        asked = processor(images=[images[0].pixels()], text=[text], return_tensors="pt")["input_ids"][0]
+        text = processor.apply_chat_template(
+            conversation(question), add_generation_prompt=True, tokenize=False
+        )
+        asked = processor(images=[images[0].pixels()], text=[text], return_tensors="pt")[
+            "input_ids"
+        ][0]
         assert asked.tolist() == ids
 
 
@@ -84,10 +101,14 @@ def test_the_decoder_learns_and_the_neck_stays(loaded, drawn):
                 p.mul_(0.1)  # back to the usual size of fresh weights
     before = {k: v.clone() for k, v in model.state_dict().items()}
     statistics, said = torch.randn(32, len(tower.stat_mean), 4, 4).half(), []
-    train_decoder(model, processor, statistics, drawn[:32], steps=30, batch=8, lr=3e-3, report=said.append)
+    train_decoder(
+        model, processor, statistics, drawn[:32], steps=30, batch=8, lr=3e-3, report=said.append
+    )
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and not any("vision_tower" in k for k in changed)
-    assert any("multi_modal_projector" in k for k in changed) and any("language_model" in k for k in changed)
+    assert any("multi_modal_projector" in k for k in changed) and any(
+        "language_model" in k for k in changed
+    )
     chance = np.log(len(processor.tokenizer))
     assert float(said[-1].split("loss ")[1]) < 0.8 * chance
 
@@ -102,7 +123,17 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(loaded, drawn, tmp_path
     statistics = torch.randn(32, len(model.model.vision_tower.timm_model.stat_mean), 4, 4).half()
 
     def run(report=lambda line: None, **options):
-        train_decoder(model, processor, statistics, drawn[:32], steps=6, batch=4, lr=1e-3, report=report, **options)
+        train_decoder(
+            model,
+            processor,
+            statistics,
+            drawn[:32],
+            steps=6,
+            batch=4,
+            lr=1e-3,
+            report=report,
+            **options,
+        )
         return {k: v.clone() for k, v in model.state_dict().items()}
 
     whole = run()
@@ -128,4 +159,6 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(loaded, drawn, tmp_path
     for name, weight in whole.items():
         torch.testing.assert_close(again[name], weight, rtol=0, atol=0, msg=name)
     model.load_state_dict(begun)
-    assert all(torch.equal(weight, whole[name]) for name, weight in run(keep=kept).items()), "nothing is left to do"
+    assert all(torch.equal(weight, whole[name]) for name, weight in run(keep=kept).items()), (
+        "nothing is left to do"
+    )

@@ -1,4 +1,6 @@
-"""Perception: levels in and out of logits, honest scores, and a neck that learns what is there to be learnt."""
+"""Perception: levels in and out of logits, honest scores, and a neck that learns what is there to
+be learnt.
+"""
 
 import numpy as np
 import pytest
@@ -32,7 +34,9 @@ def levels():
 
 
 def test_targets_hold_the_level_of_every_word():
-    made = targets([[Distortion("defocus_blur", 2), Distortion("gaussian_blur", 4), Distortion("haze", 1)], []])
+    made = targets(
+        [[Distortion("defocus_blur", 2), Distortion("gaussian_blur", 4), Distortion("haze", 1)], []]
+    )
     assert made.shape == (2, len(WORDS)) and made.dtype == np.int64 and made[1].sum() == 0
     assert {w: int(n) for w, n in zip(WORDS, made[0], strict=True) if n} == {"blur": 4, "haze": 1}
 
@@ -46,7 +50,9 @@ def test_certain_logits_are_read_back_and_cost_least(levels):
 def test_a_word_is_there_when_its_levels_together_outweigh_absence():
     p = torch.full((1, len(WORDS), LEVELS), 1e-4)
     p[..., 0] = 1.0
-    p[0, 0] = torch.tensor([0.4, 0.1, 0.1, 0.2, 0.1, 0.1])  # absent is the likeliest single answer, and yet improbable
+    p[0, 0] = torch.tensor(
+        [0.4, 0.1, 0.1, 0.2, 0.1, 0.1]
+    )  # absent is the likeliest single answer, and yet improbable
     assert read_levels(p.log().flatten(1))[0].tolist() == [3] + [0] * (len(WORDS) - 1)
 
 
@@ -56,7 +62,9 @@ def test_scores_count_words_by_number_and_levels_where_found():
     assert scores(truth, truth) == {"clean": 1, "single": 1, "stacked": 1, "level_exact": 1}
     found = truth.clone()
     found[0, 4], found[1, 0], found[3, 2] = 1, 4, 0  # one invented, one level wrong, one overlooked
-    assert scores(found, truth) == pytest.approx({"clean": 0, "single": 1, "stacked": 0, "level_exact": 2 / 3})
+    assert scores(found, truth) == pytest.approx(
+        {"clean": 0, "single": 1, "stacked": 0, "level_exact": 2 / 3}
+    )
 
 
 def test_perturbing_is_repeatable_and_moves_whole_channels_together():
@@ -69,7 +77,10 @@ def test_perturbing_is_repeatable_and_moves_whole_channels_together():
 
 
 def test_a_neck_learns_levels_that_its_statistics_carry(levels):
-    statistics, levels = F.one_hot(levels, LEVELS).float().flatten(1).repeat(20, 1), levels.repeat(20, 1)
+    statistics, levels = (
+        F.one_hot(levels, LEVELS).float().flatten(1).repeat(20, 1),
+        levels.repeat(20, 1),
+    )
     see, said = nn.Linear(statistics.shape[1], 128), []
     options = {"epochs": 9, "batch": 50, "lr": 0.01, "held_out": (statistics[:40], levels[:40])}
     read_out = train_perception(see, statistics, levels, 128, report=said.append, **options)
