@@ -35,16 +35,18 @@ test-slow: setup  ## the tests that train or export for minutes
 test-browser: setup  ## open every notebook in a real JupyterLab, in headless Chromium
 	$(BIN)/python -m pytest -m browser tests/browser
 
-check: setup  ## lint, types, and fail if something committed is stale and not marked so
-	$(BIN)/ruff check rali_lab tests
+check: setup  ## lint, types, docstrings, and fail if something committed is stale and not marked so
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m rali_lab.reproduce.publish --check
+	$(BIN)/python -m numpydoc lint $$(find rali_lab -name "*.py")
+	$(BIN)/python -m rali_lab.experiments.publish --check
 
 publish: setup  ## copy the last run into notebooks/, figures/, docs/results/ and the README tables
-	$(BIN)/python -m rali_lab.reproduce.publish --profile $(PROFILE)
+	$(BIN)/python -m rali_lab.experiments.publish --profile $(PROFILE)
 
 marks: setup  ## renew the README's tables and mark what other code than today's has made
-	$(BIN)/python -m rali_lab.reproduce.publish --marks
+	$(BIN)/python -m rali_lab.experiments.publish --marks
 
 lab: setup  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
@@ -61,17 +63,17 @@ bench-analysis: setup  ## time rali_lab.analysis against the n x n formula and t
 	$(BIN)/python -m scripts.bench_analysis
 
 bench-seeds: setup  ## three seeds of what notebooks 03, 08 and 09 need, with their controls (over two hours)
-	$(BIN)/python -m rali_lab.experiments.run_seeds --profile $(PROFILE)
+	$(BIN)/python -m rali_lab.experiments.studies --profile $(PROFILE)
 
 bench-people: setup  ## the whole line on a rated folder: DATA=ratings.csv OPTIONS="--mos-range 0 100" (a quarter of an hour a split)
 	$(BIN)/python -m rali_lab.experiments.human_ratings "$(or $(DATA),$(error give DATA=ratings.csv))" $(OPTIONS)
 
 bench-custom: setup  ## ten splits of a rated folder with tuned trunks, for notebook 10: DATA=ratings.csv OPTIONS="--mos-range 0 100" (over an hour)
-	$(BIN)/python -m rali_lab.experiments.run_custom "$(or $(DATA),$(error give DATA=ratings.csv))" $(OPTIONS)
+	$(BIN)/python -m rali_lab.experiments.human_ratings --tuned "$(or $(DATA),$(error give DATA=ratings.csv))" $(OPTIONS)
 
 bench: setup bench-analysis  ## three seeds of everything, the cost of rali_lab.analysis and of a GRPO step
 	$(BIN)/python -m scripts.bench_grpo
-	$(BIN)/python -m rali_lab.experiments.benchmark --profile $(PROFILE)
+	$(BIN)/python -m scripts.bench_main_line --profile $(PROFILE)
 
 figures: setup  ## execute every notebook again, without training anything again
 	$(BIN)/python -m rali_lab.reproduce.runner --profile $(PROFILE) --seed $(SEED) --force

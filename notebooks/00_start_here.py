@@ -9,16 +9,16 @@
 # %% [markdown]
 # # 00 · Start here: what is this about, and does it run on my machine?
 #
-# **The question.** A language model that looks at an image, reasons about what is wrong with it and then says a number judges image
+# **The question.** A language model that reads an image, reasons about what is wrong with it and then writes a number judges image
 # quality well, also on images unlike those it was trained on. Why, and can the same be had without the language model?
 #
 # **What you'll do**
 # - read the argument in six sentences and see it as one image;
 # - check the machine;
-# - score an image, make it worse step by step, and watch the score;
+# - score an image, make it worse step by step, and follow the score;
 # - score your own photographs from the command line;
 # - compare the scores with those of people, where a set of rated photographs is at hand;
-# - look through the figures of the last published run.
+# - go through the figures of the last published run.
 #
 # **What you'll learn**: what a RALI score is and what it is not. **What you need**: nothing but this repository; no GPU, no network.
 #
@@ -37,7 +37,6 @@ out_dir = "runs/tiny"
 import numpy as np
 import pandas as pd
 from IPython.display import display
-from matplotlib.figure import Figure
 
 from rali_lab.profiles import get_profile
 from rali_lab.rali.scorer import load_scorer
@@ -53,7 +52,7 @@ sizes = get_profile(profile)
 #
 # 1. Reinforcement learning turns a vision-language model into a scorer that first writes down what is wrong with an image and then rates
 #    it, and this scorer does well on data sets it was not trained on.
-# 2. While it says the number it hardly looks at the image any more, but at its own words.
+# 2. While it writes the number it hardly attends to the image any more, but to its own words.
 # 3. So the words hold the quality: they turn redundant visual features, which differ from one data set to the next, into a short text,
 #    which does not.
 # 4. Then a small image encoder that learns to land where the text of an image lies should score just as well.
@@ -128,38 +127,22 @@ nb.figure(
 # **Before you run:** which of the three will RALI punish most at level 1?
 
 # %%
-from rali_lab.data.distortions import apply
-from rali_lab.data.records import Distortion
+from rali_lab.experiments.rated_images import distorted
 
 KINDS = ("gaussian_blur", "gaussian_noise", "jpeg")
-
-
-def worse(image: np.ndarray, kind: str) -> list[np.ndarray]:
-    """The image itself and its five levels of one distortion."""
-    return [image] + [
-        apply(image, (Distortion(kind, level),), np.random.default_rng(0)) for level in range(1, 6)
-    ]
-
-
-ladder = {kind: worse(cat, kind) for kind in KINDS}
-scores = {kind: scorer.predict(steps) for kind, steps in ladder.items()}
-fig = plot_images_grid(
-    [x for kind in KINDS for x in ladder[kind]],
-    [
-        f"{kind.replace('_', ' ')}, level {level}\nRALI {s:.2f}"
-        if level
-        else f"as it is\nRALI {s:.2f}"
-        for kind in KINDS
-        for level, s in enumerate(scores[kind])
-    ],
-    columns=6,
-    note="a scene that RALI was not trained on; levels as in notebook 01",
-)
+levels = {kind: [cat, *distorted(cat, kind)] for kind in KINDS}  # level 0: the image as it is
 rows = [
     {"distortion": kind, "level": level, "score": s}
     for kind in KINDS
-    for level, s in enumerate(scores[kind])
+    for level, s in enumerate(scorer.predict(levels[kind]))
 ]
+what = [f"{r['distortion'].replace('_', ' ')}, level {r['level']}" for r in rows]
+fig = plot_images_grid(
+    [x for kind in KINDS for x in levels[kind]],
+    [f"{w if r['level'] else 'as it is'}\nRALI {r['score']:.2f}" for r, w in zip(rows, what)],
+    columns=6,
+    note="a scene that RALI was not trained on; levels as in notebook 01",
+)
 nb.figure(fig, "00_levels", pd.DataFrame(rows))
 
 # %% [markdown]
@@ -167,49 +150,32 @@ nb.figure(fig, "00_levels", pd.DataFrame(rows))
 
 # %%
 from rali_lab.data.domains import TEST
+from rali_lab.plotting.opinion_scores import plot_levels
 
 rows = []
 for scene in TEST:
     for crop, image in enumerate(photographs(scene, count=3, seed=seed)):
         for kind in KINDS:
-            for level, s in enumerate(scorer.predict(worse(image, kind))):
-                rows.append(
-                    {"scene": scene, "crop": crop, "distortion": kind, "level": level, "score": s}
-                )
-ladders = pd.DataFrame(rows)
-n = ladders.groupby(["scene", "crop"]).ngroups
-fig = Figure(figsize=(5.6, 3.6), layout="constrained")
-ax = fig.subplots()
-for (kind, part), marker, color, shift in zip(
-    ladders.groupby("distortion", sort=False),
-    "osD",
-    ("#0173b2", "#d55e00", "#029e73"),
-    (-0.06, 0, 0.06),
-):
-    by_level = part.groupby("level")["score"].agg(["mean", "std"])
-    ax.errorbar(
-        by_level.index + shift,
-        by_level["mean"],
-        1.96 * by_level["std"] / np.sqrt(n),
-        marker=marker,
-        color=color,
-        capsize=3,
-        label=kind.replace("_", " "),
-    )
-ax.set(xlabel="level (0: as it is)", ylabel="RALI score (1-5, higher is better)", ylim=(1, 5))
-ax.legend()
-from rali_lab.plotting.style import caption
-
-caption(fig, f"mean over n = {n} crops of {len(TEST)} test scenes, bars: 95 % intervals")
-nb.figure(fig, "00_score_falls", ladders)
+            for level, s in enumerate(scorer.predict([image, *distorted(image, kind)])):
+                rows.append((scene, crop, kind, level, s))
+scored = pd.DataFrame(rows, columns=["scene", "crop", "distortion", "level", "score"])
+n = scored.groupby(["scene", "crop"]).ngroups
+drawn = scored.groupby(["distortion", "level"], sort=False)["score"].agg(["mean", "std"])
+drawn["half"] = 1.96 * drawn["std"] / np.sqrt(n)
+note = (
+    f"mean over n = {n} crops of {len(TEST)} test scenes, bars: 95 % intervals; level 0: as it is"
+)
+label = "RALI score (1-5, higher is better)"
+fig = plot_levels(drawn.reset_index(), value="mean", label=label, note=note)
+nb.figure(fig, "00_score_falls", scored)
 
 # %%
-mean = ladders.groupby(["distortion", "level"])["score"].mean().unstack()
+mean = scored.groupby(["distortion", "level"])["score"].mean().unstack()
 nb.checks.expect(
     "points lost from the image as it is to level 5, the least of the three",
     (mean[0] - mean[5]).min(),
     low=0.8,
-    if_missed="the scorer does not see this distortion; was it saved from a run whose checks failed?",
+    if_missed="the scorer ignores this distortion; was it saved from a run whose checks failed?",
 )
 falls = float((mean.diff(axis=1).iloc[:, 1:] < 0).mean(axis=None))
 nb.checks.expect(
@@ -248,13 +214,13 @@ with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
     image.convert("CMYK").save("for_print.jpg", quality=92)
     image.convert("L").save("grey.png")
     exif = Image.Exif()
-    exif[274] = 6  # "turn me by a quarter before you show me", as telephones write it
+    exif[274] = 6  # to be turned by a quarter before it is shown, as telephones write it
     image.rotate(90).save("from_a_phone.jpg", quality=92, exif=exif)
     Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save("sixteen_bits.png")
     Image.merge("RGBA", (*image.split(), Image.new("L", image.size, 200))).save(
         "half_transparent.webp"
     )
-    open("broken.jpg", "wb").write(open("photo.jpg", "rb").read()[:1500])
+    Path("broken.jpg").write_bytes(Path("photo.jpg").read_bytes()[:1500])
     code = cli.main(["score", "."])
 print("exit code", code)
 nb.checks.expect(
@@ -267,7 +233,7 @@ nb.checks.expect(
 # %% [markdown]
 # ## 5 · Against people
 #
-# Everything so far was judged by a formula. If a folder with photographs rated by people is at hand, the same scorer is asked about them
+# Everything so far was judged by a formula. If a folder with photographs rated by people is at hand, the same scorer is tested on them
 # as it is: nothing is trained on them, no image is resized. The set is a part of the LIVE In the Wild Challenge; it is not in this
 # repository. Put `ratings.csv` (image, mos, std) and `images/` in a folder and name it in the environment variable `RALI_LAB_LIVEC`.
 #
@@ -283,16 +249,20 @@ if livec is None:
         "no photographs rated by people are at hand; set RALI_LAB_LIVEC to the folder that holds them, and run again"
     )
 else:
+    from rali_lab.data.datasets import read_dataset
+    from rali_lab.data.records import mos_of
     from rali_lab.experiments import custom_dataset
-    from rali_lab.data.ratings import read_livec
 
-    people = read_livec(livec)[: sizes.real_limit]
-    looks = custom_dataset.look(
-        people, report=lambda line: None
-    )  # kept as an artefact, which notebook 10 finds
-    rated = pd.DataFrame(
-        {"image": [p.id for p in people], "mos": [p.mos for p in people], "score": looks["rali"]}
-    )
+    people = read_dataset(
+        livec / "ratings.csv",
+        image_dir=livec / "images",
+        domain="livec",
+        mos_range=(0, 100),
+        fractions=(0, 0, 1),
+    )[: sizes.real_limit]
+    # kept as an artefact, which notebook 10 finds
+    score = custom_dataset.extract_features(people, report=lambda line: None)["rali"]
+    rated = pd.DataFrame({"image": [p.id for p in people], "mos": mos_of(people), "score": score})
     print(f"{len(rated)} photographs rated by people")
 
 # %%
@@ -313,7 +283,7 @@ if len(rated):
         "SRCC with human scores",
         measured["srcc"].value,
         low=0.1,
-        if_missed="on real photographs the scorer is blind; are colours and sizes read as in data/images.py?",
+        if_missed="the scores say nothing about real photographs; are colours and sizes read as in data/images.py?",
     )
     drawn = rated.assign(domain="livec")
     fig = plot_score_scatter(
@@ -337,7 +307,7 @@ from IPython.display import Markdown
 from rali_lab.reproduce import project
 
 story = {
-    "02_training": "**Notebook 02.** Reinforcement learning: do the ratings get better, and do the words stay true?",
+    "02_training": "**Notebook 02.** Reinforcement learning: do the ratings get better, and do the words stay correct?",
     "02_what_went_wrong": "**Notebook 02.** A run that failed while its reward was rising.",
     "06_temperature": "**Notebook 06.** The score as a softmax over basis vectors, with and without a temperature.",
     "07_accuracy": "**Notebook 07.** Five methods on five domains, with intervals.",
@@ -372,12 +342,12 @@ for name, text in story.items():
 # |---|---|---|
 # | `FileNotFoundError: no RALI model in ...` | the package came without its scorer | `make reproduce`, then give the folder to `load_scorer(...)` or `--model` |
 # | `sha256 is ..., config.json says ...` | the model file was damaged on its way | check it out or copy it again |
-# | a score hardly moves under a distortion | a kind that neither base model nor teacher ever named | look at naming accuracy in notebook 07 |
+# | a score hardly moves under a distortion | a kind that neither base model nor teacher ever named | compare the naming accuracy in notebook 07 |
 # | a large sharp photograph scores low | noise or JPEG blocks at full size, which scaling down would hide | scale it as it will be seen, then score again |
 #
 # ## Exercises
 #
-# **1 (easy, 5 minutes).** RALI has seen the image once. Does it mind if the image is mirrored? Score the cat and its mirror image and
+# **1 (easy, 5 minutes).** Does the score change if the image is mirrored? Score the cat and its mirror image and
 # call `check_1(score, score_of_mirror)`.
 #
 # <details><summary>Hint</summary>`cat[:, ::-1]` mirrors; `np.ascontiguousarray` makes a proper array of it.</details>
@@ -388,7 +358,7 @@ for name, text in story.items():
 # ```
 # </details>
 #
-# **2 (medium, 10 minutes).** Find a change that makes the cat *better* in the eyes of RALI, without making a new image: sharpen it,
+# **2 (medium, 10 minutes).** Find a change that gives the cat a *better* score, without making a new image: sharpen it,
 # denoise it, change its contrast. Call `check_2(your_image)`.
 #
 # <details><summary>Hint</summary>`PIL.ImageFilter.UnsharpMask` is a beginning. What does a higher score prove, and what not?</details>
@@ -396,7 +366,7 @@ for name, text in story.items():
 #
 # ```python
 # from PIL import ImageFilter
-# blurred = worse(cat, "gaussian_blur")[1]
+# blurred = distorted(cat, "gaussian_blur")[0]
 # check_2(np.asarray(Image.fromarray(blurred).filter(ImageFilter.UnsharpMask(2, 150, 0))), before=blurred)
 # ```
 # </details>

@@ -9,15 +9,15 @@
 # %% [markdown]
 # # 02 · Train the reasoner: what does a reward for the rating alone teach a model that talks?
 #
-# **The question.** A small vision-language model can already say what is wrong with an image, but its ratings are worth little.
-# Reinforcement learning rewards good ratings. Does the model learn to rate *through what it says*, and how would you notice if
+# **The question.** A small vision-language model can already name what is wrong with an image, but its ratings are worth little.
+# Reinforcement learning rewards good ratings. Does the model learn to rate *through what it writes*, and how would you notice if
 # it did not?
 #
 # **What you'll do**
 # - work out one GRPO update by hand, on four answers;
 # - train the reasoner with TRL's `GRPOTrainer`;
-# - watch six curves and learn which one tells the truth;
-# - look at a run that went wrong although its reward rose all the way.
+# - follow six curves and learn which one to trust;
+# - examine a run that went wrong although its reward rose all the way.
 #
 # **What you'll learn**: rewards, groups, advantages; why a group of equal rewards teaches nothing; collapse.
 #
@@ -40,17 +40,17 @@ import pandas as pd
 
 from rali_lab import experiments
 from rali_lab.data.records import select
-from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.profiles import get_profile
+from rali_lab.reproduce.notebook import open_notebook
 
 nb = open_notebook("02", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
 images = experiments.images(sizes)
 train, val = (select(images, domain="photo", split=s) for s in ("train", "val"))
-print(len(train), "images to learn from,", len(val), "to watch")
+print(len(train), "images to train on,", len(val), "to validate on")
 
 # %% [markdown]
-# ## 1 · What the base model says
+# ## 1 · What the base model answers
 #
 # The stand-in for an instruct model (how it was made: docs/BASE_MODEL.md) names degradations and gives ratings in the right form.
 # Read a few answers to the *same* image. Which part changes from answer to answer?
@@ -58,24 +58,19 @@ print(len(train), "images to learn from,", len(val), "to watch")
 # %%
 import torch
 
-from rali_lab.plotting import plot_images_grid
 from rali_lab.models.vlm import ask, load_policy
+from rali_lab.plotting import plot_images_grid
 
 base, processor = load_policy(experiments.base_path(sizes))
 torch.manual_seed(seed)
 shown = val[:4]
-for image, said in zip(shown, ask(base, processor, [p.pixels() for p in shown], samples=3)):
-    print(
-        f"\n{image.id}, pseudo-MOS {image.mos:.2f}, in truth:",
-        ", ".join(f"{d.level_word} {d.name}" for d in image.distortions) or "clean",
-    )
-    print("\n".join("   " + s for s in said))
-nb.figure(
-    plot_images_grid(
-        [p.pixels() for p in shown], [f"{p.id}\npseudo-MOS {p.mos:.2f}" for p in shown]
-    ),
-    "02_examples",
-)
+completions = ask(base, processor, [p.pixels() for p in shown], samples=3)
+for image, texts in zip(shown, completions):
+    truth = ", ".join(f"{d.level_word} {d.name}" for d in image.distortions) or "clean"
+    print(f"\n{image.id}, pseudo-MOS {image.mos:.2f}, in truth: {truth}")
+    print(*("   " + text for text in texts), sep="\n")
+titles = [f"{p.id}\npseudo-MOS {p.mos:.2f}" for p in shown]
+nb.figure(plot_images_grid([p.pixels() for p in shown], titles), "02_examples")
 
 # %% [markdown]
 # ## 2 · Rewards
@@ -86,7 +81,7 @@ nb.figure(
 # %%
 from rali_lab.reasoner.rewards import ClosenessReward, ScoreReward, format_reward
 
-said = [
+completions = [
     '<think>There is slight noise.</think><answer>{"rating": 3.20}</answer>',
     '<think>There is slight noise.</think><answer>{"rating": 4.00}</answer>',
     '<think>There is serious blur.</think><answer>{"rating": 1.50}</answer>',
@@ -95,9 +90,9 @@ said = [
 about = {"task": ["score"] * 4, "mos": [3.0] * 4}
 rewards = pd.DataFrame(
     {
-        "form": format_reward(said, **about),
-        "score": ScoreReward(0.35)(said, **about),
-        "closeness": ClosenessReward(2.0)(said, **about),
+        "form": format_reward(completions, **about),
+        "score": ScoreReward(0.35)(completions, **about),
+        "closeness": ClosenessReward(2.0)(completions, **about),
     }
 )
 rewards["total"] = rewards.sum(axis=1)
@@ -155,14 +150,14 @@ print("reference implementation agrees:", round(float(library), 3))
 # %%
 from dataclasses import asdict
 
-from rali_lab.reasoner.grpo import paper_settings
+from rali_lab.reasoner.grpo import paper_options
 
-mine, paper = asdict(experiments.grpo_settings(sizes, seed=seed)), asdict(paper_settings(steps=0))
+mine, paper = asdict(sizes.grpo), asdict(paper_options(max_steps=0))
 pd.DataFrame(
     [
         {"setting": k, "paper": paper[k], "here": v}
         for k, v in mine.items()
-        if v != paper[k] and k not in ("system", "score_question", "seed", "steps")
+        if v != paper[k] and k not in ("system", "score_question", "seed", "max_steps")
     ]
 )
 
@@ -178,7 +173,7 @@ curve.round(3)
 # %% [markdown]
 # ## 5 · Six curves
 #
-# Top: what the trainer sees. Bottom: what the validation images say, which nothing was trained on.
+# Top: measured on the training batches. Bottom: measured on the validation images, which nothing was trained on.
 
 # %%
 from rali_lab.plotting import plot_training_curves
@@ -225,22 +220,21 @@ nb.checks.observe(
     if_missed="the words no longer describe the image; text cannot carry quality then",
 )
 
-# the form's interval: images are resampled, answers of one image stay together
+# %%
+from rali_lab.estimate import Estimate
+from rali_lab.reasoner.rationales import has_form, write_rationales
+
+# images are resampled, the answers to one image stay together
 torch.manual_seed(seed)
 policy, _ = load_policy(teacher.path)
-from rali_lab.reasoner.rationales import write_rationales
-
 answers = write_rationales(policy, processor, val, samples=4)
-good = (
-    ((answers["status"] == "ok") & answers["rating"].notna())
-    .groupby(answers["image"])
-    .mean()
-    .to_numpy()
-)
-draws = np.random.default_rng(seed).choice(good, (1000, len(good))).mean(axis=1)
-low, high = np.percentile(draws, [2.5, 97.5])
-nb.ledger.record("teacher.format", good.mean(), low, high, len(answers), 1)
-print(f"share of well-formed answers: {good.mean():.3f} [{low:.3f}, {high:.3f}]")
+well_formed = has_form(answers) & answers["rating"].notna()
+share = well_formed.groupby(answers["image"]).mean().to_numpy()
+draws = np.random.default_rng(seed).choice(share, (1000, len(share))).mean(axis=1)
+ends = np.percentile(draws, [2.5, 97.5])
+form = Estimate("share of well-formed answers", share.mean(), *ends, n=len(answers))
+nb.verdict("teacher.format", form)
+print(form)
 
 # %% [markdown]
 # ## 6 · The same images, before and after
@@ -255,27 +249,20 @@ for p, old in zip(shown, before):
 # %% [markdown]
 # ## 7 · What went wrong: a run whose reward rose
 #
-# Take the leash off: no KL term, a large learning rate, only the rating rewarded. The guard that would stop the run is switched off
-# here, so that you can watch.
+# Now without constraints: no KL term, a large learning rate, only the rating rewarded. The rule that would stop the run is switched
+# off here, so that you can see the collapse.
 #
-# **Before you run:** which of the curves will give it away first?
+# **Before you run:** which of the curves will show it first?
 
 # %%
-wrong = experiments.train_teacher(sizes, seed=seed, name="collapse", **sizes.collapse)
+wrong = experiments.train_teacher(sizes, seed=seed, name="collapse", options=sizes.collapse)
 bad_curve = pd.read_csv(wrong.path / "validation.csv")
 bad_log = pd.read_csv(wrong.path / "log.csv").dropna(subset=["reward"])
+runs = {"as trained": (log, curve), "without constraints": (bad_log, bad_curve)}
 both = pd.concat(
-    [
-        c.assign(run=name)
-        for name, parts in {
-            "as trained": (log, curve),
-            "without leash": (bad_log, bad_curve),
-        }.items()
-        for c in (
-            parts[0][["step", "reward"]],
-            parts[1][["step", "plcc", "naming_accuracy", "spread"]],
-        )
-    ]
+    part[["step", *columns]].assign(run=run)
+    for run, parts in runs.items()
+    for part, columns in zip(parts, (["reward"], ["plcc", "naming_accuracy", "spread"]))
 )
 fig = plot_training_curves(
     both,
@@ -285,10 +272,10 @@ fig = plot_training_curves(
 nb.figure(fig, "02_what_went_wrong", both)
 
 # %%
-ok = bad_log["reward"]
+reward = bad_log["reward"]
 nb.checks.observe(
     "the wrong run's reward rose all the same",
-    ok.tail(5).mean() - ok.head(5).mean(),
+    reward.tail(5).mean() - reward.head(5).mean(),
     low=0.0,
     if_missed="then it is another failure than the one this section is about",
 )
@@ -306,7 +293,7 @@ nb.checks.observe(
 # |---|---|---|
 # | form share stuck near a half | temperature too high, or the base does not know the form | read `answers[answers.status != "ok"]` |
 # | most groups have no spread | binary reward, too few answers per image | more generations, or a reward with a slope |
-# | reward rises, PLCC does not | ratings shrink to one safe value | look at the spread; raise `beta`, lower the learning rate |
+# | reward rises, PLCC does not | ratings shrink to one safe value | check the spread; raise `beta`, lower the learning rate |
 # | naming falls | only the rating earns anything | raise `degradation_share` |
 #
 # ## Exercises
@@ -345,14 +332,12 @@ def check_silent(silent):
 # ## Reuse this in your own study
 
 # %%
-from rali_lab.reasoner.grpo import GrpoSettings, trl_config
+from rali_lab.reasoner.grpo import GrpoConfig, default_rewards
 
-settings = GrpoSettings(
-    steps=500, images_per_step=4, beta=1e-3, trl_options={"bf16": True, "use_vllm": False}
-)
-# from rali_lab.reasoner.grpo import train_grpo
-# train_grpo("a folder with your model", train, val, settings, "out")
-print({k: getattr(settings, k) for k in ("steps", "beta", "generations", "learning_rate")})
+args = GrpoConfig(output_dir="out", max_steps=500, images_per_step=4, beta=1e-3)  # TRL's, and ours
+rewards = default_rewards(args)  # functions with weights; append your own
+# rali_lab.reasoner.grpo.train_grpo("a folder with your model", train, val, args=args, rewards=rewards)
+print({k: getattr(args, k) for k in ("max_steps", "beta", "num_generations", "learning_rate")})
 
 # %% [markdown]
 # ## References

@@ -40,11 +40,10 @@ out_dir = "runs/tiny"
 # %%
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from rali_lab import experiments
-from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.profiles import get_profile
+from rali_lab.reproduce.notebook import open_notebook
 
 nb = open_notebook("04", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
@@ -53,17 +52,16 @@ stages, tokens = (
     dict(np.load(artefact.path / f"{name}.npz")) for name in ("representations", "tokens")
 )
 about = pd.read_parquet(artefact.path / "images.parquet")
-unread = {name: int(np.isnan(x).any(axis=1).sum()) for name, x in stages.items()}
-print(
-    f"{artefact}\nimages without a readable answer, by stage: { {k: v for k, v in unread.items() if v} or 'none' }"
-)
-kept = ~np.any([np.isnan(x).any(axis=1) for x in stages.values()], axis=0)
+missing = {name: np.isnan(x).any(axis=1) for name, x in stages.items()}
+invalid = {name: int(rows.sum()) for name, rows in missing.items() if rows.any()}
+print(f"{artefact}\nimages without a valid answer, by stage: {invalid or 'none'}")
+kept = ~np.any(list(missing.values()), axis=0)
 stages, about = {name: x[kept] for name, x in stages.items()}, about[kept].reset_index(drop=True)
 nb.checks.expect(
     "share of the images that all stages can be compared on",
     kept.mean(),
     low=0.9,
-    if_missed="too many answers cannot be read; the rest would be a selection of easy images",
+    if_missed="too many answers are invalid; the rest would be a selection of easy images",
 )
 pd.DataFrame(
     {"images": [len(x) for x in stages.values()], "width": [x.shape[1] for x in stages.values()]},
@@ -102,7 +100,7 @@ print("participation ratio {:.3f}, effective rank {:.3f}, PCA dimension {}".form
 
 # %% [markdown]
 # With few points in many dimensions the plain participation ratio is far too small: noise with equal variance on every one of `d`
-# axes looks as if it had about n d / (n + d). The library's default removes that bias.
+# axes seems to have about n d / (n + d). The library's default removes that bias.
 
 # %%
 rng = np.random.default_rng(seed)
@@ -132,6 +130,7 @@ nb.checks.expect(
 # **Before you run:** our images have 128 x 128 pixels and the tower a stride of 16. How many positions is that?
 
 # %%
+from rali_lab.estimate import Estimate
 from rali_lab.models.vlm import load_policy
 
 answers = pd.read_parquet(experiments.score_everything(sizes, seed=seed).path / "answers.parquet")
@@ -146,35 +145,30 @@ print(
     f"visual tokens per image: {tokens['map'].shape[1]} before merging, {tokens['cells'].shape[1]} after; "
     f"text tokens: {length.mean():.1f} on average, {length.max()} at most"
 )
-nb.ledger.record(
+low, high = np.percentile(draws, [2.5, 97.5])
+nb.verdict(
     "compression.tokens",
-    ratio,
-    *np.percentile(draws, [2.5, 97.5]),
-    mine["image"].nunique(),
-    1,
+    Estimate("visual tokens per text token", ratio, low, high, n=mine["image"].nunique()),
     detail="images of 128 px; at the paper's 512 x 384 this tower would have twelve times as many positions",
 )
 
 # %% [markdown]
-# Tokens are not numbers that say anything by themselves: neighbouring tokens of an image are alike. The participation ratio of an image's
-# tokens, relative to their count, tells how redundant they are.
+# Counts of tokens mean little by themselves: neighbouring tokens of an image are alike. The participation ratio of an image's
+# tokens, relative to their count, measures how redundant they are.
 
 # %%
+inside = "participation ratio inside an image"
 redundancy = pd.DataFrame(
     {
         name: {
             "tokens": x.shape[1],
             "channels": x.shape[2],
-            "participation ratio inside an image": np.mean(
-                [participation_ratio(t, debiased=False) for t in x]
-            ),
+            inside: np.mean([participation_ratio(t, debiased=False) for t in x]),
         }
         for name, x in tokens.items()
     }
 ).T
-redundancy["share of the most possible"] = redundancy["participation ratio inside an image"] / (
-    redundancy["tokens"] - 1
-)
+redundancy["share of the most possible"] = redundancy[inside] / (redundancy["tokens"] - 1)
 redundancy.round(3)
 
 # %% [markdown]
@@ -183,34 +177,16 @@ redundancy.round(3)
 # **Before you run:** will a sentence embedding have fewer or more effective dimensions than the visual features?
 
 # %%
-from rali_lab.plotting import look
-from rali_lab.plotting.style import caption
+from rali_lab.plotting.stages import STAGES, plot_spectra
 
-SHOWN = {
-    "visual": ("visual features", look("ridge_visual").color, "-"),
-    "teacher_image": ("into the decoder", "#56b4e9", "-"),
-    "teacher_reasoning": ("states over reasoning", look("teacher").color, "-"),
-    "base_reasoning": ("the same before RL", look("teacher").color, ":"),
-    "teacher_text": ("rationale text", "#332288", "-"),
-    "base_text": ("the same before RL", "#332288", ":"),
-    "rali": ("RALI's image embedding", look("rali").color, "-"),
-}
-spectra = {name: spectrum(stages[name]) for name in SHOWN}
+spectra = {name: spectrum(stages[name]) for name in STAGES}
 rows = [
     {"stage": n, "axis": i + 1, "share": v}
     for n, s in spectra.items()
     for i, v in enumerate(np.cumsum(s / s.sum())[:60])
 ]
-fig = Figure(figsize=(7, 3.8), layout="constrained")
-ax = fig.subplots()
-for name, (label, colour, line) in SHOWN.items():
-    part = [r["share"] for r in rows if r["stage"] == name]
-    ax.plot(np.arange(1, len(part) + 1), part, line, color=colour, lw=2, label=label)
-ax.axhline(0.9, color="#999999", lw=1)
-ax.set(xlabel="principal axes", ylabel="share of the variance", xscale="log", ylim=(0, 1.02))
-ax.legend(frameon=False, fontsize=8.5)
-caption(fig, f"n = {len(about)} test images of five domains; grey line: nine tenths")
-nb.figure(fig, "04_spectra", pd.DataFrame(rows))
+note = f"n = {len(about)} test images of five domains; grey line: nine tenths"
+nb.figure(plot_spectra(pd.DataFrame(rows), note=note), "04_spectra", pd.DataFrame(rows))
 
 # %%
 dimension = pd.DataFrame(
@@ -226,48 +202,42 @@ dimension = pd.DataFrame(
 dimension.round(1)
 
 # %% [markdown]
-# The three numbers weigh the spectrum differently: the participation ratio hears the strongest axes only, the PCA dimension also the long
+# The three numbers weigh the spectrum differently: the participation ratio depends on the strongest axes only, the PCA dimension also on the long
 # tail. A claim that holds for one and fails for another is a claim about the shape of a spectrum, not about compactness.
 #
-# Interval: sources are halved at random many times; the spread of such halves is that of the whole (a half-sample has twice the variance,
-# and half of it is taken away by drawing without replacement).
-
+# Interval: half of the sources of each domain are drawn at random many times; the spread of such half-samples is that of the whole (a
+# half-sample has twice the variance, and half of it is taken away by drawing without replacement).
 
 # %%
-def halves(statistic, times=200):
-    """95 % interval of statistic(rows), over random halves of the sources of each domain."""
-    units, draw = about.groupby(["domain", "source"]).indices, np.random.default_rng(seed)
-    names = pd.DataFrame(list(units), columns=["domain", "source"])
-    value, found = statistic(np.arange(len(about))), []
-    for _ in range(times):
-        half = names.groupby("domain", group_keys=False).sample(
-            frac=0.5, random_state=int(draw.integers(1 << 31))
-        )
-        found.append(statistic(np.concatenate([units[tuple(u)] for u in half.to_numpy()])))
-    low, high = np.percentile(np.array(found) - np.mean(found), [2.5, 97.5])
-    return value, value + low, value + high
+from rali_lab.evaluate.half_samples import half_samples, half_sampling
 
-
-compact = {}
-for a, b in (
+PAIRS = (
     ("teacher_text", "visual"),
     ("teacher_reasoning", "visual"),
     ("teacher_text", "base_text"),
     ("teacher_reasoning", "base_reasoning"),
-):
-    compact[f"{a} / {b}"] = halves(
-        lambda r: np.log(participation_ratio(stages[a][r]) / participation_ratio(stages[b][r]))
-    )
-ratios = pd.DataFrame(compact, index=["ratio", "low", "high"]).T.map(np.exp)
-print("participation ratio, one stage over another [95 %]\n", ratios.round(2))
-nb.ledger.record("compression.compact", *ratios.loc["teacher_text / visual"], len(about), 1)
-nb.ledger.record("compression.rl", *ratios.loc["teacher_text / base_text"], len(about), 1)
+)
+draws = half_samples(
+    about["source"], about["domain"], np.random.default_rng(seed).integers(1 << 31, size=200)
+)
+
+
+def log_ratios(rows):
+    names = {name for pair in PAIRS for name in pair}
+    ratio = {name: participation_ratio(stages[name][rows]) for name in names}
+    return {f"{a} / {b}": np.log(ratio[a] / ratio[b]) for a, b in PAIRS}
+
+
+ratios = half_sampling(log_ratios, len(about), draws, transform=np.exp)
+print("participation ratio, one stage over another [95 %]", *ratios.values(), sep="\n")
+nb.verdict("compression.compact", ratios["teacher_text / visual"])
+nb.verdict("compression.rl", ratios["teacher_text / base_text"])
 
 # %% [markdown]
 # ## 4 · Intrinsic dimension, and what repeated texts do to it
 #
-# Spectra see straight axes only. *Intrinsic* dimensions look at distances to the nearest neighbours, and so also see curved sheets. They
-# break when points coincide: texts made from few words do repeat. The library drops repeated rows, says how many, and refuses
+# Spectra describe straight axes only. *Intrinsic* dimensions use distances to the nearest neighbours, and so also describe curved sheets. They
+# break when points coincide: texts made from few words do repeat. The library drops repeated rows, reports how many, and refuses
 # when too few are left.
 
 # %%
@@ -277,16 +247,11 @@ from rali_lab.analysis import AnalysisWarning, two_nn
 
 found = {}
 for name, x in stages.items():
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AnalysisWarning)
         m = two_nn(x)
-    found[name] = {
-        "TwoNN": m.value,
-        "low": m.ci_low,
-        "high": m.ci_high,
-        "rows": m.n,
-        "said": "; ".join(str(w.message)[:60] for w in said),
-    }
+    found[name] = {"TwoNN": m.value, "low": m.ci_low, "high": m.ci_high, "rows": m.n}
+    found[name]["warnings"] = "; ".join(str(w.message)[:60] for w in caught)
 intrinsic = pd.DataFrame(found).T
 single = answers[(answers["method"] == "teacher") & (answers["sample"] == 0)]["reasoning"]
 print(f"single rationales: {single.nunique()} different ones for {len(single)} images")
@@ -323,46 +288,27 @@ nb.checks.expect(
 table.sort_values("PLCC", ascending=False).round(3)
 
 # %%
-order = table.sort_values("PLCC").index
-fig = Figure(figsize=(8, 4.2), layout="constrained")
-left, right = fig.subplots(1, 2, sharey=True)
-for i, name in enumerate(order):
-    row, colour = table.loc[name], SHOWN[name][1] if name in SHOWN else "#8c8c8c"
-    hollow = "white" if name.startswith("base") or name == "clip" else colour
-    left.plot([row["low"], row["high"]], [i, i], color=colour, lw=2, alpha=0.6)
-    left.plot(row["PLCC"], i, "o", color=colour, mfc=hollow, ms=7)
-    right.plot([0, row["participation ratio"]], [i, i], color=colour, lw=1, alpha=0.6)
-    right.plot(row["participation ratio"], i, "o", color=colour, mfc=hollow, ms=7)
-left.set(
-    yticks=range(len(order)),
-    yticklabels=order,
-    xlabel="PLCC of a held-out readout (higher is better)",
-)
-right.set(xlabel="participation ratio (lower: more compact)", xlim=(0, None))
-caption(
-    fig,
-    f"n = {len(about)} test images; bars: 95 % intervals, sources resampled; hollow: before RL or alignment",
-)
-nb.figure(fig, "04_compact_and_kept", table.reset_index(names="stage"))
+from rali_lab.plotting.stages import plot_readout_and_dimension
+
+note = f"n = {len(about)} test images; bars: 95 % intervals, sources resampled; hollow: before RL or alignment"
+figure = plot_readout_and_dimension(table.sort_values("PLCC"), note=note)
+nb.figure(figure, "04_compact_and_kept", table.reset_index(names="stage"))
+
 
 # %%
-kept_quality = halves(
-    lambda r: (
-        decode_score(
-            stages["teacher_text"][r], quality[r], groups=groups[r], n_permutations=0, n_boot=0
-        ).value
-        - decode_score(
-            stages["visual"][r], quality[r], groups=groups[r], n_permutations=0, n_boot=0
-        ).value
-    ),
-    times=60,
-)
-print(
-    "PLCC from the rationale minus PLCC from the visual features: {:.3f} [{:.3f}, {:.3f}]".format(
-        *kept_quality
+def readout_gain(rows):
+    """PLCC from the rationale minus PLCC from the visual features."""
+    options = {"groups": groups[rows], "n_permutations": 0, "n_boot": 0}
+    text, visual = (
+        decode_score(stages[name][rows], quality[rows], **options).value
+        for name in ("teacher_text", "visual")
     )
-)
-nb.ledger.record("compression.quality", *kept_quality, len(about), 1)
+    return text - visual
+
+
+gain = half_sampling(readout_gain, len(about), draws[:60], name="PLCC difference")
+print(f"rationale minus visual features: {gain}")
+nb.verdict("compression.quality", gain)
 
 # %% [markdown]
 # ## If it went differently

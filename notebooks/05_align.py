@@ -12,11 +12,11 @@
 # # 05 · Compare domains: do the words carry less of where an image comes from, and as much of how good it is?
 #
 # **The question.** The paper's second step rests on a t-SNE image: in text space the data sets overlap, in visual space they do not. A
-# image of a projection is no measurement. Here the gap between domains is measured in the full space, at equal quality, with a null, a
+# projection is no measurement. Here the gap between domains is measured in the full space, at equal quality, with a null, a
 # floor and an interval, for visual features, hidden states and rationales, before and after reinforcement learning.
 #
 # **What you'll do**
-# - watch two popular tools invent a result: biased CKA on noise, and UMAP on a single blob;
+# - make two popular tools invent a result: biased CKA on noise, and UMAP on a single blob;
 # - draw the projection all the same, over several seeds and with its quality printed;
 # - measure the gap between domains, raw and among images of equal score;
 # - pair images by what was done to them, and ask which representation gives both of a pair the same description;
@@ -40,13 +40,10 @@ out_dir = "runs/tiny"
 # %%
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from rali_lab import experiments
-from rali_lab.reproduce.notebook import open_notebook
-from rali_lab.plotting import look
-from rali_lab.plotting.style import caption
 from rali_lab.profiles import get_profile
+from rali_lab.reproduce.notebook import open_notebook
 
 nb = open_notebook("05", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
@@ -54,16 +51,13 @@ artefact = experiments.represent(sizes, seed=seed)
 stages = dict(np.load(artefact.path / "representations.npz"))
 about = pd.read_parquet(artefact.path / "images.parquet")
 kept = ~np.any([np.isnan(x).any(axis=1) for x in stages.values()], axis=0)
-stages, about = (
-    {name: x[kept].astype(float) for name, x in stages.items()},
-    about[kept].reset_index(drop=True),
-)
+stages = {name: x[kept].astype(float) for name, x in stages.items()}
+about = about[kept].reset_index(drop=True)
 domains, sources = about["domain"].to_numpy(), about["source"].to_numpy()
 quality = about.groupby("domain")["mos"].transform(lambda x: (x - x.mean()) / x.std()).to_numpy()
-print(f"{artefact}\n{len(about)} test images, {(~kept).sum()} left out without a readable answer")
-pd.crosstab(about["domain"], pd.cut(about["mos"], [1, 2, 3, 4, 5])).rename_axis(
-    columns="pseudo-MOS"
-)
+print(f"{artefact}\n{len(about)} test images, {(~kept).sum()} left out without a valid answer")
+levels = pd.cut(about["mos"].rename("pseudo-MOS"), [1, 2, 3, 4, 5])
+pd.crosstab(about["domain"], levels)
 
 # %% [markdown]
 # ## 1 · How CKA invents a similarity
@@ -83,13 +77,15 @@ assert np.isclose(by_hand, cka(x, y, debiased=False))
 print(f"biased CKA of four items: {by_hand:.4f}")
 
 # %% [markdown]
-# **Before you run:** two sets of *independent noise*, as wide as a CLIP embedding. What should CKA say?
+# **Before you run:** two sets of *independent noise*, as wide as a CLIP embedding. Which CKA do you expect?
 
 # %%
+from rali_lab.plotting.stages import plot_cka_of_noise
+
 rng = np.random.default_rng(seed)
 rows = []
 for n in (20, 50, 100, 200, 500, 1000):
-    for draw in range(5):
+    for _ in range(5):
         a, b = rng.normal(size=(2, n, 768))
         rows.append({"n": n, "biased": cka(a, b, debiased=False), "debiased": cka(a, b)})
 noise = pd.DataFrame(rows)
@@ -106,57 +102,34 @@ nb.checks.expect(
     high=0.1,
     if_missed="the debiased estimator has a bias; nothing below can be trusted",
 )
-fig = Figure(figsize=(6, 3.4), layout="constrained")
-ax = fig.subplots()
-for name, colour in (("biased", "#d55e00"), ("debiased", "#0173b2")):
-    ax.plot(noise["n"], noise[name], ".", color=colour, alpha=0.6)
-    ax.plot(mean.index, mean[name], color=colour, lw=2, label=name)
-ax.set(
-    xscale="log",
-    xlabel="items n",
-    ylabel="CKA of independent noise\n(should be 0)",
-    ylim=(-0.15, 1),
-)
-ax.legend(frameon=False)
-caption(fig, "two independent Gaussian samples, d = 768, five draws for each n")
-nb.figure(fig, "05_cka_of_noise", noise)
+note = "two independent Gaussian samples, d = 768, five draws for each n"
+nb.figure(plot_cka_of_noise(noise, note=note), "05_cka_of_noise", noise)
 
 # %% [markdown]
 # ## 2 · How a projection misleads
 #
 # One Gaussian blob in 50 dimensions, no groups at all. A projection with few neighbours tears it into islands all the same. The numbers
-# that come with it tell: how many neighbours in the image are true ones (*trustworthiness*), how many of the true ones are left
+# that come with it measure how many neighbours in the plane are true ones (*trustworthiness*), how many of the true ones are left
 # (*overlap*), and how far two seeds agree.
 
 # %%
+from rali_lab.plotting.stages import plot_projection_seeds, plot_projections
+
 blob = np.random.default_rng(seed).normal(size=(300, 50))
 maps = {
     f"UMAP, {k} neighbours": project(blob, n_neighbors=k, min_dist=0.0, seeds=(0, 1))
     for k in (3, 30)
 }
 maps["PCA"] = project(blob, method="pca", n_neighbors=15)
-fig = Figure(figsize=(10, 3.5), layout="constrained")
-for ax, (name, p) in zip(fig.subplots(1, 3), maps.items(), strict=True):
-    z = p.coordinates[0]
-    ax.scatter(z[:, 0], z[:, 1], s=7, color="#555555", lw=0)
-    ax.set(
-        xticks=[],
-        yticks=[],
-        title=f"{name}\ntrustworthiness {p.trustworthiness[0]:.2f}, overlap {p.overlap[0]:.2f}",
-    )
-    print(f"{name}: {p}")
-caption(
-    fig,
-    "the same 300 points of a single Gaussian in 50 dimensions; overlap: share of true neighbours kept",
-)
-nb.figure(
-    fig, "05_umap_of_a_blob", pd.DataFrame([{"map": n, **p.to_dict()} for n, p in maps.items()])
-)
+print(*(f"{name}: {p}" for name, p in maps.items()), sep="\n")
+note = "the same 300 points of a single Gaussian in 50 dimensions; overlap: share of true neighbours kept"
+table = pd.DataFrame([{"map": n, **p.to_dict()} for n, p in maps.items()])
+nb.figure(plot_projections(maps, note=note), "05_umap_of_a_blob", table)
 
 # %% [markdown]
-# ## 3 · The image that everybody draws, over three seeds
+# ## 3 · The projection that everybody draws, over three seeds
 #
-# **Before you run:** which distances in these images may you use as evidence? (None.)
+# **Before you run:** which distances in these planes may you use as evidence? (None.)
 
 # %%
 DRAWN = {
@@ -165,57 +138,26 @@ DRAWN = {
     "teacher_text": "rationales after RL",
 }
 drawn = {name: project(stages[name], n_neighbors=15, seeds=(0, 1, 2)) for name in DRAWN}
-fig = Figure(figsize=(9.5, 9), layout="constrained")
-axes = fig.subplots(3, 3)
-for row, (name, p) in zip(axes, drawn.items(), strict=True):
-    for j, (ax, z) in enumerate(zip(row, p.coordinates, strict=True)):
-        for domain in dict.fromkeys(domains):
-            pick = domains == domain
-            ax.scatter(
-                *z[pick].T,
-                s=9,
-                lw=0,
-                alpha=0.75,
-                color=look(domain).color,
-                label=look(domain).label,
-            )
-        ax.set(
-            xticks=[],
-            yticks=[],
-            title=f"seed {p.seeds[j]}: trust {p.trustworthiness[j]:.2f}, overlap {p.overlap[j]:.2f}",
-        )
-    row[0].set_ylabel(DRAWN[name])
-    print(f"{name}: {p}")
-fig.legend(
-    *axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, markerscale=2
+print(*(f"{name}: {p}" for name, p in drawn.items()), sep="\n")
+note = (
+    f"UMAP, n = {len(about)} test images; read the measures of the next sections, not the distances"
 )
-caption(
-    fig,
-    f"UMAP, n = {len(about)} test images; read the measures of the next sections, not the distances",
-)
-nb.figure(fig, "05_umap", pd.DataFrame([{"stage": n, **p.to_dict()} for n, p in drawn.items()]))
+figure = plot_projection_seeds({DRAWN[n]: p for n, p in drawn.items()}, domains, note=note)
+nb.figure(figure, "05_umap", pd.DataFrame([{"stage": n, **p.to_dict()} for n, p in drawn.items()]))
 
 # %% [markdown]
 # ## 4 · The gap, measured
 #
-# The *proxy A-distance* asks a linear classifier which of two domains a held-out image is from: 0, it cannot tell; 2, it always can. Domains
-# also differ in quality, and a representation of quality *should* tell them apart by that. So the gap is measured twice: raw, and among
-# images matched in score (standardised inside each domain, since raters differ). The floor is the same number for two halves
-# of one domain; the null deals the domain labels anew to the sources.
+# The *proxy A-distance* asks a linear classifier which of two domains a held-out image is from: 0, it is at chance; 2, it is always right. Domains
+# also differ in quality, and a representation of quality *should* separate them by that. So the gap is measured twice: raw, and among
+# images matched in score (standardised inside each domain, since raters differ). The floor is the same number for two random halves
+# of one domain; the null permutes the domain labels of the sources.
 
 # %%
 from rali_lab.analysis import compare
 
-COMPARED = (
-    "visual",
-    "base_image",
-    "base_reasoning",
-    "teacher_reasoning",
-    "base_text",
-    "teacher_text",
-    "clip",
-    "rali",
-)
+COMPARED = ["visual", "base_image", "base_reasoning", "teacher_reasoning"]
+COMPARED += ["base_text", "teacher_text", "clip", "rali"]
 report = compare(
     {name: stages[name] for name in COMPARED},
     scores=quality,
@@ -231,92 +173,46 @@ gaps = report.table.query("measure in ('proxy_a', 'knn_mixing', 'domain_accuracy
 gaps.drop(columns="notes").round(3)
 
 # %%
+from rali_lab.plotting.stages import plot_stage_intervals
+
 at_equal = report.table.query("measure == 'proxy_a' and conditioned").set_index("representation")
 raw = report.table.query("measure == 'proxy_a' and not conditioned").set_index("representation")
-fig = Figure(figsize=(7, 4), layout="constrained")
-ax = fig.subplots()
-for i, name in enumerate(COMPARED):
-    m = at_equal.loc[name]
-    ax.plot([m["ci_low"], m["ci_high"]], [i, i], color="#0173b2", lw=2)
-    ax.plot(m["value"], i, "o", color="#0173b2", label="at equal score" if not i else None)
-    ax.plot(raw.loc[name, "value"], i, "x", color="#8c8c8c", label="raw" if not i else None)
-    ax.plot(
-        m["floor"],
-        i,
-        "|",
-        color="#d55e00",
-        ms=14,
-        label="floor: halves of one domain" if not i else None,
-    )
-ax.set(
-    yticks=range(len(COMPARED)),
-    yticklabels=COMPARED,
+figure = plot_stage_intervals(
+    at_equal.loc[COMPARED].assign(raw=raw["value"]),
     xlabel="proxy A-distance, mean over pairs of domains (0: alike, 2: apart)",
+    marks={"raw": "raw", "floor": "floor: halves of one domain"},
+    value_label="at equal score",
+    note=f"n = {len(about)}; bars: 95 % intervals, sources resampled",
 )
-ax.invert_yaxis()
-fig.legend(loc="outside upper center", ncols=3)
-caption(fig, f"n = {len(about)}; bars: 95 % intervals, sources resampled")
-nb.figure(fig, "05_domain_gap", at_equal.reset_index())
+nb.figure(figure, "05_domain_gap", at_equal.reset_index())
 
 # %% [markdown]
-# Two stages on the same images are compared by their difference, with sources halved at random (see notebook 04 for why the spread of
-# halves is that of the whole).
+# Two stages on the same images are compared by their difference, over half-samples of the sources (see notebook 04 for why their spread
+# is that of the whole).
 
 # %%
 from rali_lab.analysis import decode_score, domain_gap
-
-units = about.groupby(["domain", "source"]).indices
-names = pd.DataFrame(list(units), columns=["domain", "source"])
+from rali_lab.evaluate.half_samples import half_samples, half_sampling
 
 
-half = [
-    np.concatenate(
-        [
-            units[tuple(u)]
-            for u in names.groupby("domain", group_keys=False)
-            .sample(frac=0.5, random_state=i)
-            .to_numpy()
-        ]
-    )
-    for i in range(40)
-]
+def gap(x, rows):
+    """Proxy A-distance between domains at equal score."""
+    options = {"n_permutations": 0, "n_floor": 0, "n_bins": 3}
+    about_rows = {"scores": quality[rows], "groups": sources[rows]}
+    return domain_gap(x, domains[rows], measure="proxy_a", **about_rows, **options).value
 
 
-def gap(x, r):
-    return domain_gap(
-        x,
-        domains[r],
-        measure="proxy_a",
-        scores=quality[r],
-        groups=sources[r],
-        n_permutations=0,
-        n_floor=0,
-        n_bins=3,
-    ).value
+def closer(rows):
+    """Gap of the teacher's rationales minus that of two other stages."""
+    text, *others = (gap(stages[s][rows], rows) for s in ("teacher_text", "visual", "base_text"))
+    return {"rationales - visual": text - others[0], "after - before RL": text - others[1]}
 
 
 everything = np.arange(len(about))
-of_all = {name: gap(stages[name], everything) for name in ("visual", "base_text", "teacher_text")}
-of_halves = {name: np.array([gap(stages[name][r], r) for r in half]) for name in of_all}
-
-
-def difference(a, b):
-    """Gap of stage a minus gap of stage b, and its 95 % interval over random halves of the sources of each domain."""
-    value, spread = of_all[a] - of_all[b], of_halves[a] - of_halves[b]
-    return value, *(value + np.percentile(spread - spread.mean(), [2.5, 97.5]))
-
-
-closer = {
-    f"{a} - {b}": difference(a, b)
-    for a, b in (("teacher_text", "visual"), ("teacher_text", "base_text"))
-}
-print(
-    pd.DataFrame(
-        closer, index=["proxy A-distance at equal score, difference", "low", "high"]
-    ).T.round(3)
-)
-nb.ledger.record("alignment.domain_gap", *closer["teacher_text - visual"], len(about), 1)
-nb.ledger.record("alignment.rl", *closer["teacher_text - base_text"], len(about), 1)
+gap_change = half_sampling(closer, len(about), half_samples(sources, domains, seeds=range(40)))
+print("proxy A-distance at equal score, difference", *gap_change.values(), sep="\n")
+nb.verdict("alignment.domain_gap", gap_change["rationales - visual"])
+nb.verdict("alignment.rl", gap_change["after - before RL"])
 
 # %% [markdown]
 # ## 5 · Pairs by construction
@@ -334,91 +230,61 @@ from rali_lab.data.records import RatedImage
 
 PAIRS = 130
 rng = np.random.default_rng(seed)
-photos = [
-    x
-    for s in OTHERS + TEST
-    for x in photographs(s, count=PAIRS // len(OTHERS + TEST), seed=seed + 7)
-]
-textures = [
-    x
-    for k in PROCEDURAL
-    for x in procedural(k, count=-(-len(photos) // len(PROCEDURAL)), seed=seed + 7)
-]
+scenes, each = OTHERS + TEST, PAIRS // len(OTHERS + TEST)
+photos = [x for s in scenes for x in photographs(s, count=each, seed=seed + 7)]
+each = -(-len(photos) // len(PROCEDURAL))
+textures = [x for k in PROCEDURAL for x in procedural(k, count=each, seed=seed + 7)]
 textures = [textures[i] for i in rng.permutation(len(textures))[: len(photos)]]
 done = [draw_distortions(DOMAINS["photo"], rng) for _ in photos]
+
+
+def degraded(kind, i, clean):
+    array = apply(clean, done[i], np.random.default_rng(i))
+    return RatedImage(f"{kind}-{i}", kind, str(i), "test", distortions=done[i], array=array)
+
+
 pairs = {
-    kind: [
-        RatedImage(
-            id=f"{kind}-{i}",
-            domain=kind,
-            source=str(i),
-            split="test",
-            distortions=d,
-            array=apply(x, d, np.random.default_rng(i)),
-        )
-        for i, (x, d) in enumerate(zip(clean, done, strict=True))
-    ]
+    kind: [degraded(kind, i, x) for i, x in enumerate(clean)]
     for kind, clean in (("photographs", photos), ("procedural", textures))
 }
-seen = {kind: experiments.read_images(sizes, made, seed=seed) for kind, made in pairs.items()}
-readable = ~np.any(
-    [np.isnan(x).any(axis=1) for found in seen.values() for x in found.values()], axis=0
-)
-print(f"{readable.sum()} of {len(readable)} pairs with readable answers on both sides")
+found = {kind: experiments.read_images(sizes, made, seed=seed) for kind, made in pairs.items()}
+valid = ~np.any([np.isnan(x).any(axis=1) for of in found.values() for x in of.values()], axis=0)
+both = {
+    name: [found[kind][name][valid] for kind in ("photographs", "procedural")]
+    for name in found["photographs"]
+}
+print(f"{valid.sum()} of {len(valid)} pairs with valid answers on both sides")
 
 # %%
-paired = {
-    name: significance(
-        cka,
-        seen["photographs"][name][readable],
-        seen["procedural"][name][readable],
-        n_permutations=500,
-        n_boot=200,
-        random_state=seed,
-    )
-    for name in seen["photographs"]
-}
+options = {"n_permutations": 500, "n_boot": 200, "random_state": seed}
+paired = {name: significance(cka, *x, **options) for name, x in both.items()}
 for name, m in paired.items():
     print(f"{name:18} {m}")
 order = sorted(paired, key=lambda name: paired[name].value)
-fig = Figure(figsize=(7, 3.8), layout="constrained")
-ax = fig.subplots()
-for i, name in enumerate(order):
-    m = paired[name]
-    ax.plot([m.ci_low, m.ci_high], [i, i], color="#0173b2", lw=2)
-    ax.plot(m.value, i, "o", color="#0173b2")
-    ax.plot(m.null_mean + 2 * m.null_sd, i, "|", color="#d55e00", ms=12)
-ax.set(
-    yticks=range(len(order)),
-    yticklabels=order,
-    xlim=(-0.05, 1),
+rows = pd.DataFrame([{"stage": n, **paired[n].to_dict()} for n in order])
+above = rows["null_mean"] + 2 * rows["null_sd"]
+figure = plot_stage_intervals(
+    rows.assign(null=above).set_index("stage")[::-1],
     xlabel="debiased CKA, photographs ~ procedural images with the same degradations",
+    marks={"null": ""},
+    xlim=(-0.05, 1),
+    note=f"n = {valid.sum()} pairs; bars: 95 % intervals; orange: two standard deviations above the null of permuted pairs",
 )
-caption(
-    fig,
-    f"n = {readable.sum()} pairs; bars: 95 % intervals; orange: two standard deviations above the null of shuffled pairs",
-)
-nb.figure(fig, "05_paired_cka", pd.DataFrame([{"stage": n, **paired[n].to_dict()} for n in order]))
+nb.figure(figure, "05_paired_cka", rows)
 
 
 # %%
 def lift(rows):
-    a, b = (
-        {kind: seen[kind][name][readable][rows] for kind in seen}
-        for name in ("teacher_text", "visual")
-    )
-    return cka(*a.values()) - cka(*b.values())
+    """CKA of the rationales minus CKA of the visual features."""
+    text, visual = (cka(*(x[rows] for x in both[name])) for name in ("teacher_text", "visual"))
+    return text - visual
 
 
-count = int(readable.sum())
-draw = np.random.default_rng(seed)
-spread = np.array([lift(draw.permutation(count)[: count // 2]) for _ in range(300)])
-low, high = np.percentile(spread - spread.mean(), [2.5, 97.5])
-value = lift(np.arange(count))
-print(
-    f"CKA of the rationales minus CKA of the visual features: {value:.3f} [{value + low:.3f}, {value + high:.3f}]"
-)
-nb.ledger.record("alignment.contents", value, value + low, value + high, count, 1)
+count, rng = int(valid.sum()), np.random.default_rng(seed)
+draws = [rng.permutation(count)[: count // 2] for _ in range(300)]
+gain = half_sampling(lift, count, draws, name="CKA difference")
+print(f"rationales minus visual features: {gain}")
+nb.verdict("alignment.contents", gain)
 nb.checks.expect(
     "shuffled pairs have nothing in common (largest null mean)",
     max(abs(m.null_mean) for m in paired.values()),
@@ -429,69 +295,27 @@ nb.checks.expect(
 # %% [markdown]
 # ## 6 · The answer on one page
 #
-# To the left: little of the domain (at equal score). Up: much of the quality. The paper's sentence says that words stand further left than
+# To the left: little of the domain (at equal score). Up: much of the quality. By the paper's sentence, words stand further left than
 # visual features, and as high.
 
 # %%
+from rali_lab.plotting.stages import plot_domain_against_quality
+
 held = {
     name: decode_score(stages[name], quality, groups=sources, n_permutations=0, random_state=seed)
     for name in COMPARED
 }
+fields = {"": "value", "_low": "ci_low", "_high": "ci_high"}
 page = pd.DataFrame(
     {
-        n: {
-            "domain": at_equal.loc[n, "value"],
-            "domain_low": at_equal.loc[n, "ci_low"],
-            "domain_high": at_equal.loc[n, "ci_high"],
-            "quality": held[n].value,
-            "quality_low": held[n].ci_low,
-            "quality_high": held[n].ci_high,
-        }
-        for n in COMPARED
+        name: {f"domain{end}": at_equal.loc[name, field] for end, field in fields.items()}
+        | {f"quality{end}": getattr(held[name], field) for end, field in fields.items()}
+        for name in COMPARED
     }
 ).T
-COLOUR = {
-    "visual": look("ridge_visual").color,
-    "clip": look("rali").color,
-    "rali": look("rali").color,
-}
-fig = Figure(figsize=(7, 4.6), layout="constrained")
-ax = fig.subplots()
-for name, r in page.iterrows():
-    colour = COLOUR.get(name, look("teacher").color)
-    ax.errorbar(
-        r["domain"],
-        r["quality"],
-        xerr=[[r["domain"] - r["domain_low"]], [r["domain_high"] - r["domain"]]],
-        yerr=[[r["quality"] - r["quality_low"]], [r["quality_high"] - r["quality"]]],
-        fmt="s" if "text" in name else "o",
-        color=colour,
-        mfc="white" if name.startswith("base") or name == "clip" else colour,
-        ms=8,
-        lw=1.2,
-    )
-    left, low = (
-        name.endswith("reasoning") or name == "base_image",
-        name in ("visual", "base_text", "base_reasoning", "rali"),
-    )
-    ax.annotate(
-        name,
-        (r["domain"], r["quality"]),
-        xytext=(-7 if left else 7, -12 if low else 6),
-        textcoords="offset points",
-        fontsize=8.5,
-        ha="right" if left else "left",
-    )
-ax.axvline(at_equal["floor"].mean(), color="#d55e00", lw=1, ls="--")
-ax.set(
-    xlabel="domain: proxy A-distance at equal score (less to the left)",
-    ylabel="quality: PLCC of a held-out readout\n(higher is better)",
-)
-caption(
-    fig,
-    f"n = {len(about)} test images; bars: 95 % intervals, sources resampled; dashed: floor; squares: text; hollow: before RL or alignment",
-)
-nb.figure(fig, "05_domain_against_quality", page.reset_index(names="stage"))
+note = f"n = {len(about)} test images; bars: 95 % intervals, sources resampled; dashed: floor; squares: text; hollow: before RL or alignment"
+figure = plot_domain_against_quality(page, floor=at_equal["floor"].mean(), note=note)
+nb.figure(figure, "05_domain_against_quality", page.reset_index(names="stage"))
 
 # %% [markdown]
 # ## 7 · Images and texts in one space
@@ -502,24 +326,13 @@ nb.figure(fig, "05_domain_against_quality", page.reset_index(names="stage"))
 # %%
 from rali_lab.analysis import modality_gap
 
-gap_of = {
-    name: modality_gap(stages[name], stages["teacher_text"], n_permutations=200, random_state=seed)
-    for name in ("clip", "rali")
-}
+text = stages["teacher_text"]
+options = {"n_permutations": 200, "random_state": seed}
+gap_of = {name: modality_gap(stages[name], text, **options) for name in ("clip", "rali")}
 for name, m in gap_of.items():
     print(name, m)
-pairing = {
-    name: significance(
-        cka,
-        stages[name],
-        stages["teacher_text"],
-        n_permutations=200,
-        n_boot=100,
-        groups=sources,
-        random_state=seed,
-    )
-    for name in ("visual", "clip", "rali")
-}
+options |= {"n_boot": 100, "groups": sources}
+pairing = {n: significance(cka, stages[n], text, **options) for n in ("visual", "clip", "rali")}
 for name, m in pairing.items():
     print(f"{name} ~ rationales: {m}")
 
@@ -528,8 +341,8 @@ for name, m in pairing.items():
 #
 # | symptom | cause | what to do |
 # |---|---|---|
-# | gaps of all stages at their floor | too few sources, the classifier learns nothing | more images per domain; look at the raw gap |
-# | the null of a gap as large as the gap | domains are told apart by their sources, not as domains | more sources; that is what `groups` protects from |
+# | gaps of all stages at their floor | too few sources, the classifier learns nothing | more images per domain; inspect the raw gap |
+# | the null of a gap as large as the gap | domains are recognised by their sources, not as domains | more sources; that is what `groups` protects from |
 # | text stages skipped by `compare` | rationales repeat so often that estimators refuse | read `report.skipped` |
 #
 # ## Exercises
@@ -579,7 +392,7 @@ for name, m in pairing.items():
 # %%
 def check_1(before, after):
     assert abs(before - after) < 1e-6, f"{before:.4f} became {after:.4f}"
-    print("right: CKA does not see rotation or scale")
+    print("right: CKA does not depend on rotation or scale")
 
 
 def check_2(gap_after, cka_after):
@@ -601,7 +414,7 @@ def check_3(x):
 # %% [markdown]
 # ## Takeaways
 #
-# - With fewer items than dimensions, biased CKA sees similarity in noise. Debias it, and shuffle the pairs.
+# - With fewer items than dimensions, biased CKA finds similarity in noise. Debias it, and permute the pairs.
 # - A projection is an illustration. Print its trustworthiness, draw several seeds, and measure in the full space.
 # - Domains differ in quality as well as in content: a gap that is not conditioned on the score confuses the two.
 # - CKA between domains needs pairs that were made as pairs.
@@ -610,11 +423,12 @@ def check_3(x):
 #
 # ```python
 # from rali_lab.analysis import compare
+# from rali_lab.plotting import plot_comparison
 #
 # report = compare({"mine": my_features, "theirs": their_features},          # (n, d) arrays, rows are the same items
 #                  scores=my_scores, domains=my_domains, groups=my_sources)
 # print(report)
-# report.figure()
+# plot_comparison(report)
 # ```
 #
 # ## References

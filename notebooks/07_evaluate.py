@@ -42,8 +42,8 @@ import numpy as np
 import pandas as pd
 
 from rali_lab import experiments
-from rali_lab.reproduce.notebook import open_notebook
 from rali_lab.profiles import get_profile
+from rali_lab.reproduce.notebook import open_notebook
 
 nb = open_notebook("07", profile=profile, out_dir=out_dir)
 sizes = get_profile(profile)
@@ -51,7 +51,7 @@ sizes = get_profile(profile)
 # %% [markdown]
 # ## 1 · The protocol
 #
-# A correlation is only worth something with its protocol. This is ours, for every number below.
+# A correlation has a meaning only together with its protocol. This is ours, for every number below.
 
 # %%
 from rali_lab.data.records import select
@@ -60,11 +60,8 @@ from rali_lab.evaluate.protocol import Protocol, assert_disjoint
 images = experiments.images(sizes)
 train, test = select(images, split=("train", "val")), select(images, split="test")
 assert_disjoint(train, test)
-print(
-    Protocol(
-        split="test", label="pseudo-MOS", fit="none", clustered_by="source", n_boot=sizes.n_boot
-    )
-)
+options = {"clustered_by": "source", "n_boot": sizes.n_boot}
+print(Protocol(split="test", label="pseudo-MOS", fit="none", **options))
 pd.Series([p.domain for p in test]).value_counts(sort=False).rename("test images").to_frame()
 
 # %% [markdown]
@@ -80,9 +77,8 @@ from rali_lab.evaluate.correlation import correlate, plcc
 rng = np.random.default_rng(0)
 scene = np.repeat(np.arange(8), 12)
 truth = rng.normal(size=96)
-guess = (
-    truth + rng.normal(size=96) * 0.8 + rng.normal(size=8)[scene]
-)  # an error that a whole scene shares
+noise, shared = rng.normal(size=96) * 0.8, rng.normal(size=8)[scene]
+guess = truth + noise + shared  # an error that a whole scene shares
 
 draws = []
 for _ in range(1000):
@@ -113,7 +109,7 @@ print(artefact)
 scores = pd.read_parquet(artefact.path / "scores.parquet")
 answers = pd.read_parquet(artefact.path / "answers.parquet")
 missing = scores[scores["score"].isna()].groupby("method").size()
-print("images without any usable answer:", dict(missing) or "none")
+print("images without any valid answer:", dict(missing) or "none")
 
 # %%
 from rali_lab.experiments.reports import accuracy_records
@@ -121,36 +117,29 @@ from rali_lab.experiments.reports import accuracy_records
 records = accuracy_records([scores], profile=profile, n_boot=sizes.n_boot)
 nb.results(records)
 table = pd.DataFrame([r.to_dict() for r in records])
-table[table["metric"] == "plcc"].pivot(index="method", columns="domain", values="value")[
-    list(dict.fromkeys(scores["domain"]))
-].round(3)
+by_plcc = table[table["metric"] == "plcc"]
+domains = list(dict.fromkeys(scores["domain"]))
+by_plcc.pivot(index="method", columns="domain", values="value")[domains].round(3)
 
 # %%
 from rali_lab.plotting import plot_dot_interval
 
-fig = plot_dot_interval(
-    table[table["metric"] == "plcc"],
-    metric="plcc",
-    note="test images, intervals clustered by scene",
-)
-nb.figure(fig, "07_accuracy", table)
+note = "test images, intervals clustered by scene"
+nb.figure(plot_dot_interval(by_plcc, metric="plcc", note=note), "07_accuracy", table)
 
 # %%
 from rali_lab.plotting import plot_score_scatter
 
 shown = scores[scores["method"].isin(["teacher", "ridge_visual", "rali"])]
-fig = plot_score_scatter(
-    shown[shown["method"] == "rali"].drop(columns="method"),
-    label="pseudo-MOS",
-    note="RALI, test images",
-)
+of_rali = shown[shown["method"] == "rali"].drop(columns="method")
+fig = plot_score_scatter(of_rali, label="pseudo-MOS", note="RALI, test images")
 nb.figure(fig, "07_scatter_rali", shown)
 
 # %% [markdown]
 # ## 4 · Pairs, not columns
 #
-# Two methods rate the same images, so their errors go together. The difference is bootstrapped as one number: its interval
-# is what decides, not whether two bars overlap. "Mean" is the unweighted mean over the domains that were not trained on.
+# Two methods rate the same images, so their errors are correlated. The difference is bootstrapped as one number: its interval
+# decides, not whether two bars overlap. "Mean" is the unweighted mean over the domains that were not trained on.
 
 # %%
 from rali_lab.experiments.reports import difference, mean_correlation
@@ -169,12 +158,10 @@ comparisons = {
 found = {}
 for claim, (a, b, role) in comparisons.items():
     d = found[claim] = difference([scores], a, b, role=role, n_boot=sizes.n_boot)
-    print(f"{a} minus {b} ({role or 'all'} domains): {d}")
-    nb.ledger.record(claim, d.value, d.ci_low, d.ci_high, d.n, 1)
-print(
-    "teacher minus teacher_no_reasoning (all domains; verdict in notebook 03):",
-    difference([scores], "teacher", "teacher_no_reasoning", role=None, n_boot=sizes.n_boot),
-)
+    print(f"{a} minus {b} ({role} domains): {d}")
+    nb.verdict(claim, d)
+d = difference([scores], "teacher", "teacher_no_reasoning", role=None, n_boot=sizes.n_boot)
+print("teacher minus teacher_no_reasoning (all domains; verdict in notebook 03):", d)
 
 # %% [markdown]
 # **What you should see**, as checks that can fail:
@@ -194,7 +181,7 @@ nb.checks.observe(
     "the base model's ratings are weak (PLCC)",
     inside["base"],
     high=0.7,
-    if_missed="the base already rates well, so RL has nothing to show",
+    if_missed="the base already rates well, so RL has nothing to gain",
 )
 nb.checks.observe(
     "RL gained in its own domain",
@@ -245,32 +232,28 @@ pd.concat(
 )
 
 # %% [markdown]
-# ## 6 · What the answers look like
+# ## 6 · Form and truth of the answers
 #
-# Correlation says nothing about answers that could not be read, and nothing about whether the words are true.
+# A correlation does not cover invalid answers, nor whether the named degradations are true.
 
 # %%
-from rali_lab.reasoner.rationales import format_share, naming_accuracy
 from rali_lab.experiments.reports import count_records
+from rali_lab.reasoner.rationales import format_share, naming_accuracy
 
+by_method = dict(list(answers.groupby("method")))
 quality = {
-    m: {
-        "format_share": format_share(answers[answers["method"] == m]),
-        "naming_accuracy": naming_accuracy(answers[answers["method"] == m], test),
-    }
-    for m in ("base", "teacher")
+    m: {"format_share": format_share(t), "naming_accuracy": naming_accuracy(t, test)}
+    for m, t in by_method.items()
+    if m in ("base", "teacher")
 }
-quality["teacher_no_reasoning"] = {
-    "format_share": format_share(answers[answers["method"] == "teacher_no_reasoning"])
-}
+no_reasoning = by_method["teacher_no_reasoning"]
+quality["teacher_no_reasoning"] = {"format_share": format_share(no_reasoning)}
 nb.results(count_records(quality, profile=profile, seeds=1))
 by_domain = pd.DataFrame(
     {
         m: {
-            d: naming_accuracy(
-                answers[(answers["method"] == m) & answers["image"].str.startswith(d)], test
-            )
-            for d in dict.fromkeys(scores["domain"])
+            d: naming_accuracy(by_method[m][by_method[m]["image"].str.startswith(d)], test)
+            for d in domains
         }
         for m in ("base", "teacher")
     }
@@ -281,13 +264,13 @@ nb.checks.expect(
     "the teacher's answers have the required form",
     quality["teacher"]["format_share"],
     low=0.95,
-    if_missed="correlations over the readable answers alone would flatter the teacher",
+    if_missed="correlations over the valid answers alone would be too high for the teacher",
 )
 nb.checks.observe(
-    "RL did not cost the teacher its words (teacher minus base)",
+    "RL did not cost naming accuracy (teacher minus base)",
     quality["teacher"]["naming_accuracy"] - quality["base"]["naming_accuracy"],
     low=-0.1,
-    if_missed="reward for the rating alone has washed out the naming; raise degradation_share or beta",
+    if_missed="the reward for the rating alone has cost the naming; raise degradation_share or beta",
 )
 
 # %% [markdown]
@@ -295,100 +278,71 @@ nb.checks.observe(
 #
 # What a score costs is the cost of the procedure whose correlations stand above: the teacher's score is the mean of several sampled
 # answers, RALI's is one pass. A single answer of the teacher costs less and correlates less; it is timed too. Both scorers run in this one
-# process, in turns, on the same images, so that a busy machine is equally hard on both; the ratio is what to read. Memory is the peak
+# process, in turns, on the same images, so that other load slows both equally; the ratio is what to compare. Memory is the peak
 # of live tensors, weights included. The memory of the whole process would mostly measure the libraries.
 
 # %%
 import torch
 
 from rali_lab.evaluate.efficiency import count_parameters, measure_side_by_side, peak_memory
-from rali_lab.rali.scorer import RaliScorer
 from rali_lab.models.vlm import ask, load_policy
+from rali_lab.rali.scorer import RaliScorer
 
 torch.manual_seed(seed)
 teacher, processor = load_policy(experiments.train_teacher(sizes, seed=seed).path)
 rali = RaliScorer.load(experiments.fit_rali(sizes, seed=seed).path / "model")
-some = [p.pixels() for p in test[:16]]
-jobs = {
-    "teacher": lambda: ask(
-        teacher, processor, some, samples=sizes.score_samples, batch=16 * sizes.score_samples
-    ),
-    "rali": lambda: rali.predict(some),
-}
+some, answers_each = [p.pixels() for p in test[:16]], sizes.score_samples
+
+
+def run_both(images, samples, **options):
+    """Both scorers on the same images, as functions to time."""
+    return {
+        "teacher": lambda: ask(teacher, processor, images, samples=samples, **options),
+        "rali": lambda: rali.predict(images),
+    }
+
+
+jobs = run_both(some, answers_each, batch=16 * answers_each)
 timing = measure_side_by_side(jobs, n_images=len(some), repeats=5)
-print(f"batch of 16 images, a score is the mean of {sizes.score_samples} answers\n" + str(timing))
-single = measure_side_by_side(
-    {"teacher": lambda: ask(teacher, processor, some), "rali": jobs["rali"]},
-    n_images=len(some),
-    repeats=5,
-)
-print("batch of 16 images, one answer\n" + str(single))
-one = measure_side_by_side(
-    {
-        "teacher": lambda: ask(teacher, processor, some[:1], samples=sizes.score_samples),
-        "rali": lambda: rali.predict(some[:1]),
-    },
-    n_images=1,
-    repeats=7,
-)
-print(f"one image at a time, {sizes.score_samples} answers\n" + str(one))
+print(f"batch of 16 images, a score is the mean of {answers_each} answers\n{timing}")
+single = measure_side_by_side(run_both(some, 1), n_images=len(some), repeats=5)
+print(f"batch of 16 images, one answer\n{single}")
+one = measure_side_by_side(run_both(some[:1], answers_each), n_images=1, repeats=7)
+print(f"one image at a time, {answers_each} answers\n{one}")
 
 # %%
-cost = {
-    "teacher": {
-        "parameters": count_parameters(teacher),
-        "peak_memory_bytes": peak_memory(jobs["teacher"], resident=[teacher]),
-    },
-    "rali": {
-        "parameters": rali.parameters(),
-        "peak_memory_bytes": peak_memory(jobs["rali"], resident=[rali.visual_]),
-    },
-}
+cost = {"teacher": {"parameters": count_parameters(teacher)}}
+cost["teacher"]["peak_memory_bytes"] = peak_memory(jobs["teacher"], resident=[teacher])
+cost["rali"] = {"parameters": rali.parameters()}
+cost["rali"]["peak_memory_bytes"] = peak_memory(jobs["rali"], resident=[rali.visual_])
 for method in cost:
     cost[method]["seconds_per_image"] = timing.seconds[method].median
 nb.results(count_records(cost, profile=profile, seeds=1))
 
 # %%
+from rali_lab.estimate import Estimate
 from rali_lab.plotting import plot_efficiency
 
-costs = pd.DataFrame(
-    [
-        {"method": m, "metric": k, "value": v}
-        for m, metrics in cost.items()
-        for k, v in metrics.items()
-    ]
-)
-ratio = {
-    k: cost["rali"][k] / cost["teacher"][k]
-    for k in ("parameters", "seconds_per_image", "peak_memory_bytes")
-}
+costs = pd.DataFrame([(m, k, v) for m, found in cost.items() for k, v in found.items()])
+costs = costs.set_axis(["method", "metric", "value"], axis=1)
+ratio = {k: cost["rali"][k] / v for k, v in cost["teacher"].items()}
 print({k: f"{v:.2%}" for k, v in ratio.items()})
-nb.ledger.record(
-    "rali.parameters", ratio["parameters"], ratio["parameters"], ratio["parameters"], 1, 1
-)
+
+
+def exactly(name, n):
+    """A ratio that is counted, not sampled: its interval is a point."""
+    return Estimate(name, ratio[name], ratio[name], ratio[name], n=n)
+
+
+nb.verdict("rali.parameters", exactly("parameters", 1))
+against = f"against one answer: {single.ratio['rali'].median:.2%}; one image at a time: {one.ratio['rali'].median:.2%}"
+detail = f"batch of 16, a score of the teacher is the mean of {answers_each} answers; {against}"
 spread = timing.ratio["rali"]
-nb.ledger.record(
-    "rali.time",
-    spread.median,
-    spread.low,
-    spread.high,
-    len(some),
-    1,
-    detail=f"batch of 16, a score of the teacher is the mean of {sizes.score_samples} answers; against one answer: "
-    f"{single.ratio['rali'].median:.2%}; one image at a time: {one.ratio['rali'].median:.2%}",
-)
-nb.ledger.record(
-    "rali.memory",
-    ratio["peak_memory_bytes"],
-    ratio["peak_memory_bytes"],
-    ratio["peak_memory_bytes"],
-    len(some),
-    1,
-)
-fig = plot_efficiency(
-    costs, limits={"parameters": 0.05, "seconds_per_image": 0.034, "peak_memory_bytes": 0.147}
-)
-nb.figure(fig, "07_efficiency", costs)
+time_ratio = Estimate("time ratio", spread.median, spread.low, spread.high, n=len(some))
+nb.verdict("rali.time", time_ratio, detail)
+nb.verdict("rali.memory", exactly("peak_memory_bytes", len(some)))
+limits = {"parameters": 0.05, "seconds_per_image": 0.034, "peak_memory_bytes": 0.147}
+nb.figure(plot_efficiency(costs, limits=limits), "07_efficiency", costs)
 
 # %% [markdown]
 # ## 8 · One file: ONNX and 8 bits
@@ -412,14 +366,13 @@ print({m: f"largest difference {d.max():.1e}, mean {d.mean():.1e}" for m, d in a
 both = pd.concat([plain, *extra.values()], ignore_index=True)
 nb.results(accuracy_records([both[both["method"] != "rali"]], profile=profile, n_boot=sizes.n_boot))
 for m in extra:
-    print(
-        m, "minus rali, all domains:", difference([both], m, "rali", role=None, n_boot=sizes.n_boot)
-    )
+    d = difference([both], m, "rali", role=None, n_boot=sizes.n_boot)
+    print(m, "minus rali, all domains:", d)
 nb.checks.expect(
     "the ONNX file scores as torch does (largest difference)",
     float(apart["rali_onnx"].max()),
     high=1e-2,
-    if_missed="another scorer was exported, or an operation is not what it says",
+    if_missed="another scorer was exported, or an operation differs from that of torch",
 )
 
 # %%
@@ -441,39 +394,22 @@ speeds, threads = [], torch.get_num_threads()
 torch.set_num_threads(1)
 for n in (1, 4, 16):
     timed = measure_side_by_side(runners(pixels[:n]), n_images=n, repeats=9)
-    speeds += [
-        {
-            "batch": n,
-            "method": m,
-            "images a second": 1 / s.median,
-            "time, share of torch": timed.ratio[m].median,
-        }
-        for m, s in timed.seconds.items()
-    ]
+    speeds += [(n, m, 1 / s.median, timed.ratio[m].median) for m, s in timed.seconds.items()]
 torch.set_num_threads(threads)
+speeds = pd.DataFrame(speeds)
+speeds.columns = ["batch", "method", "images a second", "time, share of torch"]
 with FlopCounterMode(display=False) as counted:
     rali.predict(pixels[:1])
 with FlopCounterMode(display=False) as counted_teacher:
-    ask(teacher, processor, pixels[:1], samples=sizes.score_samples)
+    ask(teacher, processor, pixels[:1], samples=answers_each)
 flops = {"rali": counted.get_total_flops(), "teacher": counted_teacher.get_total_flops()}
-print(
-    {m: f"{f / 1e6:.0f} million operations an image" for m, f in flops.items()},
-    f"({flops['rali'] / flops['teacher']:.1%})",
-)
-speeds = pd.DataFrame(speeds)
-nb.results(
-    count_records(
-        {
-            m: {"images_per_second": v}
-            for m, v in speeds[speeds["batch"] == 16].set_index("method")["images a second"].items()
-        },
-        profile=profile,
-        seeds=1,
-    )
-)
-nb.results(
-    count_records({m: {"flops_per_image": v} for m, v in flops.items()}, profile=profile, seeds=1)
-)
+share = f"({flops['rali'] / flops['teacher']:.1%})"
+print({m: f"{f / 1e6:.0f} million operations an image" for m, f in flops.items()}, share)
+fast = speeds[speeds["batch"] == 16].set_index("method")["images a second"]
+measured = {m: {"images_per_second": v} for m, v in fast.items()}
+nb.results(count_records(measured, profile=profile, seeds=1))
+measured = {m: {"flops_per_image": v} for m, v in flops.items()}
+nb.results(count_records(measured, profile=profile, seeds=1))
 speeds.pivot(index="batch", columns="method").round(2)
 
 # %% [markdown]

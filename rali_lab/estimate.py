@@ -18,7 +18,7 @@ class Estimate:
     name : str
         What was measured, such as "SRCC", "PLCC difference" or "cka"; differences print their sign.
     value : float
-        The number; its meaning is told by the function that made it.
+        The number; its meaning is documented by the function that made it.
     ci_low, ci_high : float or None
         Interval over the draw of items (sources, where they were given).
     se : float or None
@@ -40,8 +40,10 @@ class Estimate:
     missing_share : float
         ``n_missing`` over all scores that should be there, in [0, 1].
     notes : tuple of str
-        What was left out, approximated or worth a second look.
+        What was left out, approximated or unusual.
 
+    Examples
+    --------
     >>> print(Estimate("cka", 0.81, null_mean=0.001, null_sd=0.004, z=202.25, p=0.001, n=500))
     cka 0.810, null 0.001 ± 0.004, z = 202, p = 0.001, n = 500
     >>> print(Estimate("SRCC difference", 0.1, ci_low=-0.02, ci_high=0.2, n=90, n_seeds=3))

@@ -26,7 +26,7 @@ class StorageError(RuntimeError):
 
 
 def digest(value: Any) -> str:
-    """sha256 of the canonical JSON of `value`: sorted keys, no spaces, no NaN.
+    """The sha256 of the canonical JSON of `value`: sorted keys, no spaces, no NaN.
 
     >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
     True
@@ -38,7 +38,7 @@ def digest(value: Any) -> str:
 
 
 def sha256_file(file: str | Path) -> str:
-    """sha256 of a file's bytes, read in pieces."""
+    """The sha256 of a file's bytes, read in pieces."""
     with Path(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

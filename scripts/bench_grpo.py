@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +20,12 @@ from PIL import Image
 from transformers import TrainerCallback
 
 from rali_lab import experiments
-from rali_lab.data.records import select
+from rali_lab.data.records import RatedImage, select
 from rali_lab.io import write_json
 from rali_lab.models.vlm import base_folder, conversation, freeze_tower, load_policy
 from rali_lab.precision import use_bf16
-from rali_lab.profiles import get_profile
-from rali_lab.reasoner import grpo
+from rali_lab.profiles import GrpoOptions, get_profile
+from rali_lab.reasoner.grpo import GrpoConfig, train_grpo
 from rali_lab.reasoner.prompts import SCORE_QUESTION
 from rali_lab.reproduce.provenance import stamp
 
@@ -39,24 +41,16 @@ class _Clock(TrainerCallback):
         self.ends.append(time.perf_counter())
 
 
-def trl_steps(images, settings) -> list[float]:
+def trl_steps(images: Sequence[RatedImage], options: GrpoOptions) -> list[float]:
     """Seconds of each step of a training, the first few left out."""
-    clock, real = _Clock(), grpo.run
-
-    def run(trainer, watch):
-        trainer.add_callback(clock)
-        return real(trainer, watch)
-
-    grpo.run = run
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            grpo.train_grpo(base_folder(), images, [], settings, folder, report=lambda line: None)
-    finally:
-        grpo.run = real
+    clock = _Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        args = GrpoConfig.from_options(options, folder)
+        train_grpo(base_folder(), images, [], args=args, callbacks=[clock])
     return np.diff(clock.ends)[SKIP:].tolist()
 
 
-def bare_steps(images, settings) -> list[float]:
+def bare_steps(images: Sequence[RatedImage], options: GrpoOptions) -> list[float]:
     """Seconds of the same work without a trainer."""
     (model, processor), (reference, _) = load_policy(base_folder()), load_policy(base_folder())
     for part in (model, reference):
@@ -67,16 +61,16 @@ def bare_steps(images, settings) -> list[float]:
     )
     seconds = []
     for step in range(STEPS):
-        began, first = time.perf_counter(), step * settings.images_per_step
-        asked = images[first : first + settings.images_per_step]
-        shown = [Image.fromarray(p.pixels()) for p in asked for _ in range(settings.generations)]
+        began, first = time.perf_counter(), step * options.images_per_step
+        asked = images[first : first + options.images_per_step]
+        shown = [Image.fromarray(p.pixels()) for p in asked for _ in range(options.num_generations)]
         inputs = processor(
             images=shown, text=[text] * len(shown), padding=True, return_tensors="pt"
         )
         model.eval()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=use_bf16()):
             ids = model.generate(
-                **inputs, do_sample=True, max_new_tokens=settings.max_completion_length
+                **inputs, do_sample=True, max_new_tokens=options.max_completion_length
             )
         mask = torch.ones_like(ids)
         model.train()
@@ -100,12 +94,12 @@ def bare_steps(images, settings) -> list[float]:
 
 def main() -> None:
     profile = get_profile("tiny")
-    settings = experiments.grpo_settings(profile, steps=STEPS, eval_every=0, degradation_share=0.0)
+    options = replace(profile.grpo, max_steps=STEPS, eval_every=0, degradation_share=0.0)
     images = select(experiments.images(profile), domain="photo", split="train")
     trl, bare = [], []
     for _ in range(ROUNDS):  # in turns, so that a busy minute hits both
-        trl += trl_steps(images, settings)
-        bare += bare_steps(images, settings)
+        trl += trl_steps(images, options)
+        bare += bare_steps(images, options)
     found = {
         "trl_s": float(np.median(trl)),
         "bare_s": float(np.median(bare)),

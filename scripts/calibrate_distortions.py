@@ -4,7 +4,7 @@ scripts.calibrate_distortions`.
 For each type the strength is searched by bisection so that the mean full-reference quality over a
 set of pristine crops meets the target of the level. A type that cannot get that bad (a colour cast
 costs little structure) is spread evenly over what it can reach. The result is printed as the source
-of `strengths.py`.
+of `STRENGTHS` in `rali_lab.data.distortions`.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def tiny_base(tmp_path_factory):
     import torch
 
     from rali_lab.data.domains import DOMAINS, draw_distortions
-    from rali_lab.models.vlm import build_tiny, tiny_processor, train_tokenizer, write_hashes
+    from rali_lab.models.model_folder import write_hashes
+    from rali_lab.models.vlm import build_tiny, tiny_processor, train_tokenizer
     from scripts.base_model.decoder import sample_texts
 
     rng = np.random.default_rng(0)

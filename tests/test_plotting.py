@@ -1,5 +1,4 @@
-"""Figures: every function draws, looks are fixed and distinct, files are reproducible to the byte.
-"""
+"""Figures: every function draws, styles are fixed and distinct, files reproduce to the byte."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,6 +6,8 @@ import pandas as pd
 import pytest
 
 from rali_lab import plotting
+from rali_lab.analysis import Comparison, compare
+from rali_lab.analysis.compare import DIMENSIONS
 from rali_lab.evaluate import correlate
 
 RNG = np.random.default_rng(0)
@@ -115,17 +116,17 @@ def test_files_are_the_same_bytes_twice_and_name_their_origin(tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(csv, comment="#"), RESULTS)
 
 
-def test_looks_are_distinct_within_methods_and_within_domains():
-    for looks in (plotting.METHODS, plotting.DOMAINS):
+def test_styles_are_distinct_within_methods_and_within_domains():
+    for styles in (plotting.METHODS, plotting.DOMAINS):
         for field in ("color", "marker", "label"):
-            assert len({getattr(one, field) for one in looks.values()}) == len(looks)
+            assert len({getattr(one, field) for one in styles.values()}) == len(styles)
     assert not {m.color for m in plotting.METHODS.values()} & {
         d.color for d in plotting.DOMAINS.values()
     }
 
 
 def test_unknown_method_is_an_error_not_a_random_colour():
-    with pytest.raises(ValueError, match="no look for 'mystery', known: base, teacher"):
+    with pytest.raises(ValueError, match="no style for 'mystery', known: base, teacher"):
         plotting.plot_dot_interval(RESULTS.assign(method="mystery"))
 
 
@@ -184,7 +185,7 @@ def test_use_style_sets_the_defaults():
         assert plt.rcParams["svg.hashsalt"] == "rali_lab"
 
 
-def test_the_tokens_of_a_image_are_drawn_as_one_that_holds_their_sum():
+def test_the_tokens_of_an_image_are_drawn_as_one_that_holds_their_sum():
     weights = np.zeros((1, 1, 7))
     weights[..., 1:3] = 0.2, 0.3
     fig = plotting.plot_score_attention([*"abcdefg"], KINDS, weights)
@@ -195,3 +196,23 @@ def test_the_tokens_of_a_image_are_drawn_as_one_that_holds_their_sum():
         plotting.plot_score_attention([*"abcdefg"], ["prompt"] * 7, weights, widest=3)
     with pytest.raises(ValueError, match="2 images but 1 attention"):
         plotting.plot_image_attention(IMAGES[:2], RNG.random((1, 4, 4)))
+
+
+def test_a_comparison_has_a_panel_per_measure():
+    rng = np.random.default_rng(0)
+    arrays = {"text": rng.normal(size=(80, 4)), "pixels": rng.normal(size=(80, 6))}
+    labels = {"scores": arrays["text"][:, 0], "domains": ["photo", "novel"] * 40}
+    report = compare(arrays, **labels, n_bins=2, n_permutations=9, n_boot=0)
+    fig = plotting.plot_comparison(report)
+    titles = [ax.get_title() for ax in fig.axes if ax.get_visible()]
+    assert len(titles) == report.table["measure"].nunique() == len(set(titles))
+    assert titles[-1].startswith("Debiased CKA") and "null at most" in titles[-1]
+    assert {t.get_text() for t in fig.axes[0].get_yticklabels()} == {"text", "pixels"}
+    assert [t.get_text() for t in fig.legends[0].get_texts()] == [
+        "raw",
+        "at equal score",
+        "null",
+        "floor",
+    ]
+    bare = Comparison(report.table[report.table["measure"].isin(DIMENSIONS)])
+    assert [t.get_text() for t in plotting.plot_comparison(bare).legends[0].get_texts()] == ["raw"]

@@ -1,6 +1,4 @@
-"""What a stranger sees: nothing stale, no heavy import, notebooks in the house form, nothing from
-outside the repository.
-"""
+"""What a reader finds: nothing stale, no heavy import, notebooks of one form, no outside paths."""
 
 import json
 import re
@@ -11,10 +9,13 @@ from pathlib import Path
 import jupytext
 import pytest
 
+import rali_lab as rl
+from rali_lab.experiments.publish import problems
 from rali_lab.profiles import PROFILES, get_profile
 from rali_lab.reproduce.claims import CLAIM_ID, read_claims
-from rali_lab.reproduce.plan import stale
-from rali_lab.reproduce.publish import problems
+from rali_lab.reproduce.code_keys import cells_key
+from rali_lab.reproduce.plan import mismatched
+from rali_lab.reproduce.sources import module_named
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
@@ -28,20 +29,40 @@ def tracked() -> list[Path]:
 
 
 def test_committed_notebooks_belong_to_their_sources():
-    assert stale(ROOT / "notebooks") == []
+    assert mismatched(ROOT / "notebooks") == []
 
 
 def test_generated_tables_belong_to_the_committed_results():
     assert problems(ROOT) == []
 
 
-def test_importing_the_package_is_light():
-    code = (
-        "import sys, rali_lab, rali_lab.evaluate; print([m for m in ('torch', 'transformers',"
-        " 'umap') if m in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import rali_lab; dir(rali_lab)", ("numpy", "torch", "argparse", "rali_lab.data")),
+        ("import rali_lab as rl; rl.read_image, rl.find_images", ("torch", "transformers")),
+        ("import rali_lab.evaluate, rali_lab.analysis", ("torch", "transformers", "umap")),
+    ],
+)
+def test_importing_the_package_is_light(statement, absent):
+    code = f"import sys; {statement}; print([m for m in {absent} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]" and out.stderr == ""
+
+
+def test_public_names_are_those_of_their_modules():
+    for name in rl.__all__:
+        found = getattr(rl, name)
+        assert found is getattr(sys.modules[found.__module__], name) and name in dir(rl)
+    assert set(rl.__all__) == set(module_named("rali_lab").lazy) == set(rl._MODULES)
+    with pytest.raises(AttributeError, match="'rali_lab' has no attribute 'load_score'"):
+        _ = rl.load_score
+
+
+def test_keys_follow_the_public_names():
+    reached = cells_key(["import rali_lab as rl", "rl.read_image('photo.jpg')"])[1]
+    assert ("rali_lab.data.images", "read_image") in reached
+    assert ("rali_lab", None) not in reached
 
 
 def test_unknown_profile_names_the_known_ones():

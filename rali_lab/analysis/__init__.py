@@ -1,5 +1,4 @@
-"""Representation analysis that can be trusted: every number with its null, its interval and its
-warnings.
+"""Representation analysis: every number with its null, its interval and its warnings.
 
 Arrays are (n_samples, n_features), numpy or torch; sums are taken in float64. Importing it loads
 NumPy only; SciPy, pandas, matplotlib and umap are imported by the functions that use them. Measures
@@ -7,10 +6,10 @@ are pure functions; `significance` adds null and interval to a similarity, `doma
 distance between domains, `compare` runs everything on a dict of arrays.
 """
 
-from .cca import cca, cca_correlations, svcca
-from .compare import Comparison, compare
-from .decode import decode_domain, decode_score
-from .dimension import (
+from rali_lab.analysis.cca import cca, cca_correlations, svcca
+from rali_lab.analysis.compare import Comparison, compare
+from rali_lab.analysis.decode import decode_domain, decode_score
+from rali_lab.analysis.dimension import (
     effective_rank,
     mle_dimension,
     participation_ratio,
@@ -18,22 +17,22 @@ from .dimension import (
     spectrum,
     two_nn,
 )
-from .domain_gap import domain_gap, pairwise_domain_gaps
-from .gaps import frechet_distance, knn_mixing, mmd, silhouette
-from .inputs import AnalysisWarning
-from .modality import alignment, close_gap, modality_gap, uniformity
-from .neighbours import cknna, mutual_knn
-from .projection import Projection, continuity, project, trustworthiness
-from .proxy_a import proxy_a_distance
-from .result import Measure
-from .significance import significance
-from .similarity import cka, procrustes, rsa
-from .streaming import StreamingCKA, minibatch_cka
+from rali_lab.analysis.domain_gap import domain_gap, pairwise_domain_gaps
+from rali_lab.analysis.gaps import frechet_distance, knn_mixing, mmd, silhouette
+from rali_lab.analysis.inputs import AnalysisWarning
+from rali_lab.analysis.modality import alignment, close_gap, modality_gap, uniformity
+from rali_lab.analysis.neighbours import cknna, mutual_knn
+from rali_lab.analysis.projection import Projection, continuity, project, trustworthiness
+from rali_lab.analysis.proxy_a import proxy_a_distance
+from rali_lab.analysis.significance import significance
+from rali_lab.analysis.similarity import cka, procrustes, rsa
+from rali_lab.analysis.streaming import StreamingCKA, minibatch_cka
+from rali_lab.estimate import Estimate
 
 __all__ = [
     "AnalysisWarning",
     "Comparison",
-    "Measure",
+    "Estimate",
     "Projection",
     "StreamingCKA",
     "alignment",

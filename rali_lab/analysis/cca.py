@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .folds import grouped_folds
-from .inputs import centred, finite, pair
+from rali_lab.analysis.folds import grouped_folds
+from rali_lab.analysis.inputs import centred, finite, pair
 
 
 def cca(
@@ -30,13 +30,13 @@ def cca(
     Parameters
     ----------
     X, Y
-        (n, d1) and (n, d2) arrays
+        (n, d1) and (n, d2) arrays.
     n_components
-        directions; fewer are used if the training folds have lower rank
+        Directions; fewer are used if the training folds have lower rank.
     ridge
-        added to both covariances, in units of their mean eigenvalue; 0 is plain CCA and needs n > d
+        Added to both covariances, in mean eigenvalues; 0 is plain CCA and needs n > d.
     n_folds, groups, random_state
-        cross-validation with whole groups (sources) in one fold; seed of the folds
+        Cross-validation with whole groups (sources) in one fold; seed of the folds.
 
     Raises
     ------
@@ -84,11 +84,15 @@ def svcca(
 
     Parameters
     ----------
+    X, Y
+        Arrays (n, d1) and (n, d2).
     variance
-        share kept, in (0, 1]
-    others
-        as `cca`
+        Share kept, in (0, 1].
+    n_components, ridge, n_folds, groups, random_state
+        As for `cca`.
 
+    Examples
+    --------
     >>> X = np.random.default_rng(0).normal(size=(200, 3)) * [3, 2, 1]
     >>> svcca(X, X @ np.eye(3)[:, ::-1]) > 0.99
     True

@@ -7,43 +7,36 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .decode import decode_domain, decode_score
-from .dimension import effective_rank, mle_dimension, participation_ratio, pca_dimension, two_nn
-from .domain_gap import GAPS, domain_gap
-from .inputs import codes, matrix, vector
-from .result import Measure
-from .significance import significance
-from .similarity import cka
+from rali_lab.analysis.decode import decode_domain, decode_score
+from rali_lab.analysis.dimension import (
+    effective_rank,
+    mle_dimension,
+    participation_ratio,
+    pca_dimension,
+    two_nn,
+)
+from rali_lab.analysis.domain_gap import GAPS, domain_gap
+from rali_lab.analysis.inputs import codes, matrix, vector
+from rali_lab.analysis.significance import significance
+from rali_lab.analysis.similarity import cka
+from rali_lab.estimate import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
-COLUMNS = (
-    "representation",
-    "measure",
-    "conditioned",
-    "value",
-    "ci_low",
-    "ci_high",
-    "null_mean",
-    "p",
-    "floor",
-    "n",
-    "notes",
-)
-DIMENSIONS = (
-    "participation_ratio",
-    "effective_rank",
-    "pca_dimension_90",
-    "two_nn",
-    "mle_dimension",
-)
+DIMENSIONS: dict[str, Callable] = {
+    "participation_ratio": participation_ratio,
+    "effective_rank": effective_rank,
+    "pca_dimension_90": pca_dimension,
+    "two_nn": two_nn,
+    "mle_dimension": mle_dimension,
+}
+NUMBERS = ("value", "ci_low", "ci_high", "null_mean", "p", "floor")
+COLUMNS = ("representation", "measure", "conditioned", *NUMBERS, "n", "notes")
 
 
 @dataclass(frozen=True)
@@ -53,10 +46,10 @@ class Comparison:
     Attributes
     ----------
     table
-        data frame, one row per representation (or pair "a ~ b" for CKA), measure and conditioning;
-        missing where not computed
+        Data frame, one row per representation (or pair "a ~ b" for CKA), measure and conditioning;
+        missing where not computed.
     skipped
-        "representation, measure: reason" for every number that could not be computed
+        "representation, measure: reason" for every number that could not be computed.
     """
 
     table: pd.DataFrame
@@ -77,14 +70,6 @@ class Comparison:
             for a in names
         ]
         return pd.DataFrame(values, index=names, columns=names)
-
-    def figure(self) -> Figure:
-        """One panel per measure: dots with intervals, rings for the null, bars for the floor; CKA
-        as a heat map (needs the plot extra).
-        """
-        from rali_lab.plotting.comparison import plot_comparison
-
-        return plot_comparison(self.table, self.cka)
 
     def __str__(self) -> str:
         text = self.table.drop(columns="notes").to_string(
@@ -111,22 +96,22 @@ def compare(
     Parameters
     ----------
     representations
-        {name: (n, d) array}; row i is the same image in all, the widths may differ
+        {name: (n, d) array}; row i is the same image in all, the widths may differ.
     scores
-        (n,) numbers such as MOS; without them, nothing about the score and no conditioned gap
+        (n,) numbers such as MOS; without them, nothing about the score and no conditioned gap.
     domains
-        (n,) labels; without them, nothing about domains
+        (n,) labels; without them, nothing about domains.
     groups
-        (n,) labels, the source of each image: held out, shuffled and drawn as a whole everywhere
+        (n,) labels, the source of each image: held out, permuted and drawn as a whole everywhere.
     gaps
-        of ``mmd, frechet, proxy_a, silhouette, knn_mixing``
+        Of ``mmd, frechet, proxy_a, silhouette, knn_mixing``.
     n_bins
-        quantile bins of the score that conditioned gaps are matched in
+        Quantile bins of the score that conditioned gaps are matched in.
     n_permutations, n_boot
-        draws of each null and interval; 0 leaves them out. Readouts use ten times ``n_boot`` (they
+        Draws of each null and interval; 0 leaves them out. Readouts use ten times ``n_boot`` (they
         cost nothing).
     random_state
-        seed of everything
+        Seed of everything.
 
     Returns
     -------
@@ -145,17 +130,20 @@ def compare(
     -----
     It grows with n² per draw and with the number of pairs of domains; "proxy_a" with n³ and
     "frechet" with d³ per draw are the expensive ones. Three arrays of 600 rows and 384, 768 and 50
-    columns with five domains took 40 s on one core with the defaults. To look first, pass
+    columns with five domains took 40 s on one core with the defaults. For a first run, pass
     n_permutations=20, n_boot=0.
 
     >>> rng = np.random.default_rng(0)
     >>> text, pixels = rng.normal(size=(80, 4)), rng.normal(size=(80, 9))
-    >>> report = compare({"text": text, "pixels": pixels}, scores=text[:, 0], domains=["a", "b"] * 40, n_permutations=19, n_boot=0)
+    >>> labels = {"scores": text[:, 0], "domains": ["a", "b"] * 40}
+    >>> report = compare({"text": text, "pixels": pixels}, **labels, n_permutations=19, n_boot=0)
     >>> report.table.query("measure == 'score_plcc'")["value"].round(1).tolist()[0]
     1.0
     >>> sorted(report.table["measure"].unique())[:4]
     ['cka', 'domain_accuracy', 'effective_rank', 'knn_mixing']
     """
+    import pandas as pd
+
     arrays = _checked(representations)
     n = len(next(iter(arrays.values())))
     unknown = set(gaps) - set(GAPS)
@@ -164,82 +152,39 @@ def compare(
     scores = None if scores is None else vector(scores, n)
     for labels, name in ((domains, "domains"), (groups, "groups")):
         codes(labels, n, name)
-    report, draws = (
-        _Report([], []),
-        {"n_permutations": n_permutations, "groups": groups, "random_state": random_state},
-    )
+    draws = {"n_permutations": n_permutations, "groups": groups, "random_state": random_state}
+    rows: list[dict] = []
+    skipped: list[str] = []
+
+    def add(name: str, measure: str, compute: Callable, /, *args, conditioned=False, **options):
+        try:
+            found = compute(*args, **options)
+        except ValueError as error:
+            where = f"{name}, {measure}{' at equal score' if conditioned else ''}"
+            skipped.append(f"{where}: {error}")
+            return
+        if not isinstance(found, Estimate):
+            found = Estimate(measure, float(found), n=n)
+        row = found.to_dict() | {"representation": name, "measure": measure}
+        row |= {"conditioned": conditioned, "notes": "; ".join(found.notes)}
+        rows.append({key: row[key] for key in COLUMNS})
+
     for name, X in arrays.items():
-        report.dimensions(name, X)
+        for measure, function in DIMENSIONS.items():
+            add(name, measure, function, X)
         if scores is not None:
-            report.add(
-                name, "score_plcc", partial(decode_score, X, scores, n_boot=10 * n_boot, **draws)
-            )
+            add(name, "score_plcc", decode_score, X, scores, n_boot=10 * n_boot, **draws)
         if domains is None:
             continue
-        report.add(
-            name, "domain_accuracy", partial(decode_domain, X, domains, n_boot=10 * n_boot, **draws)
-        )
+        add(name, "domain_accuracy", decode_domain, X, domains, n_boot=10 * n_boot, **draws)
         for gap, given in itertools.product(gaps, (None,) if scores is None else (None, scores)):
-            settings = {"measure": gap, "scores": given, "n_bins": n_bins, "n_boot": n_boot} | draws
-            report.add(
-                name,
-                gap,
-                partial(domain_gap, X, domains, **settings),
-                conditioned=given is not None,
-            )
+            settings = {"measure": gap, "scores": given, "n_bins": n_bins, "n_boot": n_boot}
+            conditioned = given is not None
+            add(name, gap, domain_gap, X, domains, conditioned=conditioned, **settings, **draws)
     for a, b in itertools.combinations(arrays, 2):
-        report.add(
-            f"{a} ~ {b}",
-            "cka",
-            partial(significance, cka, arrays[a], arrays[b], n_boot=n_boot, **draws),
-        )
-    return report.finished()
-
-
-def _measure(name: str, function: Callable[[np.ndarray], float], X: np.ndarray) -> Measure:
-    return Measure(name, float(function(X)), n=len(X))
-
-
-@dataclass(frozen=True)
-class _Report:
-    rows: list[dict]
-    skipped: list[str]
-
-    def add(
-        self, name: str, measure: str, compute: Callable[[], Measure], *, conditioned: bool = False
-    ) -> None:
-        try:
-            found = compute()
-        except ValueError as error:
-            self.skipped.append(
-                f"{name}, {measure}{' at equal score' if conditioned else ''}: {error}"
-            )
-            return
-        row = found.to_dict() | {
-            "representation": name,
-            "measure": measure,
-            "conditioned": conditioned,
-            "notes": "; ".join(found.notes),
-        }
-        self.rows.append({key: row[key] for key in COLUMNS})
-
-    def dimensions(self, name: str, X: np.ndarray) -> None:
-        plain = {
-            "participation_ratio": participation_ratio,
-            "effective_rank": effective_rank,
-            "pca_dimension_90": pca_dimension,
-        }
-        for measure, function in plain.items():
-            self.add(name, measure, partial(_measure, measure, function, X))
-        self.add(name, "two_nn", lambda: two_nn(X))
-        self.add(name, "mle_dimension", lambda: mle_dimension(X))
-
-    def finished(self) -> Comparison:
-        import pandas as pd
-
-        table = pd.DataFrame(self.rows, columns=COLUMNS)
-        numbers = ["value", "ci_low", "ci_high", "null_mean", "p", "floor"]
-        return Comparison(table.astype(dict.fromkeys(numbers, float)), tuple(self.skipped))
+        add(f"{a} ~ {b}", "cka", significance, cka, arrays[a], arrays[b], n_boot=n_boot, **draws)
+    table = pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(NUMBERS, float))
+    return Comparison(table, tuple(skipped))
 
 
 def _checked(representations: Mapping[str, object]) -> dict[str, np.ndarray]:

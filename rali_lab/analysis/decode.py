@@ -1,4 +1,4 @@
-"""What a linear readout finds in a representation on held-out sources: the score, and the domain."""
+"""What a linear readout finds in a representation on held-out sources: score and domain."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .folds import grouped_folds, permutation
-from .inputs import centred, codes, matrix, vector
-from .result import Measure, null_fields
+from rali_lab.analysis.folds import grouped_folds, permutation
+from rali_lab.analysis.inputs import centred, codes, joint, matrix, vector
+from rali_lab.analysis.significance import null_fields
+from rali_lab.estimate import Estimate
 
 PENALTIES = 10.0 ** np.arange(-5, 4)  # in mean eigenvalues of the training rows
 
@@ -22,23 +23,23 @@ def decode_score(
     n_permutations: int = 200,
     n_boot: int = 1000,
     random_state: int = 0,
-) -> Measure:
+) -> Estimate:
     """Held-out PLCC of a ridge regression from ``X`` (n, d) to ``scores`` (n,): how well the score
     can be read off linearly.
 
-    1: perfectly; about 0: not at all (the null is shuffled scores). Predictions and scores are
+    1: perfectly; about 0: not at all (the null is permuted scores). Predictions and scores are
     centred inside each fold before they are correlated: without that, a readout that knows nothing
     but its training mean gets a clearly *negative* correlation.
 
     Parameters
     ----------
     groups
-        (n,) labels; whole sources are held out, drawn for the interval and shuffled for the null
+        (n,) labels; whole sources are held out, drawn for the interval and permuted for the null.
     n_permutations, n_boot
-        draws of the null and of the interval (bootstrap of sources, predictions fixed); 0 leaves it
-        out
+        Draws of the null and of the interval (bootstrap of sources, predictions fixed); 0 leaves it
+        out.
     n_folds, random_state
-        folds and the seed of everything
+        Folds and the seed of everything.
 
     Raises
     ------
@@ -59,26 +60,19 @@ def decode_score(
     from rali_lab.evaluate import correlate
 
     X = matrix(X, min_n=8)
-    y, group, rng = (
-        vector(scores, len(X)),
-        codes(groups, len(X)),
-        np.random.default_rng(random_state),
-    )
+    y, group = vector(scores, len(X)), codes(groups, len(X))
+    rng = np.random.default_rng(random_state)
     folds = grouped_folds(groups, len(X), n_folds, rng)
     targets = np.stack([y, *(y[permutation(group, rng)] for _ in range(n_permutations))], axis=1)
-    held, seen = (
-        _within(held_out(X, targets[:, :, None], folds)[:, :, 0], folds),
-        _within(targets, folds),
-    )
-    size = np.linalg.norm(held, axis=0) * np.linalg.norm(seen, axis=0)
-    draws = np.divide((held * seen).sum(axis=0), size, out=np.zeros(len(size)), where=size > 0)
-    found = correlate(
-        held[:, 0], seen[:, 0], groups=groups, n_boot=max(1, n_boot), seed=random_state
-    )
-    ends: dict[str, Any] = {"ci_low": found.ci_low, "ci_high": found.ci_high} if n_boot else {}
-    return Measure(
-        "score_plcc", found.value, n=len(X), **ends, **null_fields(found.value, draws[1:])
-    )
+    held = _within(held_out(X, targets[:, :, None], folds)[:, :, 0], folds)
+    known = _within(targets, folds)
+    size = np.linalg.norm(held, axis=0) * np.linalg.norm(known, axis=0)
+    draws = np.divide((held * known).sum(axis=0), size, out=np.zeros(len(size)), where=size > 0)
+    resampled = {"n_boot": max(1, n_boot), "seed": random_state}
+    found = correlate(held[:, 0], known[:, 0], groups=groups, **resampled)
+    low, high = (found.ci_low, found.ci_high) if n_boot else (None, None)
+    null = null_fields(found.value, draws[1:])
+    return Estimate("score_plcc", found.value, low, high, n=len(X), **null)
 
 
 def decode_domain(
@@ -90,11 +84,11 @@ def decode_domain(
     n_permutations: int = 200,
     n_boot: int = 1000,
     random_state: int = 0,
-) -> Measure:
+) -> Estimate:
     """Held-out balanced accuracy of a linear classifier of ``domains`` (n,) from ``X`` (n, d).
 
-    1: the domain can always be told; 1 / number of domains: chance, which ``notes`` state and the
-    null (shuffled labels of sources) measures. Parameters, folds, cost as `decode_score`; every
+    1: the domain is always found; 1 / number of domains: chance, which ``notes`` state and the
+    null (permuted labels of sources) measures. Parameters, folds, cost as `decode_score`; every
     fold holds sources of every domain.
 
     Raises
@@ -113,15 +107,12 @@ def decode_domain(
     1.0
     """
     X = matrix(X, min_n=8)
-    label, group, rng = (
-        codes(domains, len(X), "domains"),
-        codes(groups, len(X)),
-        np.random.default_rng(random_state),
-    )
+    label, group = codes(domains, len(X), "domains"), codes(groups, len(X))
+    rng = np.random.default_rng(random_state)
     if (n_domains := int(label.max()) + 1) < 2:
         raise ValueError("got one domain, expected two or more; check the labels")
     folds = grouped_folds(groups, len(X), n_folds, rng, strata=label)
-    unit = np.unique(np.stack([group, label]), axis=1, return_inverse=True)[1].ravel()
+    unit = joint(group, label)
     labels = np.stack(
         [label, *(permuted_labels(label, unit, rng) for _ in range(n_permutations))], axis=1
     )
@@ -130,21 +121,16 @@ def decode_domain(
         [(right & (labels == c)).sum(axis=0) / (labels == c).sum(axis=0) for c in range(n_domains)],
         axis=0,
     )
-    ends: dict[str, Any] = {}
+    low = high = None
     if n_boot:
-        draws = np.mean(
-            [
-                _resampled_share(right[label == c, 0], group[label == c], n_boot, rng)
-                for c in range(n_domains)
-            ],
-            axis=0,
-        )
-        low, high = np.quantile(draws, [0.025, 0.975])
-        ends = {"ci_low": float(low), "ci_high": float(high)}
+        shares = [
+            _resampled_share(right[label == c, 0], group[label == c], n_boot, rng)
+            for c in range(n_domains)
+        ]
+        low, high = np.quantile(np.mean(shares, axis=0), [0.025, 0.975]).tolist()
     value, notes = float(values[0]), (f"chance {1 / n_domains:.3f}",)
-    return Measure(
-        "domain_accuracy", value, n=len(X), notes=notes, **ends, **null_fields(value, values[1:])
-    )
+    null = null_fields(value, values[1:])
+    return Estimate("domain_accuracy", value, low, high, n=len(X), notes=notes, **null)
 
 
 def held_out(X: np.ndarray, Y: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
@@ -162,23 +148,19 @@ def classified(X: np.ndarray, labels: np.ndarray, folds: list[np.ndarray]) -> np
     """Held-out class (n, t) for each of t labellings (n, t) with integers 0..c-1: discriminant
     analysis with equal priors.
     """
-    onehot, found = (
-        (labels[:, :, None] == np.arange(labels.max() + 1)).astype(float),
-        np.empty(labels.shape, dtype=int),
-    )
+    onehot = (labels[:, :, None] == np.arange(labels.max() + 1)).astype(float)
+    found = np.empty(labels.shape, dtype=int)
     for held, fit, new, old in _fits(X, onehot, folds):
         member = onehot[fit]
         sizes = member.sum(axis=0)
         centre = np.einsum("mtk,mtc->tkc", member, old) / np.maximum(1, sizes)[:, :, None]
         apart = old - np.einsum("mtk,tkc->mtc", member, centre)
         within = np.einsum("mtc,mtd->tcd", apart, apart) / len(fit)
-        within += (1e-6 * old.var(axis=0).sum(axis=1) + 1e-300)[:, None, None] * np.eye(
-            onehot.shape[2]
-        )
+        jitter = 1e-6 * old.var(axis=0).sum(axis=1) + 1e-300
+        within += jitter[:, None, None] * np.eye(onehot.shape[2])
         offset = new[:, :, None] - centre
-        distance = np.einsum(
-            "htkc,tkch->htk", offset, np.linalg.solve(within[:, None], np.moveaxis(offset, 0, -1))
-        )
+        solved = np.linalg.solve(within[:, None], np.moveaxis(offset, 0, -1))
+        distance = np.einsum("htkc,tkch->htk", offset, solved)
         found[held] = np.where(sizes > 0, distance, np.inf).argmin(axis=2)
     return found
 
@@ -188,11 +170,8 @@ def _fits(X: np.ndarray, Y: np.ndarray, folds: list[np.ndarray]):
     X = centred(X)
     for held in folds:
         fit = np.setdiff1d(np.arange(len(X)), held)
-        A, B, mean = (
-            X[fit] - X[fit].mean(axis=0),
-            X[held] - X[fit].mean(axis=0),
-            Y[fit].mean(axis=0),
-        )
+        centre, mean = X[fit].mean(axis=0), Y[fit].mean(axis=0)
+        A, B = X[fit] - centre, X[held] - centre
         R = (Y[fit] - mean).reshape(len(fit), -1)
         U, squares, W = _decomposed(A, B)
         if not len(squares):
@@ -206,16 +185,12 @@ def _fits(X: np.ndarray, Y: np.ndarray, folds: list[np.ndarray]):
         for penalty in PENALTIES * squares.mean():
             shrink = squares / (squares + penalty)
             leverage = U**2 @ shrink + 1 / len(fit)
-            left_out = (R - U @ (shrink[:, None] * within)) / np.maximum(1 - leverage, 1e-9)[
-                :, None
-            ]
+            spared = np.maximum(1 - leverage, 1e-9)[:, None]
+            left_out = (R - U @ (shrink[:, None] * within)) / spared
             now = (left_out**2).sum(axis=0).reshape(Y.shape[1:]).sum(axis=1, keepdims=True)
             shrink = np.broadcast_to(shrink[:, None, None], (len(squares), *Y.shape[1:]))
-            best, error = (
-                (shrink, now)
-                if best is None
-                else (np.where(now < error, shrink, best), np.minimum(now, error))
-            )
+            best = shrink if best is None else np.where(now < error, shrink, best)
+            error = now if error is None else np.minimum(now, error)
         weights = best.reshape(len(squares), -1) * within
         yield (
             held,
@@ -229,12 +204,9 @@ def permuted_labels(
     label: np.ndarray, unit: np.ndarray, rng: np.random.Generator, stratum: np.ndarray | None = None
 ) -> np.ndarray:
     """Labels (n,) dealt anew to the units (rows of one source and label), inside each stratum."""
-    of_unit = label[np.unique(unit, return_index=True)[1]]
-    stratum = (
-        np.zeros(len(of_unit), dtype=int)
-        if stratum is None
-        else stratum[np.unique(unit, return_index=True)[1]]
-    )
+    first = np.unique(unit, return_index=True)[1]
+    of_unit = label[first]
+    stratum = np.zeros(len(first), dtype=int) if stratum is None else stratum[first]
     for s in np.unique(stratum):
         members = np.flatnonzero(stratum == s)
         of_unit[members] = of_unit[rng.permutation(members)]

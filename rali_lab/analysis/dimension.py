@@ -3,7 +3,7 @@
 
 The linear ones ask how many axes hold the variance; the intrinsic ones how many numbers a point
 needs *locally*: a curved line in 100 dimensions has intrinsic dimension 1. All are at most the
-width d, and none can see more than n - 1 linear dimensions.
+width d, and none can exceed n - 1 linear dimensions.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import warnings
 
 import numpy as np
 
-from .distances import nearest
-from .inputs import AnalysisWarning, centred, finite, first_of_duplicates, matrix
-from .result import Measure
-from .similarity import gram_terms
-from .streaming import Moments, least
+from rali_lab.analysis.distances import nearest
+from rali_lab.analysis.inputs import AnalysisWarning, centred, finite, first_of_duplicates, matrix
+from rali_lab.analysis.similarity import gram_terms
+from rali_lab.analysis.streaming import Moments, least
+from rali_lab.estimate import Estimate
 
-_SHARED = 1.3  # points share neighbours: the spread over repeated samples is 1.0 to 1.4 times what independent points would give
-# (60 Gaussian and 60 torus samples each, d = 2 to 20, n = 300 to 1000, both estimators, k = 5 and
-# 20)
+# Points share neighbours: the spread over repeated samples is 1.0 to 1.4 times what independent
+# points would give (60 Gaussian and 60 torus samples each, d = 2 to 20, n = 300 to 1000, both
+# estimators, k = 5 and 20).
+_SHARED = 1.3
 
 
 def spectrum(X) -> np.ndarray:
@@ -119,6 +120,8 @@ def pca_dimension(X, share: float = 0.9) -> int:
     ValueError
         ``share`` outside (0, 1]; bad or constant input.
 
+    Examples
+    --------
     >>> pca_dimension(np.array([[0., 0.], [3., 0.], [0., 1.], [3., 1.]]), 0.8)
     1
     """
@@ -128,7 +131,7 @@ def pca_dimension(X, share: float = 0.9) -> int:
     return int(np.searchsorted(held / held[-1], share - 1e-12) + 1)
 
 
-def two_nn(X, *, discard: float = 0.1, level: float = 0.95) -> Measure:
+def two_nn(X, *, discard: float = 0.1, level: float = 0.95) -> Estimate:
     """Intrinsic dimension from the ratio of the distances to the second and the first neighbour.
 
     A number > 0; ``se`` and interval beside it. In high dimensions no neighbour estimate is right
@@ -137,12 +140,12 @@ def two_nn(X, *, discard: float = 0.1, level: float = 0.95) -> Measure:
     Parameters
     ----------
     X
-        (n, d) array, at least 20 different rows
+        (n, d) array, at least 20 different rows.
     discard
-        share of the largest ratios that only count as "at least this large", as outliers and
-        borders distort them
+        Share of the largest ratios that only count as "at least this large", as outliers and
+        borders distort them.
     level
-        coverage of the interval
+        Coverage of the interval.
 
     Raises
     ------
@@ -152,7 +155,7 @@ def two_nn(X, *, discard: float = 0.1, level: float = 0.95) -> Measure:
     Warns
     -----
     AnalysisWarning
-        Equal rows (templated texts): dropped, and how many is said here and in ``notes``.
+        Equal rows (templated texts): dropped; the warning and ``notes`` give their number.
 
     Notes
     -----
@@ -181,16 +184,16 @@ def two_nn(X, *, discard: float = 0.1, level: float = 0.95) -> Measure:
     return _with_error("two_nn", (kept - 1) / total, np.sqrt(kept) / _SHARED, len(Z), level, notes)
 
 
-def mle_dimension(X, *, k: int = 20, level: float = 0.95) -> Measure:
+def mle_dimension(X, *, k: int = 20, level: float = 0.95) -> Estimate:
     """Intrinsic dimension from the growth of the distances to the first ``k`` neighbours.
 
-    Range, errors, warnings and limits as `two_nn`; a larger ``k`` has less noise and sees a
-    coarser, more curved piece.
+    Range, errors, warnings and limits as `two_nn`; a larger ``k`` has less noise and
+    covers a coarser, more curved piece.
 
     Parameters
     ----------
     k
-        neighbours, 3 <= k < n
+        Neighbours, 3 <= k < n.
 
     Notes
     -----
@@ -198,7 +201,8 @@ def mle_dimension(X, *, k: int = 20, level: float = 0.95) -> Measure:
     Ghahramani 2005). Standard error 1.3 d / sqrt(n (k - 1)), as in `two_nn`. O(n² d) time, O(n k)
     memory.
 
-    >>> X = np.random.default_rng(0).uniform(size=(500, 2)) @ np.random.default_rng(1).normal(size=(2, 10))
+    >>> plane = np.random.default_rng(1).normal(size=(2, 10))
+    >>> X = np.random.default_rng(0).uniform(size=(500, 2)) @ plane
     >>> 1.7 < mle_dimension(X).value < 2.2
     True
     """
@@ -212,31 +216,18 @@ def mle_dimension(X, *, k: int = 20, level: float = 0.95) -> Measure:
             f"the first {k} neighbours are all equally far (a regular grid?): no growth to measure;"
             " pass a larger k"
         )
-    return _with_error(
-        "mle_dimension",
-        1 / inverse.mean(),
-        np.sqrt(len(Z) * (k - 1)) / _SHARED,
-        len(Z),
-        level,
-        notes,
-    )
+    root = np.sqrt(len(Z) * (k - 1)) / _SHARED
+    return _with_error("mle_dimension", 1 / inverse.mean(), root, len(Z), level, notes)
 
 
 def _with_error(
     name: str, value: float, root: float, n: int, level: float, notes: tuple[str, ...]
-) -> Measure:
+) -> Estimate:
     from scipy.special import ndtri
 
     se, z = value / root, float(ndtri((1 + level) / 2))
-    return Measure(
-        name,
-        finite(value, name),
-        value * np.exp(-z / root),
-        value * np.exp(z / root),
-        se=float(se),
-        n=n,
-        notes=notes,
-    )
+    low, high = value * np.exp(-z / root), value * np.exp(z / root)
+    return Estimate(name, finite(value, name), low, high, se=float(se), n=n, notes=notes)
 
 
 def _distinct(X, min_n: int) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .inputs import blocks, centred
+from rali_lab.analysis.inputs import blocks, centred
 
 METRICS = ("euclidean", "cosine")
 
@@ -66,6 +66,8 @@ def median_distance(X: np.ndarray, *, max_rows: int = 2000) -> float:
     ValueError
         The median is zero: more than half of the pairs of rows are equal.
 
+    Examples
+    --------
     >>> median_distance(np.array([[0.], [1.], [3.]]))
     2.0
     """
@@ -105,8 +107,6 @@ def nearest(X: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
             [np.linalg.norm(X[part] - X[found[:, j]], axis=1) for j in range(k)], axis=1
         )
         order = np.argsort(exact, axis=1, kind="stable")
-        distance[part], index[part] = (
-            np.take_along_axis(exact, order, 1),
-            np.take_along_axis(found, order, 1),
-        )
+        distance[part] = np.take_along_axis(exact, order, 1)
+        index[part] = np.take_along_axis(found, order, 1)
     return distance, index

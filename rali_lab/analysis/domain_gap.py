@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .decode import permuted_labels
-from .folds import half, interval
-from .gaps import Gap, frechet_gap, knn_mixing_gap, mmd_gap, silhouette_gap
-from .inputs import codes, matrix, vector
-from .proxy_a import proxy_a_gap
-from .result import Measure, null_fields
+from rali_lab.analysis.decode import permuted_labels
+from rali_lab.analysis.folds import half, interval
+from rali_lab.analysis.gaps import Gap, frechet_gap, knn_mixing_gap, mmd_gap, silhouette_gap
+from rali_lab.analysis.inputs import codes, joint, matrix, vector
+from rali_lab.analysis.proxy_a import proxy_a_gap
+from rali_lab.analysis.significance import null_fields
+from rali_lab.estimate import Estimate
 
 GAPS: dict[str, Callable[..., Gap]] = {
     "mmd": mmd_gap,
@@ -26,9 +27,8 @@ GAPS: dict[str, Callable[..., Gap]] = {
     "silhouette": silhouette_gap,
     "knn_mixing": knn_mixing_gap,
 }
-_MIN_ROWS = (
-    20  # matched rows that a domain needs for a pair to count; a third of it inside a half-sample
-)
+# Matched rows that a domain needs for a pair to count; a third of it inside a half-sample.
+_MIN_ROWS = 20
 _MATCHES = 10  # random matchings averaged for the value
 
 
@@ -46,16 +46,16 @@ def domain_gap(
     level: float = 0.95,
     random_state: int = 0,
     **options,
-) -> Measure:
+) -> Estimate:
     """How far the domains of ``X`` lie apart, mean over pairs of domains; with ``scores``, at equal
     score.
 
     Parameters
     ----------
     X
-        (n, d) array
+        (n, d) array.
     domains
-        (n,) labels, two or more, 20 rows each
+        (n,) labels, two or more, 20 rows each.
     measure
         "mmd", "frechet" (in units of the total variance), "proxy_a", "silhouette" or "knn_mixing";
         meaning and ends in the functions of these names. All grow with the gap but "knn_mixing",
@@ -66,23 +66,23 @@ def domain_gap(
         (coarsened exact matching), so both have the same score histogram. The value is the mean of
         10 such draws. What differs *within* a bin remains: more bins, less of it, fewer rows.
     groups
-        (n,) source labels. Whole sources are shuffled, held out, and drawn for the interval and the
+        (n,) source labels. Whole sources are permuted, held out, and drawn for the interval and the
         floor.
     n_permutations
-        null: domain labels dealt anew to sources, with ``scores`` inside each bin; deals that leave
-        a domain under 6 rows, as happens where sources differ in size, are dealt again
+        Null: domain labels dealt anew to sources, with ``scores`` inside each bin; deals that leave
+        a domain under 6 rows, as happens where sources differ in size, are dealt again.
     n_boot
-        half-samples of the sources of each domain for the interval (see `significance`)
+        Half-samples of the sources of each domain for the interval (see `significance`).
     n_floor
-        random splits of each domain into two halves; their mean gap is the ``floor``: what the
+        Random splits of each domain into two halves; their mean gap is the ``floor``: what the
         measure gives where there is no gap. Halves have half the rows, so it is a little high for
         "frechet", which falls with n.
-    level, random_state, options
-        coverage; seed; ``k``, ``shrink``, ``ridge``, ``n_folds`` of the measure
+    level, random_state, **options
+        Coverage; seed; ``k``, ``shrink``, ``ridge``, ``n_folds`` of the measure.
 
     Returns
     -------
-    Measure
+    Estimate
         ``notes`` say which share of the rows was matched and which pairs had too few rows to count.
 
     Raises
@@ -94,52 +94,48 @@ def domain_gap(
     -----
     Matching: Iacus, King & Porro (2012). With ``scores`` *and* ``groups``, rows of a source in one
     bin move together under the null, those in different bins do not, which makes p somewhat small
-    if sources matter much: look at the floor and interval too. One evaluation costs, per pair: mmd,
+    if sources matter much: read the floor and interval too. One evaluation costs, per pair: mmd,
     silhouette, knn_mixing O(m²) after one O(n² d) step with an n x n matrix in memory; proxy_a
     O(m³); frechet O(m d² + d³). Evaluations: 1 (10 with scores) + n_permutations + n_boot; the
     floor is n_floor per *domain*.
 
     >>> rng = np.random.default_rng(0)
     >>> X, domains = rng.normal(size=(80, 3)), ["a", "b"] * 40
-    >>> print(domain_gap(X + 2 * (np.array(domains) == "b")[:, None], domains, n_permutations=99))  # doctest: +ELLIPSIS
+    >>> X[1::2] += 2
+    >>> print(domain_gap(X, domains, n_permutations=99))  # doctest: +ELLIPSIS
     mmd gap ..., null ..., p = 0.01, floor ..., n = 80
     """
     if measure not in GAPS:
         raise ValueError(f"measure={measure!r} is not known; choose one of {', '.join(GAPS)}")
     X = matrix(X, min_n=4)
     rng, label = np.random.default_rng(random_state), codes(domains, len(X), "domains")
-    group, bins = (
-        codes(groups, len(X)),
-        (None if scores is None else score_bins(vector(scores, len(X)), n_bins)),
-    )
+    group = codes(groups, len(X))
+    bins = None if scores is None else score_bins(vector(scores, len(X)), n_bins)
     probe = _Probe(GAPS[measure](X, group, **options), bins)
     pairs, notes = probe.usable_pairs(label, np.unique(np.asarray(domains)))
     draws = 1 if bins is None else _MATCHES
     value = float(np.mean([probe.mean_gap(label, pairs, rng) for _ in range(draws)]))
-    unit = np.unique(np.stack([group, label]), axis=1, return_inverse=True)[1].ravel()
-    cell = (
-        unit
-        if bins is None
-        else np.unique(np.stack([unit, bins]), axis=1, return_inverse=True)[1].ravel()
-    )
+    unit = joint(group, label)
+    cell = unit if bins is None else joint(unit, bins)
     null = [_shuffled_gap(probe, label, cell, pairs, rng) for _ in range(n_permutations)]
     found = null_fields(value, np.array(null), larger=measure != "knn_mixing")
     if n_boot:
         found |= _interval(probe, label, unit, pairs, value, n_boot, level, rng)
     floor = _floor(probe, label, unit, n_floor, rng) if n_floor else None
     name = f"{measure} gap" + ("" if bins is None else " at equal score")
-    return Measure(name, value, floor=floor, n=len(X), notes=notes, **found)
+    return Estimate(name, value, floor=floor, n=len(X), notes=notes, **found)
 
 
 def pairwise_domain_gaps(X, domains, **options):
     """`domain_gap` of every pair of domains: a data frame with one row per pair and the fields of
-    `Measure`.
+    `Estimate`.
 
     Parameters as `domain_gap`; the rows of the other domains are left out, so medians and score
     bins are those of the pair.
 
     >>> rng = np.random.default_rng(0)
-    >>> pairwise_domain_gaps(rng.normal(size=(90, 3)), ["a", "b", "c"] * 30, n_permutations=9)[["a", "b"]].values.tolist()
+    >>> X, domains = rng.normal(size=(90, 3)), ["a", "b", "c"] * 30
+    >>> pairwise_domain_gaps(X, domains, n_permutations=9)[["a", "b"]].values.tolist()
     [['a', 'b'], ['a', 'c'], ['b', 'c']]
     """
     import pandas as pd
@@ -178,7 +174,7 @@ def score_bins(scores: np.ndarray, n_bins: int) -> np.ndarray:
 def matched(
     a: np.ndarray, b: np.ndarray, bins: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
-    """As many rows of ``a`` as of ``b`` from every bin, drawn at random: the largest such subsets."""
+    """The largest random subsets with as many rows of ``a`` as of ``b`` from every bin."""
     kept: tuple[list, list] = [], []
     of_a, of_b = bins[a], bins[b]
     for bin_ in sorted({*of_a.tolist()} & {*of_b.tolist()}):
@@ -208,14 +204,9 @@ class _Probe:
 
     def mean_gap(self, label: np.ndarray, pairs, rng, rows: np.ndarray | None = None) -> float:
         rows = np.arange(len(label)) if rows is None else rows
-        return float(
-            np.mean(
-                [
-                    self.of(rows[label[rows] == a], rows[label[rows] == b], rng, _MIN_ROWS // 3)
-                    for a, b in pairs
-                ]
-            )
-        )
+        of_rows, least = label[rows], _MIN_ROWS // 3
+        gaps = [self.of(rows[of_rows == a], rows[of_rows == b], rng, least) for a, b in pairs]
+        return float(np.mean(gaps))
 
     def usable_pairs(
         self, label: np.ndarray, names
@@ -237,18 +228,15 @@ class _Probe:
             used += (len(a) + len(b)) / total
         what = "rows" if self.bins is None else "rows of equal score"
         if not pairs:
-            remedy = (
-                "add rows"
-                if self.bins is None
-                else "the domains hardly share scores: pass fewer n_bins, or no scores"
-            )
+            remedy = "the domains hardly share scores: pass fewer n_bins, or no scores"
+            remedy = "add rows" if self.bins is None else remedy
             raise ValueError(
                 f"no pair of domains has {_MIN_ROWS} {what} each: {', '.join(dropped)}; {remedy}"
             )
-        notes = (f"{used / len(pairs):.0%} of rows matched",) if self.bins is not None else ()
-        return pairs, notes + (
-            (f"left out, too few {what}: {', '.join(dropped)}",) if dropped else ()
-        )
+        notes = [] if self.bins is None else [f"{used / len(pairs):.0%} of rows matched"]
+        if dropped:
+            notes.append(f"left out, too few {what}: {', '.join(dropped)}")
+        return pairs, tuple(notes)
 
 
 def _shuffled_gap(probe: _Probe, label, cell, pairs, rng, tries: int = 100) -> float:

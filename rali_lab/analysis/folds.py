@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .inputs import codes
+from rali_lab.analysis.inputs import codes
 
 
 def grouped_folds(
@@ -16,17 +16,20 @@ def grouped_folds(
     Parameters
     ----------
     groups
-        (n,) labels, or None for single rows
+        (n,) labels, or None for single rows.
     strata
         (n,) labels that every fold must hold (domains); a group with rows in several of them counts
-        in each
+        in each.
 
     Raises
     ------
     ValueError
         Fewer groups (in a stratum) than folds.
 
-    >>> [sorted(map(int, f)) for f in grouped_folds(["a", "a", "b", "b"], 4, 2, np.random.default_rng(0))]
+    Examples
+    --------
+    >>> folds = grouped_folds(["a", "a", "b", "b"], 4, 2, np.random.default_rng(0))
+    >>> [sorted(map(int, f)) for f in folds]
     [[2, 3], [0, 1]]
     """
     if n_folds < 2:
@@ -106,18 +109,15 @@ def interval(
 def permutation(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A random permutation of the rows that keeps groups together.
 
-    Groups trade places with groups of the same size, and rows are shuffled inside each; so what
+    Groups trade places with groups of the same size, and rows are permuted inside each; so what
     rows of a group have in common stays in the null, as it must. With a group per row, any
     permutation.
     """
     n, sizes = len(group), np.bincount(group)
     if len(sizes) == n:
         return rng.permutation(n)
-    places, drawn, starts = (
-        np.argsort(group, kind="stable"),
-        rng.permutation(n),
-        np.cumsum(sizes) - sizes,
-    )
+    places, drawn = np.argsort(group, kind="stable"), rng.permutation(n)
+    starts = np.cumsum(sizes) - sizes
     drawn = drawn[np.argsort(group[drawn], kind="stable")]
     result = np.empty(n, dtype=np.intp)
     for size in np.unique(sizes):

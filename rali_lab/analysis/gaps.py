@@ -12,13 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .distances import squared_distances
-from .inputs import centred, finite, matrix, same_width
-from .similarity import in_medians
+from rali_lab.analysis.distances import squared_distances
+from rali_lab.analysis.inputs import centred, finite, matrix, same_width
+from rali_lab.analysis.similarity import in_medians
 
-Gap = Callable[
-    [np.ndarray, np.ndarray], float
-]  # rows of one domain, rows of the other -> the measure
+# Rows of one domain, rows of the other -> the measure.
+Gap = Callable[[np.ndarray, np.ndarray], float]
 
 
 def mmd(X, Y) -> float:
@@ -39,7 +38,8 @@ def mmd(X, Y) -> float:
     O((n + m)²) memory.
 
     >>> rng = np.random.default_rng(0)
-    >>> mmd(rng.normal(size=(50, 3)), rng.normal(size=(50, 3))) < 0.05 < mmd(rng.normal(size=(50, 3)), 2 + rng.normal(size=(50, 3)))
+    >>> X, Y = rng.normal(size=(2, 50, 3))
+    >>> mmd(X, Y) < 0.05 < mmd(X, 2 + Y)
     True
     """
     return of_two(mmd_gap, X, Y)
@@ -51,12 +51,12 @@ def frechet_distance(X, Y, *, shrink: bool = True) -> float:
 
     0: equal means and covariances; in squared units of the features, without upper end. With few
     rows it is far above 0 for two samples of one distribution: only the difference to the floor of
-    `domain_gap` tells something.
+    `domain_gap` is informative.
 
     Parameters
     ----------
     shrink
-        Ledoit-Wolf covariances, which keep it defined and less noisy for n < d; else the plain ones
+        Ledoit-Wolf covariances, defined and less noisy for n < d; else the plain ones.
 
     Raises
     ------
@@ -153,18 +153,10 @@ def silhouette_gap(X: np.ndarray, group: np.ndarray | None = None) -> Gap:
     def gap(a: np.ndarray, b: np.ndarray) -> float:
         total = 0.0
         for own, other in ((a, b), (b, a)):
-            near, far = (
-                D[np.ix_(own, own)].sum(axis=1) / (len(own) - 1),
-                D[np.ix_(own, other)].mean(axis=1),
-            )
-            total += np.sum(
-                np.divide(
-                    far - near,
-                    np.maximum(far, near),
-                    out=np.zeros(len(own)),
-                    where=np.maximum(far, near) > 0,
-                )
-            )
+            near = D[np.ix_(own, own)].sum(axis=1) / (len(own) - 1)
+            far = D[np.ix_(own, other)].mean(axis=1)
+            wide = np.maximum(far, near)
+            total += np.sum(np.divide(far - near, wide, out=np.zeros(len(own)), where=wide > 0))
         return finite(total / (len(a) + len(b)), "silhouette")
 
     return gap
@@ -184,10 +176,9 @@ def knn_mixing_gap(X: np.ndarray, group: np.ndarray | None = None, *, k: int = 1
             )
         near = np.argpartition(D[np.ix_(rows, rows)], k - 1, axis=1)[:, :k]
         other = (near >= len(a)) != (np.arange(n) >= len(a))[:, None]
-        return float(
-            (other[: len(a)].mean() * (n - 1) / len(b) + other[len(a) :].mean() * (n - 1) / len(a))
-            / 2
-        )
+        of_a = other[: len(a)].mean() * (n - 1) / len(b)
+        of_b = other[len(a) :].mean() * (n - 1) / len(a)
+        return float((of_a + of_b) / 2)
 
     return gap
 

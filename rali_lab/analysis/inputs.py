@@ -14,7 +14,7 @@ _BLOCK = 2**21  # numbers held at once by the row-blocked computations of this s
 
 
 class AnalysisWarning(UserWarning):
-    """The number can be computed, but the input looks as if it were not meant this way."""
+    """The number can be computed, but the input is probably not what was meant."""
 
 
 def blocks(n: int, width: int):
@@ -33,15 +33,15 @@ def matrix(
     Parameters
     ----------
     X
-        array, data frame, nested list or torch tensor (any device, any float type) of shape (n, d)
+        Array, data frame, nested list or torch tensor (any device, any float type) of shape (n, d)
         Integers become float64. float64 and float32 arrays are passed on without a copy, memory
         maps too.
     name
-        what messages call it
+        What messages call it.
     min_n, why
-        rows needed, and for what ("debiased CKA needs n >= 4 ...")
+        Rows needed, and for what ("debiased CKA needs n >= 4 ...").
     constant
-        "raise" or "allow" an array whose rows are all equal
+        "raise" or "allow" an array whose rows are all equal.
 
     Raises
     ------
@@ -53,10 +53,12 @@ def matrix(
     Warns
     -----
     AnalysisWarning
-        The array looks transposed: 32 columns or more per row; or at least two columns per row
-        where the number of rows is a multiple of 64, as widths of networks are, and the number of
-        columns is not.
+        The array is probably transposed: 32 columns or more per row; or at least two columns per
+        row where the number of rows is a multiple of 64, as widths of networks are, and the number
+        of columns is not.
 
+    Examples
+    --------
     >>> matrix([[1, 2], [3, 4]])
     array([[1., 2.],
            [3., 4.]])
@@ -115,7 +117,7 @@ def pair(X, Y, *, min_n: int = 2, why: str = "") -> tuple[np.ndarray, np.ndarray
 
 
 def same_width(X: np.ndarray, Y: np.ndarray, expected: str) -> None:
-    """Raise ValueError, saying what was ``expected``, unless both arrays have equally many columns."""
+    """Raise ValueError with what was ``expected`` unless both arrays have equally many columns."""
     if X.shape[1] != Y.shape[1]:
         raise ValueError(
             f"X has {X.shape[1]} columns and Y {Y.shape[1]}, expected {expected}; for two spaces"
@@ -142,6 +144,15 @@ def codes(labels, n: int, name: str = "groups") -> np.ndarray:
     if missing:
         raise ValueError(f"{missing} of {n} {name} are missing; leave those rows out")
     return np.unique(labels, return_inverse=True)[1]
+
+
+def joint(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """One integer (n,) for each combination of two labels (n,).
+
+    >>> joint(np.array([0, 0, 1]), np.array([1, 0, 1]))
+    array([1, 0, 2])
+    """
+    return np.unique(np.stack([a, b]), axis=1, return_inverse=True)[1].ravel()
 
 
 def vector(values, n: int, name: str = "scores") -> np.ndarray:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from .distances import squared_distances, unit_rows
-from .inputs import blocks, matrix, pair, same_width
-from .result import Measure, null_fields
+from rali_lab.analysis.distances import squared_distances, unit_rows
+from rali_lab.analysis.inputs import blocks, matrix, pair, same_width
+from rali_lab.analysis.significance import null_fields
+from rali_lab.estimate import Estimate
 
 
 def modality_gap(
     X, Y, *, paired: bool = True, n_permutations: int = 200, random_state: int = 0
-) -> Measure:
+) -> Estimate:
     """Distance of the centroids of two sets of embeddings on the unit sphere.
 
     0: the same centre; 2: all rows of each in one point, opposite each other. Even without a gap it
@@ -20,16 +21,16 @@ def modality_gap(
     Parameters
     ----------
     X, Y
-        (n, d) and (m, d) arrays, such as images and texts; rows are normalised here
+        (n, d) and (m, d) arrays, such as images and texts; rows are normalised here.
     paired
-        row i of both is one item (n = m), and the null swaps the modality label inside random
-        pairs; else it deals the labels anew to all rows
+        Row i of both is one item (n = m), and the null swaps the modality label inside random
+        pairs; else it deals the labels anew to all rows.
     n_permutations, random_state
-        draws of the null; seed
+        Draws of the null; seed.
 
     Returns
     -------
-    Measure
+    Estimate
 
     Raises
     ------
@@ -64,7 +65,7 @@ def modality_gap(
         null = np.array(
             [np.linalg.norm(both[o[:n]].mean(axis=0) - both[o[n:]].mean(axis=0)) for o in draws]
         )
-    return Measure("modality gap", value, n=len(X) + len(Y), **null_fields(value, null))
+    return Estimate("modality gap", value, n=len(X) + len(Y), **null_fields(value, null))
 
 
 def close_gap(X, Y) -> tuple[np.ndarray, np.ndarray]:
@@ -79,9 +80,8 @@ def close_gap(X, Y) -> tuple[np.ndarray, np.ndarray]:
     True
     """
     X, Y = (unit_rows(A, name) for A, name in zip(_same_space(X, Y), ("X", "Y"), strict=True))
-    return unit_rows(X - X.mean(axis=0), "X minus its mean"), unit_rows(
-        Y - Y.mean(axis=0), "Y minus its mean"
-    )
+    X, Y = X - X.mean(axis=0), Y - Y.mean(axis=0)
+    return unit_rows(X, "X minus its mean"), unit_rows(Y, "Y minus its mean")
 
 
 def alignment(X, Y) -> float:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .distances import nearest, prepared
-from .inputs import finite, pair, warn_duplicates
+from rali_lab.analysis.distances import nearest, prepared
+from rali_lab.analysis.inputs import finite, pair, warn_duplicates
 
 
 class Edges(NamedTuple):
@@ -55,13 +55,13 @@ def mutual_knn(X, Y, *, k: int = 10, metric: str = "cosine", corrected: bool = T
     Parameters
     ----------
     X, Y
-        (n, d1) and (n, d2) arrays
+        (n, d1) and (n, d2) arrays.
     k
-        neighbours, 1 <= k < n - 1. The measure depends on it: report it.
+        Neighbours, 1 <= k < n - 1. The measure depends on it: report it.
     metric
-        "cosine" or "euclidean"
+        "cosine" or "euclidean".
     corrected
-        for chance
+        For chance.
 
     Raises
     ------
@@ -72,15 +72,15 @@ def mutual_knn(X, Y, *, k: int = 10, metric: str = "cosine", corrected: bool = T
     -----
     AnalysisWarning
         Equal rows: which of them are neighbours is then decided by their order in *both* arrays,
-        which looks like agreement.
+        which passes for agreement.
 
     Notes
     -----
     Huh et al. (2024), appendix A, without correction there. O(n² (d1 + d2)) time, O(n k) memory
     beside one block.
 
-    >>> X = np.random.default_rng(0).normal(size=(60, 4))
-    >>> mutual_knn(X, 3 * X, k=5), abs(mutual_knn(X, np.random.default_rng(1).normal(size=(60, 4)), k=5)) < 0.1
+    >>> X, Y = np.random.default_rng(0).normal(size=(2, 60, 4))
+    >>> mutual_knn(X, 3 * X, k=5), abs(mutual_knn(X, Y, k=5)) < 0.1
     (1.0, True)
     """
     return agreement(*neighbour_edges(X, Y, k, metric, weighted=False), corrected)

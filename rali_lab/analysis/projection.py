@@ -1,5 +1,5 @@
-"""An image of a cloud, with what it hides: trust, continuity, kept neighbours and how far seeds
-agree.
+"""Projections of a cloud to few dimensions, with their trustworthiness, continuity, kept neighbours
+and agreement between seeds.
 
 Distances between clusters of a UMAP are no evidence. Draw several seeds, print these numbers beside
 them, and measure in the original space (`domain_gap`, `significance`).
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .distances import nearest, prepared, squared_distances
-from .inputs import finite, matrix, pair
-from .similarity import procrustes
+from rali_lab.analysis.distances import nearest, prepared, squared_distances
+from rali_lab.analysis.inputs import finite, matrix, pair
+from rali_lab.analysis.similarity import procrustes
 
 METHODS = ("umap", "pca")
-_EXACT = 4096  # rows from which UMAP looks for neighbours approximately
+_EXACT = 4096  # rows from which UMAP searches neighbours approximately
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,20 @@ class Projection:
     Attributes
     ----------
     method, n, k
-        "umap" or "pca"; rows; neighbours that the quality numbers look at
+        "umap" or "pca"; rows; neighbours that the quality numbers use.
     seeds
-        one per array of ``coordinates``; pca, which has no seed, has one
+        One per array of ``coordinates``; pca, which has no seed, has one.
     coordinates
-        tuple of (n, n_components) arrays
+        Tuple of (n, n_components) arrays.
     trustworthiness
-        per seed, in [0, 1]; 1: no false neighbours in the image
+        Per seed, in [0, 1]; 1: no false neighbours in the projection.
     continuity
-        per seed, in [0, 1]; 1: no true neighbours torn apart
+        Per seed, in [0, 1]; 1: no true neighbours torn apart.
     overlap
-        per seed, share of the k nearest neighbours kept, in [0, 1]; chance is k / (n - 1)
+        Per seed, share of the k nearest neighbours kept, in [0, 1]; chance is k / (n - 1).
     seed_procrustes, seed_overlap
-        mean over pairs of seeds of their Procrustes similarity and shared neighbours; None with one
-        seed
+        Mean over pairs of seeds of their Procrustes similarity and shared neighbours; None with one
+        seed.
     """
 
     method: str
@@ -91,26 +91,26 @@ def project(
     max_anchors: int = 2000,
     **options,
 ) -> Projection:
-    """Project ``X`` (n, d) to a few dimensions, once per seed, and say how far the image can be
-    trusted.
+    """Project ``X`` (n, d) to a few dimensions, once per seed, with the quality of each
+    projection.
 
     Parameters
     ----------
     X
-        (n, d) array
+        (n, d) array.
     method
-        "umap" (needs umap-learn) or "pca" (one result, seeds do not matter)
+        "umap" (needs umap-learn) or "pca" (one result, seeds do not matter).
     seeds
-        of UMAP. One machine repeats a seed exactly; another machine or version may not.
+        Of UMAP. One machine repeats a seed exactly; another machine or version may not.
     n_neighbors
-        of UMAP, and the k of the quality numbers; below n / 2, where trustworthiness stops being a
-        number up to 1
+        Of UMAP, and the k of the quality numbers; below n / 2, where trustworthiness stops being a
+        number up to 1.
     n_components, metric
-        output dimensions; "euclidean" or "cosine", also for the quality ("pca" is Euclidean)
+        Output dimensions; "euclidean" or "cosine", also for the quality ("pca" is Euclidean).
     max_anchors
-        rows (drawn with a fixed seed) for which the quality is computed, among all n rows
-    options
-        for `umap.UMAP`, such as ``min_dist=0.1``
+        Rows (drawn with a fixed seed) for which the quality is computed, among all n rows.
+    **options
+        For `umap.UMAP`, such as ``min_dist=0.1``.
 
     Raises
     ------
@@ -155,11 +155,10 @@ def project(
 def trustworthiness(
     X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors: int = 2000
 ) -> float:
-    """Are neighbours in the image ``Z`` (n, p) neighbours in ``X`` (n, d)?
+    """Are neighbours in the projection ``Z`` (n, p) neighbours in ``X`` (n, d)?
 
-    In [0, 1], 1: no false neighbour.
-
-    False ones cost the more, the further away they are in ``X``; a random image gets about 0.5.
+    In [0, 1], 1: no false neighbour. False ones cost the more, the further away they are in ``X``;
+    a random projection gets about 0.5.
 
     Raises
     ------
@@ -181,7 +180,7 @@ def trustworthiness(
 
 
 def continuity(X, Z, *, k: int = 15, metric: str = "euclidean", max_anchors: int = 2000) -> float:
-    """Are neighbours in ``X`` (n, d) neighbours in the image ``Z`` (n, p)?
+    """Are neighbours in ``X`` (n, d) neighbours in the projection ``Z`` (n, p)?
 
     In [0, 1], 1: none torn apart; rest as `trustworthiness`.
 
@@ -232,16 +231,14 @@ def _stability(found: tuple[np.ndarray, ...], k: int) -> tuple[float, float] | t
         np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(near[i], near[j], strict=True)])
         for i, j in pairs
     ]
-    return float(np.mean([procrustes(found[i], found[j]) for i, j in pairs])), float(
-        np.mean(shared)
-    )
+    alike = [procrustes(found[i], found[j]) for i, j in pairs]
+    return float(np.mean(alike)), float(np.mean(shared))
 
 
 def _pca(Z: np.ndarray, n_components: int) -> np.ndarray:
     U, s, Vt = np.linalg.svd(Z - Z.mean(axis=0), full_matrices=False)
-    sign = np.where(
-        Vt[np.arange(len(Vt)), np.abs(Vt).argmax(axis=1)] < 0, -1, 1
-    )  # the same image on every machine
+    # The same signs on every machine.
+    sign = np.where(Vt[np.arange(len(Vt)), np.abs(Vt).argmax(axis=1)] < 0, -1, 1)
     return (U * (s * sign))[:, :n_components]
 
 

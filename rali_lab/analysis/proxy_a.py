@@ -1,4 +1,4 @@
-"""Proxy A-distance: can a linear classifier tell two clouds apart on sources it has not seen?"""
+"""Proxy A-distance: can a linear classifier separate two clouds on sources held out?"""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .folds import grouped_folds
-from .gaps import Gap, of_two
-from .inputs import centred
+from rali_lab.analysis.folds import grouped_folds
+from rali_lab.analysis.gaps import Gap, of_two
+from rali_lab.analysis.inputs import centred
 
 
 def proxy_a_distance(
@@ -19,17 +19,17 @@ def proxy_a_distance(
     """2 (1 - 2 e) with e the *held-out* balanced error of a linear classifier between two clouds
     (n, d), (m, d).
 
-    About 0 (also slightly negative): a line cannot tell them apart; 2: always. Measured on training
-    rows, as some public code does, it is 2 for any clouds with n < d.
+    About 0 (also slightly negative): a line cannot separate them; 2: it always can. Measured on
+    training rows, as some public code does, it is 2 for any clouds with n < d.
 
     Parameters
     ----------
     groups_x, groups_y
-        sources, whole in a fold; a source in both clouds carries one label
+        Sources, whole in a fold; a source in both clouds carries one label.
     n_folds
-        fewer are used if a cloud has fewer sources
+        Fewer are used if a cloud has fewer sources.
     ridge
-        penalty of the least-squares classifier, in mean eigenvalues
+        Penalty of the least-squares classifier, in mean eigenvalues.
 
     Raises
     ------
@@ -46,24 +46,12 @@ def proxy_a_distance(
     >>> proxy_a_distance(rng.normal(size=(50, 3)), 9 + rng.normal(size=(50, 3)))
     2.0
     """
-    gx = (
-        np.array([f"x{i}" for i in range(len(X))])
-        if groups_x is None
-        else np.asarray(groups_x).astype(str)
-    )
-    gy = (
-        np.array([f"y{i}" for i in range(len(Y))])
-        if groups_y is None
-        else np.asarray(groups_y).astype(str)
-    )
-    return of_two(
-        proxy_a_gap,
-        X,
-        Y,
-        group=np.unique(np.concatenate([gx, gy]), return_inverse=True)[1],
-        n_folds=n_folds,
-        ridge=ridge,
-    )
+    names = [
+        np.array([f"{cloud}{i}" for i in range(len(A))] if groups is None else groups).astype(str)
+        for cloud, A, groups in (("x", X, groups_x), ("y", Y, groups_y))
+    ]
+    group = np.unique(np.concatenate(names), return_inverse=True)[1]
+    return of_two(proxy_a_gap, X, Y, group=group, n_folds=n_folds, ridge=ridge)
 
 
 def proxy_a_gap(

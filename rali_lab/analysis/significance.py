@@ -1,6 +1,6 @@
 """The null, the p value and the interval of a similarity: what a bare number does not say.
 
-Null: the rows of ``Y`` are shuffled, so nothing is left but what the two clouds have in common
+Null: the rows of ``Y`` are permuted, so nothing is left but what the two clouds have in common
 without pairing. What can be computed once is shared by all draws. Interval: random halves of the
 sources (no row twice).
 """
@@ -12,12 +12,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .cca import cca, svcca
-from .folds import half, interval, permutation
-from .inputs import AnalysisWarning, centred, codes, pair
-from .neighbours import agreement, cknna, mutual_knn, neighbour_edges
-from .result import Measure, null_fields
-from .similarity import (
+from rali_lab.analysis.cca import cca, svcca
+from rali_lab.analysis.folds import half, interval, permutation
+from rali_lab.analysis.inputs import AnalysisWarning, centred, codes, pair
+from rali_lab.analysis.neighbours import agreement, cknna, mutual_knn, neighbour_edges
+from rali_lab.analysis.similarity import (
     cka,
     gram_terms,
     in_medians,
@@ -27,11 +26,11 @@ from .similarity import (
     rdm_vector,
     rsa,
 )
-from .streaming import align, hsic
+from rali_lab.analysis.streaming import align, hsic
+from rali_lab.estimate import Estimate
 
-_DENSE = (
-    8000  # rows above which no n x n matrix is held for the null of linear CKA (two of them: 1 GB)
-)
+# Rows above which no n x n matrix is held for the null of linear CKA (two of them: 1 GB).
+_DENSE = 8000
 _BOUNDS = {
     cka: (-1, 1),
     procrustes: (0, 1),
@@ -56,32 +55,32 @@ def significance(
     level: float = 0.95,
     random_state: int = 0,
     **options,
-) -> Measure:
+) -> Estimate:
     """A similarity with its permutation null, z, p and, with ``n_boot``, its interval.
 
     Parameters
     ----------
     measure
         `cka`, `procrustes`, `rsa`, `mutual_knn`, `cknna`, `cca`, `svcca`, or any function (X, Y) ->
-        float that is larger for more similar arrays
+        float that is larger for more similar arrays.
     X, Y
-        (n, d1) and (n, d2) arrays
+        (n, d1) and (n, d2) arrays.
     n_permutations
-        draws of the null. p cannot be less than 1 / (n_permutations + 1); 0 leaves the null out.
+        Draws of the null. p cannot be less than 1 / (n_permutations + 1); 0 leaves the null out.
     n_boot
-        half-samples for the interval; 0 leaves it out, 200 or more are needed for steady ends
+        Half-samples for the interval; 0 leaves it out, 200 or more are needed for steady ends.
     groups
         (n,) labels, the source of each row. Versions of one source resemble each other: whole
         sources are drawn for the interval, and only sources with equally many rows trade places
         under the null.
     level, random_state
-        coverage; seed of both
-    options
-        for ``measure``, such as ``kernel="rbf"`` or ``k=5``
+        Coverage; seed of both.
+    **options
+        For ``measure``, such as ``kernel="rbf"`` or ``k=5``.
 
     Returns
     -------
-    Measure
+    Estimate
 
     Raises
     ------
@@ -109,8 +108,8 @@ def significance(
     matrices for CKA (linear: up to n = 8000) and RSA.
 
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(60, 8))
-    >>> print(significance(cka, X, X + rng.normal(size=(60, 8)), n_permutations=99))  # doctest: +ELLIPSIS
+    >>> X, noise = rng.normal(size=(2, 60, 8))
+    >>> print(significance(cka, X, X + noise, n_permutations=99))  # doctest: +ELLIPSIS
     cka 0.5..., null ..., z = ..., p = 0.01, n = 60
     """
     X, Y = pair(X, Y)
@@ -127,7 +126,32 @@ def significance(
         found |= _interval(
             measure, X, Y, value, group, n_boot, level, rng, options, groups is not None
         )
-    return Measure(name, value, n=len(X), **found)
+    return Estimate(name, value, n=len(X), **found)
+
+
+def null_fields(value: float, null: np.ndarray, *, larger: bool = True) -> dict:
+    """``null_mean``, ``null_sd``, ``z`` and ``p`` of a value against draws from its null.
+
+    ``larger``: large values are the finding (similarity, gap); else small ones (mixing). The p of
+    the observed value counts itself among the draws (Phipson & Smyth 2010), so the smallest p is 1
+    / (draws + 1).
+
+    >>> null_fields(3.0, np.array([1.0, 2.0, 3.0]))
+    {'null_mean': 2.0, 'null_sd': 1.0, 'z': 1.0, 'p': 0.5}
+    """
+    if len(null) == 0:
+        return {}
+    if not np.isfinite(null).all():  # a comparison with NaN is false, so p would come out small
+        raise ValueError(
+            f"{(~np.isfinite(null)).sum()} of {len(null)} draws of the null are no numbers; p would"
+            " come out wrong"
+        )
+    slack = 1e-12 * max(1.0, abs(value))  # a permutation that changes nothing must count as equal
+    hits = int(np.sum(null >= value - slack) if larger else np.sum(null <= value + slack))
+    sd = float(np.std(null, ddof=1)) if len(null) > 1 else None
+    centre = float(np.mean(null))
+    z = float((value - centre) / sd) if sd is not None and sd > slack else None
+    return {"null_mean": centre, "null_sd": sd, "z": z, "p": (1 + hits) / (1 + len(null))}
 
 
 def symmetric_dot(A: np.ndarray, B: np.ndarray, order: np.ndarray) -> float:
@@ -152,9 +176,8 @@ def _cka(measure, X, Y, options) -> tuple[float, Draw]:
     value, n = measure(X, Y, **options), len(X)
     settings = {"kernel": "linear", "debiased": True, "bandwidth": 1.0} | options
     debiased, linear = settings["debiased"], settings["kernel"] == "linear"
-    if linear and (
-        n > _DENSE or X.shape[1] * Y.shape[1] < 36 * n
-    ):  # where a product becomes cheaper than look-ups, measured
+    # 36: where a product becomes cheaper than look-ups, measured.
+    if linear and (n > _DENSE or X.shape[1] * Y.shape[1] < 36 * n):
         return value, _cka_by_products(X, Y, debiased)
     K, L = (
         linear_gram(A) if linear else rbf_gram(in_medians(A), slice(None), settings["bandwidth"])
@@ -208,7 +231,7 @@ def _interval(measure, X, Y, value, group, n_boot, level, rng, options, grouped)
         )
     draws, factors = np.empty(n_boot), np.empty(n_boot)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AnalysisWarning)  # said once, for the whole
+        warnings.simplefilter("ignore", AnalysisWarning)  # given once, for the whole
         of_rows = _cka_of_rows(X, Y, options) if measure is cka else None
         for b in range(n_boot):
             rows, factors[b] = half(group, rng)

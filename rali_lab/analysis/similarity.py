@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .distances import median_distance, squared_distances, unit_rows
-from .inputs import blocks, centred, finite, pair
-from .streaming import StreamingCKA, align, hsic, least
+from rali_lab.analysis.distances import median_distance, squared_distances, unit_rows
+from rali_lab.analysis.inputs import blocks, centred, finite, pair
+from rali_lab.analysis.streaming import StreamingCKA, align, hsic, least
 
 KERNELS = ("linear", "rbf")
 
@@ -27,14 +27,14 @@ def cka(X, Y, *, kernel: str = "linear", debiased: bool = True, bandwidth: float
     Parameters
     ----------
     X, Y
-        (n, d1) and (n, d2) arrays
+        (n, d1) and (n, d2) arrays.
     kernel
-        "linear", or "rbf": exp(-distance² / (2 s²)) with s = ``bandwidth`` x the median distance
+        "linear", or "rbf": exp(-distance² / (2 s²)) with s = ``bandwidth`` x the median distance.
     debiased
-        the unbiased HSIC of Song et al. in numerator and denominator (needs n >= 4), else the plain
-        one
+        The unbiased HSIC of Song et al. in numerator and denominator (needs n >= 4), else the plain
+        one.
     bandwidth
-        of the RBF kernel, in median distances. Large values bring back the linear kernel.
+        Of the RBF kernel, in median distances. Large values bring back the linear kernel.
 
     Raises
     ------
@@ -76,10 +76,10 @@ def cka(X, Y, *, kernel: str = "linear", debiased: bool = True, bandwidth: float
 def procrustes(X, Y) -> float:
     """Orthogonal Procrustes similarity: how well a rotation of ``X`` (n, d1) fits ``Y`` (n, d2).
 
-    |X'Y| (nuclear norm) of the centred arrays scaled to Frobenius norm 1. 1: equal up to rotation, shift and scale;
-    0: orthogonal. It is biased upward: independent arrays get clearly more than 0 unless n >> d, so
-    read it beside the null of `significance`. Ding et al.'s (2021) distance is 2 - 2 x this;
-    SciPy's disparity is 1 - this².
+    |X'Y| (nuclear norm) of the centred arrays scaled to Frobenius norm 1. 1: equal up to rotation,
+    shift and scale; 0: orthogonal. It is biased upward: independent arrays get clearly more than 0
+    unless n >> d, so read it beside the null of `significance`. Ding et al.'s (2021) distance is
+    2 - 2 x this; SciPy's disparity is 1 - this².
 
     Raises
     ------
@@ -109,11 +109,11 @@ def rsa(X, Y, *, distance: str = "euclidean", method: str = "spearman") -> float
     Parameters
     ----------
     X, Y
-        (n, d1) and (n, d2) arrays, n >= 3
+        (n, d1) and (n, d2) arrays, n >= 3.
     distance
-        "euclidean", or "correlation": 1 - Pearson correlation of two rows (needs 2 columns or more)
+        "euclidean", or "correlation": 1 - Pearson correlation of two rows (2 columns or more).
     method
-        "spearman" or "pearson"
+        "spearman" or "pearson".
 
     Raises
     ------
@@ -183,7 +183,7 @@ def rbf_gram(X: np.ndarray, rows: slice, bandwidth: float) -> np.ndarray:
     K = np.exp(squared_distances(X[rows], X) / (-2 * bandwidth**2)) - np.exp(
         -1 / (2 * bandwidth**2)
     )
-    K[np.abs(K) < 1e-13] = 0  # rounding must not look like structure where all distances are equal
+    K[np.abs(K) < 1e-13] = 0  # rounding must not pass for structure where all distances are equal
     return K
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .inputs import finite, matrix, pair
+from rali_lab.analysis.inputs import finite, matrix, pair
 
 
 def least(debiased: bool) -> dict:
@@ -162,7 +162,7 @@ class StreamingCKA:
 
     @property
     def n(self) -> int:
-        """Rows seen so far."""
+        """Rows added so far."""
         return self._moments[0].n if self._moments else 0
 
     def update(self, X, Y) -> StreamingCKA:
@@ -200,7 +200,7 @@ class StreamingCKA:
         )
 
     def merge(self, other: StreamingCKA) -> StreamingCKA:
-        """A new stream that has seen the rows of both."""
+        """A new stream that holds the rows of both."""
         if not (self.n and other.n):
             full = self if self.n else other
         elif self._widths != other._widths:
@@ -255,13 +255,13 @@ def minibatch_cka(
     Parameters
     ----------
     X, Y
-        (n, d1) and (n, d2) arrays
+        (n, d1) and (n, d2) arrays.
     batch_size
-        rows per batch; rows are spread evenly, so that no small last batch is left
+        Rows per batch; rows are spread evenly, so that no small last batch is left.
     n_epochs
-        times that all rows are drawn in a new order
+        Times that all rows are drawn in a new order.
     debiased, random_state
-        as `cka`; seed of the order
+        As `cka`; seed of the order.
 
     Raises
     ------

@@ -35,8 +35,6 @@ SKIMAGE = (
 )
 SKLEARN = ("china.jpg", "flower.jpg")
 PROCEDURAL = ("leaves", "fractal", "mosaic", "plaid")
-
-
 PHOTOGRAPHS = ASSETS / "photographs"
 """The bundled photographs; their licences stand in NOTICE."""
 
@@ -78,11 +76,15 @@ def random_crop(
     max_shrink: float = 2.0,
     tries: int = 24,
 ) -> np.ndarray:
-    """A (size, size, 3) uint8 window with something in it, from one of the originals, shrunk by 1
-    to `max_shrink`.
+    """A (size, size, 3) uint8 window of one of the originals, shrunk by 1 to `max_shrink`.
 
-    The most detailed of a few random windows is not taken, only the first whose detail is not
-    negligible: skies stay in, black borders do not.
+    Of up to `tries` random windows the first whose detail is not negligible is taken, not the most
+    detailed: skies stay in, black borders do not. Half of them are mirrored.
+
+    Raises
+    ------
+    ValueError
+        An original is smaller than the window.
     """
     small = [x.shape[:2] for x in originals if min(x.shape[:2]) < size]
     if small:
@@ -104,16 +106,13 @@ def random_crop(
 
 
 def photographs(source: str, *, count: int, size: int = 128, seed: int = 0) -> list[np.ndarray]:
-    """`count` pristine crops of one bundled photograph, each (size, size, 3) uint8, the same for
-    the same seed.
-    """
+    """`count` pristine crops of one bundled photograph, each (size, size, 3) uint8."""
     rng = np.random.default_rng([seed, zlib.crc32(source.encode())])
     return [random_crop(_originals(source), size, rng) for _ in range(count)]
 
 
 def procedural(kind: str, *, count: int, size: int = 128, seed: int = 0) -> list[np.ndarray]:
-    """`count` generated images of one kind ("leaves", "fractal", "mosaic", "plaid"), each (size,
-    size, 3) uint8.
+    """`count` generated images of one kind of `PROCEDURAL`, each (size, size, 3) uint8.
 
     >>> procedural("leaves", count=1, size=64)[0].shape
     (64, 64, 3)
@@ -156,8 +155,8 @@ def _leaves(size: int, rng: np.random.Generator) -> np.ndarray:
 
 def _fractal(size: int, rng: np.random.Generator) -> np.ndarray:
     slope, base = rng.uniform(0.9, 1.4), rng.uniform(0.3, 0.7, 3)
-    shared, own = _pink(size, rng, slope), [_pink(size, rng, slope) for _ in range(3)]
-    return base + 0.16 * shared[..., None] + 0.05 * np.stack(own, axis=-1)
+    shared, separate = _pink(size, rng, slope), [_pink(size, rng, slope) for _ in range(3)]
+    return base + 0.16 * shared[..., None] + 0.05 * np.stack(separate, axis=-1)
 
 
 def _mosaic(size: int, rng: np.random.Generator) -> np.ndarray:

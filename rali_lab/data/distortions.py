@@ -1,16 +1,15 @@
 """The distortion library: seventeen degradations with five calibrated levels each.
 
 A distortion *type* is what is done to the pixels ("defocus_blur"); its *word* is what an observer
-would call it ("blur"), so types that look alike share a word; its *family* is the class of
-Q-Insight's degradation task. The strengths of the five levels were set by `python -m
-scripts.calibrate_distortions` so that a level costs about the same full-reference quality whatever
-the type (where a type can reach it at all).
+would call it ("blur"), so types that resemble each other share a word; its *family* is the class of
+Q-Insight's degradation task. A level costs about the same full-reference quality whatever the type
+(where a type can reach it at all).
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +17,13 @@ from PIL import Image
 from scipy import ndimage
 
 from rali_lab.data.records import Distortion
-from rali_lab.data.strengths import STRENGTHS
 
 Operation = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
 class DistortionType:
-    """How a distortion is made and what it is called; `span` is the meaningful range of its
+    """How a distortion is made, its word and its family; `span` is the meaningful range of its
     strength.
     """
 
@@ -123,9 +121,7 @@ def _pixelate(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _ringing(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
-    """Truncate the spectrum with a sharp edge and sharpen: the echoes along edges of a Gibbs
-    phenomenon.
-    """
+    """Truncate the spectrum with a sharp edge and sharpen: the Gibbs phenomenon along edges."""
     spectrum = np.fft.rfft2(x, axes=(0, 1))
     fy, fx = np.fft.fftfreq(x.shape[0])[:, None], np.fft.rfftfreq(x.shape[1])[None]
     keep = np.hypot(fy, fx) < 0.5 / s
@@ -134,7 +130,7 @@ def _ringing(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _warp(x: np.ndarray, s: float, rng: np.random.Generator) -> np.ndarray:
-    """Bend the image locally, as image generators bend what should be straight."""
+    """Warp the image locally, as image generators bend straight lines."""
     h, w = x.shape[:2]
     shift = ndimage.gaussian_filter(rng.normal(size=(2, h, w)), (0, 7, 7))
     shift *= s / (np.abs(shift).mean() + 1e-6)
@@ -177,9 +173,30 @@ TYPES: dict[str, DistortionType] = {
 }
 """Every distortion type by name."""
 
-WORDS: tuple[str, ...] = tuple(dict.fromkeys(t.word for t in TYPES.values()))
-"""What observers call them, without repeats, in a fixed order."""
+STRENGTHS: dict[str, tuple[float, ...]] = {
+    "gaussian_blur": (1.299, 1.93, 2.947, 4.566, 7.814),
+    "defocus_blur": (2.225, 3.232, 4.778, 7.142, 11.74),
+    "motion_blur": (5.719, 8.101, 11.59, 17.42, 31.05),
+    "gaussian_noise": (0.0647, 0.09888, 0.1506, 0.2465, 0.569),
+    "shot_noise": (0.09866, 0.1506, 0.23, 0.3828, 0.9462),
+    "impulse_noise": (0.02351, 0.04183, 0.07647, 0.1787, 0.4798),
+    "jpeg": (86.42, 91.51, 94.5, 96.5, 97.5),
+    "jpeg2000": (22.7, 44.6, 78.01, 119.8, 169.6),
+    "pixelation": (2.347, 3.08, 3.815, 5.452, 7.31),
+    "banding": (4.692, 6.476, 8.508, 10.59, 15.64),
+    "darkening": (1.237, 1.827, 2.615, 3.686, 5.432),
+    "overexposure": (0.5656, 0.8023, 1.11, 1.531, 2.32),
+    "haze": (0.4683, 0.5699, 0.6581, 0.7375, 0.8325),
+    "colour_cast": (0.1489, 0.228, 0.3624, 0.6433, 0.9833),
+    "ringing": (2.133, 2.859, 3.932, 5.489, 7.938),
+    "warping": (0.5747, 0.9201, 1.486, 2.681, 7.322),
+    "repetition": (3.49, 5.501, 10.49, 18.52, 39.49),
+}
+"""Strengths of the five levels of every distortion, as printed by `python -m
+scripts.calibrate_distortions`."""
 
+WORDS: tuple[str, ...] = tuple(dict.fromkeys(t.word for t in TYPES.values()))
+"""Their words, without repeats, in a fixed order."""
 
 ORDER = (
     "warping",
@@ -202,8 +219,37 @@ ORDER = (
 )
 """The order in which stacked distortions happen: scene, optics, sensor, processing, coding."""
 
-VEILS = ("darkening", "overexposure", "haze")
-"""Distortions that hide the others when strong: at most moderate in a stack."""
+MASKING = ("darkening", "overexposure", "haze")
+"""Distortions that mask the others when strong: at most moderate in a stack."""
+
+
+def draw(
+    types: Sequence[str], counts: Sequence[float], rng: np.random.Generator
+) -> tuple[Distortion, ...]:
+    """Distortions of one image: distinct words, in the order in which they happen to an image.
+
+    Levels are 1 to 5 for a single distortion and 1 to 4 in a stack, where masking distortions stay
+    at most moderate, so that each remains visible.
+
+    Parameters
+    ----------
+    types
+        Names of the distortions to choose from.
+    counts
+        Probabilities of none, one, two and more at once.
+    rng
+        Generator of the choice.
+    """
+    n, names, words = int(rng.choice(len(counts), p=counts)), [], set()
+    for name in rng.permutation(types):
+        if len(names) < n and TYPES[name].word not in words:
+            names.append(str(name))
+            words.add(TYPES[name].word)
+    tops = {name: 5 if n == 1 else 2 if name in MASKING else 4 for name in names}
+    return tuple(
+        Distortion(name, int(rng.integers(1, tops[name] + 1)))
+        for name in sorted(names, key=ORDER.index)
+    )
 
 
 def to_image(x: np.ndarray) -> Image.Image:
@@ -214,26 +260,29 @@ def to_image(x: np.ndarray) -> Image.Image:
 def apply(
     image: np.ndarray, distortions: tuple[Distortion, ...], rng: np.random.Generator
 ) -> np.ndarray:
-    """Apply distortions in order.
+    """Apply distortions in order; 1 to 20 ms each for 128 x 128 pixels on one core.
 
     Parameters
     ----------
     image
-        (H, W, 3) uint8 sRGB; not changed.
+        Image, (H, W, 3) uint8 sRGB; not changed.
     distortions
-        what to do, each at level 1 (slight) to 5 (catastrophic).
+        Types and levels, 1 (slight) to 5 (catastrophic).
     rng
-        decides noise, angles and places; the same state gives the same pixels.
+        Generator of noise, angles and places; the same state gives the same pixels.
 
     Returns
     -------
-    (H, W, 3) uint8. Cost: 1 to 20 ms for 128 x 128 on one core.
+    ndarray
+        Image, (H, W, 3) uint8; `image` itself without distortions.
 
     Raises
     ------
     ValueError
-        On an unknown distortion name or an image that is not (H, W, 3) uint8.
+        A distortion name is unknown, or the image is not (H, W, 3) uint8.
 
+    Examples
+    --------
     >>> grey = np.full((32, 32, 3), 128, np.uint8)
     >>> bool(apply(grey, (Distortion("gaussian_noise", 5),), np.random.default_rng(0)).std() > 10)
     True

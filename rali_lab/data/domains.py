@@ -1,9 +1,14 @@
-"""The five generated domains: who is in the image, what was done to it, and who rated it.
+"""The generated domains: their photographs, their distortions and their raters.
 
 `photo` is the domain that reinforcement learning sees. The others are only ever tested on: other
 photographs with stacked, authentic-looking distortions, procedural images, distortion types the RL
 domain never holds, and artefacts of generated images. Every domain has its own rater panel and
 annotation bias. Sources are split before anything else.
+
+`snapshots` is a training set beside them, for RACT: it holds what goes wrong when an image is
+taken, rated by a harsh panel. Every published data set has its own degradations *and* its own
+scale, and that makes mixing them dangerous: a word that occurs in one set alone inherits that set's
+scale.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rali_lab.data.content import PROCEDURAL, photographs, procedural
-from rali_lab.data.distortions import ORDER, TYPES, VEILS, apply
+from rali_lab.data.distortions import apply, draw
 from rali_lab.data.labels import RaterPanel, full_reference_quality
 from rali_lab.data.records import SPLITS, Distortion, RatedImage
 
@@ -44,14 +49,16 @@ class Domain:
 
     Attributes
     ----------
+    name
+        Name, part of every id.
     sources
-        photographs by split, or None for procedural images.
+        Photographs by split, or None for procedural images.
     types
-        distortions that occur;
+        Distortions that occur.
     counts
-        probabilities of none, one, two and three at once.
+        Probabilities of none, one, two and three at once.
     panel
-        the raters, with their annotation bias.
+        The raters, with their annotation bias.
     role
         "in" for the domain RL sees, "out" for those it does not.
     """
@@ -121,31 +128,28 @@ DOMAINS: dict[str, Domain] = {
 }
 """Every domain by name, the RL domain first."""
 
+SNAPSHOTS = Domain(
+    "snapshots",
+    {"train": TRAIN, "val": VAL},
+    ("defocus_blur", "shot_noise", "darkening", "haze", "colour_cast", "jpeg2000"),
+    (0.08, 0.52, 0.4, 0.0),
+    RaterPanel(gain=0.7, shift=-0.8),
+    "in",
+)
+"""A training set rated by a harsh panel, without a scene of a test image."""
+SETS = ("photo", "procedural", SNAPSHOTS.name)
+"""Training sets whose raters disagree; scores are brought to the scale of the first."""
+
 
 def draw_distortions(domain: Domain, rng: np.random.Generator) -> tuple[Distortion, ...]:
-    """Distortions of one image: distinct words, in the order in which they happen to an image.
-
-    Levels are 1 to 5 for a single distortion and 1 to 4 in a stack, where veils stay at most
-    moderate, so that each remains visible.
-    """
-    n, names, words = int(rng.choice(4, p=domain.counts)), [], set()
-    for name in rng.permutation(domain.types):
-        if len(names) < n and TYPES[name].word not in words:
-            names.append(str(name))
-            words.add(TYPES[name].word)
-    tops = {name: 5 if n == 1 else 2 if name in VEILS else 4 for name in names}
-    return tuple(
-        Distortion(name, int(rng.integers(1, tops[name] + 1)))
-        for name in sorted(names, key=ORDER.index)
-    )
+    """Distortions of one image of a domain; see `rali_lab.data.distortions.draw`."""
+    return draw(domain.types, domain.counts, rng)
 
 
 def _clean(
     domain: Domain, split: str, count: int, size: int, seed: int
 ) -> list[tuple[str, np.ndarray]]:
-    """`count` pairs of source and pristine image, spread evenly over the domain's sources of that
-    split.
-    """
+    """`count` pairs of source and pristine image, spread evenly over the sources of that split."""
     if domain.sources is None:
         each = -(-count // len(PROCEDURAL))
         seed = seed + 100 * SPLITS.index(split)  # every split has scenes of its own
@@ -158,9 +162,8 @@ def _clean(
         names = domain.sources[split]
         each = -(-count // len(names))
         images = [(s, x) for s in names for x in photographs(s, count=each, size=size, seed=seed)]
-    order = (
-        np.arange(len(images)).reshape(-1, each).T.ravel()
-    )  # one of each source before the second of any
+    # One of each source before the second of any.
+    order = np.arange(len(images)).reshape(-1, each).T.ravel()
     return [images[i] for i in order[:count]]
 
 
@@ -172,20 +175,28 @@ def build_domain(
     Parameters
     ----------
     domain
-        one of `DOMAINS`, or your own.
+        One of `DOMAINS`, or your own.
     counts
-        images per split, for example ``{"train": 360, "test": 100}``; splits without sources are
-        refused.
+        Images per split, for example ``{"train": 360, "test": 100}``.
     size
-        side in pixels.
+        Side in pixels.
     seed
-        fixes content, distortions and raters.
+        Seed of content, distortions and raters.
 
     Returns
     -------
-    Images with pixels in memory, pseudo-MOS 1..5 (`mos`, `std`) and the unbiased quality
-    (`reference`). Cost: about 50 ms an image on one core, nearly all of it the full-reference
-    measures.
+    list of RatedImage
+        Images with pixels in memory, pseudo-MOS 1..5 (`mos`, `std`) and the unbiased quality
+        (`reference`).
+
+    Raises
+    ------
+    ValueError
+        The domain has no sources for a split.
+
+    Notes
+    -----
+    About 50 ms an image on one core, nearly all of it for the full-reference measures.
     """
     stream = list(DOMAINS).index(domain.name) if domain.name in DOMAINS else len(DOMAINS)
     rng = np.random.default_rng([seed, stream])

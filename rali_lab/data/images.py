@@ -1,6 +1,4 @@
-"""Ordinary image files as (H, W, 3) uint8 sRGB arrays, or an error that names the file and the way
-out.
-"""
+"""Image files as (H, W, 3) uint8 sRGB arrays, or an error that names the file and the way out."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ PathLike = str | os.PathLike[str]
 
 
 class ImageError(ValueError):
-    """An image (or a folder of images) that cannot be used; the message names the file and the way
-    out.
-    """
+    """An image, or a folder of images, that cannot be used."""
 
 
 class ColourProfileWarning(UserWarning):
@@ -34,9 +30,9 @@ class ColourProfileWarning(UserWarning):
 def read_image(
     path: PathLike, *, max_pixels: int = MAX_PIXELS, min_side: int = MIN_SIDE
 ) -> np.ndarray:
-    """An image file as the eye would see it: upright, opaque, 8-bit sRGB.
+    """An image file as it is displayed: upright, opaque, 8-bit sRGB.
 
-    What is done, in this order: the size is checked before a pixel is decoded; EXIF rotation is
+    In this order: the size is checked before a pixel is decoded; EXIF rotation is
     applied; 16-bit values lose their low byte; an embedded ICC profile is converted to sRGB
     (without one, RGB is taken as sRGB and CMYK is converted by Pillow's plain formula);
     transparency is composited on white; grey and palette become RGB. Of an animation or a
@@ -45,27 +41,30 @@ def read_image(
     Parameters
     ----------
     path
-        a JPEG, PNG, WebP, BMP or TIFF file, recognised by its content, whatever its extension.
+        A JPEG, PNG, WebP, BMP or TIFF file, recognised by its content, whatever its extension.
     max_pixels
-        the largest width x height accepted; decoding takes about 3 to 8 bytes per pixel.
+        The largest width x height accepted; decoding takes about 3 to 8 bytes per pixel.
     min_side
-        the smallest width and height accepted, in pixels.
+        The smallest width and height accepted, in pixels.
 
     Returns
     -------
-    np.ndarray : (H, W, 3) uint8, a writable copy.
+    ndarray
+        Pixels, (H, W, 3) uint8, a writable copy.
 
     Raises
     ------
-    ImageError : missing, empty, not an image, damaged or truncated (never half an image), too
-    small,
-        too large, or of a pixel type without a known full scale. Bytes overwritten inside a JPEG
-        that still ends properly are beyond what its decoder can notice.
-    RuntimeError : Pillow's global `LOAD_TRUNCATED_IMAGES` is on, so damage could not be seen.
+    ImageError
+        Missing, empty, not an image, damaged or truncated, too small, too large, or of a pixel type
+        without a known full scale. Bytes overwritten inside a JPEG that still ends properly are
+        beyond what its decoder can notice.
+    RuntimeError
+        Pillow's global `LOAD_TRUNCATED_IMAGES` is on, so damage could not be noticed.
 
     Warns
     -----
-    ColourProfileWarning : an embedded profile is damaged or belongs to another kind of image.
+    ColourProfileWarning
+        An embedded profile is damaged or belongs to another kind of image.
 
     Examples
     --------
@@ -80,18 +79,14 @@ def read_image(
     _check_file(path)
     try:
         with warnings.catch_warnings():
-            # Pillow warns from 89 million pixels on; _check_size is stricter and decides before
-            # decoding.
+            # Pillow warns from 89 million pixels on; _check_size is stricter.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
                 _check_size(path, image.size, max_pixels, min_side)
                 image.load()
                 upright = ImageOps.exif_transpose(image)
         return _to_srgb(upright, path)
-    except (
-        ImageError,
-        ColourProfileWarning,
-    ):  # the latter when the caller turns warnings into errors
+    except (ImageError, ColourProfileWarning):  # a warning, where the caller makes it an error
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(
@@ -102,9 +97,7 @@ def read_image(
             f"{path}: not a JPEG, PNG, WebP, BMP or TIFF image, or damaged at its start; "
             "convert it (for example to PNG) or fetch it again"
         ) from error
-    except (
-        Exception
-    ) as error:  # decoders meet broken bytes with OSError, SyntaxError, struct.error, and more
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, and more
         raise ImageError(
             f"{path}: cannot be read ({error}); if it is damaged or truncated, fetch or export it"
             " again"
@@ -112,16 +105,19 @@ def read_image(
 
 
 def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
-    """The image files among files and folders: files as given, a folder's images recursively and
-    sorted.
+    """The image files among files and folders: files as given, folders recursively and sorted.
 
     In folders an image is known by its extension (`EXTENSIONS`, any case) and hidden files are left
-    out; a file named outright is kept whatever its extension. A file reached twice is listed once.
+    out; a file that is named itself is kept whatever its extension. A file reached twice is listed
+    once.
 
     Raises
     ------
-    ImageError : a path that does not exist, or a folder without any image.
+    ImageError
+        A path does not exist, or a folder holds no image.
 
+    Examples
+    --------
     >>> find_images("no/such/place")
     Traceback (most recent call last):
     ...
@@ -210,9 +206,8 @@ def _sixteen_to_eight(image: Image.Image, path: Path) -> Image.Image:
 def _apply_profile(image: Image.Image, profile: bytes, path: Path) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if (
-            source.profile.xcolor_space == "RGB " and image.mode == "L"
-        ):  # common in exported grey photographs
+        # An RGB profile is common in exported grey photographs.
+        if source.profile.xcolor_space == "RGB " and image.mode == "L":
             image = image.convert("RGB")
         return ImageCms.profileToProfile(
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"

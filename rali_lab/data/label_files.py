@@ -11,23 +11,32 @@ from pathlib import Path
 from typing import Any
 
 Row = tuple[str, dict[str, str]]
-"""Where the row stands ("scores.csv, line 3"; the header is line 1), and its cells by column, all
-as text."""
+"""Place of a row ("scores.csv, line 3"; the header is line 1), and its cells by column, as text."""
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
 def read_delimited(path: Path, needed: Sequence[str], separator: str | None = None) -> list[Row]:
-    """The rows of a UTF-8 table with a header line; without `separator` the header decides (see
-    `read_table`).
+    """The rows of a UTF-8 table with a header line.
+
+    Parameters
+    ----------
+    path
+        The table.
+    needed
+        Columns that must be there.
+    separator
+        One of `SEPARATORS`; by default the one that gives the header line the `needed` columns.
 
     Raises
     ------
-    FileNotFoundError : no such file. ValueError : not such a table, a column of `needed` that is
-    absent or there twice, no rows, or a row with another number of
-        cells than the header, with its line.
+    FileNotFoundError
+        No such file.
+    ValueError
+        Not such a table, a header that mixes separators, a column of `needed` that is absent or
+        there twice, no rows, or a row with another number of cells than the header, with its line.
     """
-    text = _text_of(path, f"a {SEPARATORS.get(separator or '', 'comma')}-separated")
+    text = _read_text(path, f"a {SEPARATORS.get(separator or '', 'comma')}-separated")
     separator = separator or _separator(path, text, needed)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
@@ -46,48 +55,45 @@ def read_delimited(path: Path, needed: Sequence[str], separator: str | None = No
                 f" {SEPARATORS[separator]}; look for another separator, a decimal comma or a"
                 f" missing quote in {separator.join(cells)[:80]!r}"
             )
-    return _some_rows(
-        path,
-        [
-            (f"{path}, line {line}", dict(zip(header, cells, strict=True)))
-            for line, cells in lines[1:]
-        ],
-    )
+    return _rows(path, "line", header, lines[1:])
 
 
 def read_table(path: Path, needed: Sequence[str]) -> list[Row]:
     """The rows of a Parquet file, or of a text table separated by commas, semicolons or tabs.
 
-    The separator is the one that cuts the header line into the `needed` columns; a header that
-    mixes separators is an error. Raises as `read_delimited`; ImportError for Parquet without
-    pyarrow.
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_delimited`.
+    ImportError
+        Parquet without pyarrow.
     """
     if path.suffix.lower() != ".parquet":
         return read_delimited(path, needed)
     frame = _parquet(path)
     require_columns(path, needed, list(frame.columns))
-    blank = frame.isna().to_numpy()
-    values = enumerate(frame.itertuples(index=False, name=None))
-    cells = [
-        ["" if blank[i, j] else as_text(value) for j, value in enumerate(row)] for i, row in values
-    ]
-    return _some_rows(path, _numbered(path, "row", list(frame.columns), enumerate(cells, 1)))
+    frame = frame.astype(object).where(frame.notna(), None)
+    cells = ([as_text(value) for value in row] for row in frame.itertuples(index=False, name=None))
+    return _rows(path, "row", list(frame.columns), enumerate(cells, 1))
 
 
 def headers(path: Path) -> list[list[str]]:
-    """The columns of a table: of a Parquet file, or as each separator in its first line would have
-    them, most columns first.
+    """The columns of a Parquet file, or of a text table by each separator in its first line, most
+    columns first.
     """
     if path.suffix.lower() == ".parquet":
         return [list(_parquet(path).columns)]
-    return sorted(_cuts(_first_line(_text_of(path, "a"))).values(), key=len, reverse=True)
+    found = _split_header(_first_line(_read_text(path, "a")))
+    return sorted(found.values(), key=len, reverse=True)
 
 
 def read_excel(path: Path, needed: Sequence[str], sheet: str | None = None) -> list[Row]:
-    """The rows of a sheet (default: the first) below the first row that holds all `needed` columns,
-    wherever that is.
+    """The rows of a sheet (default: the first) below the first row that holds all `needed` columns.
 
-    Raises ValueError for a damaged workbook, an absent sheet or columns, and for no rows.
+    Raises
+    ------
+    ValueError
+        A damaged workbook, an absent sheet or column, or no rows.
     """
     import openpyxl
 
@@ -100,16 +106,15 @@ def read_excel(path: Path, needed: Sequence[str], sheet: str | None = None) -> l
             [as_text(value) for value in row] for row in book[name].iter_rows(values_only=True)
         ]
 
-    sheets, table = _loaded(path, "an Excel workbook", load)
+    sheets, table = _load(path, "an Excel workbook", load)
     if table is None:
         raise ValueError(
             f"{path}: no sheet {sheet!r}; present are {sheets}, fetch the official workbook"
         )
     top = next((i for i, cells in enumerate(table) if set(needed) <= set(cells)), None)
     if top is None:
-        require_columns(
-            path, needed, next((list(filter(None, cells)) for cells in table if any(cells)), [])
-        )
+        first = next((cells for cells in table if any(cells)), [])
+        require_columns(path, needed, list(filter(None, first)))
         raise ValueError(
             f"{path}: the columns {list(needed)} are not in one row; fetch the official workbook"
         )
@@ -119,14 +124,18 @@ def read_excel(path: Path, needed: Sequence[str], sheet: str | None = None) -> l
         for i, cells in enumerate(table)
         if i > top and any(cells)
     )
-    return _some_rows(path, _numbered(path, "row", table[top], below))
+    return _rows(path, "row", table[top], below)
 
 
 def read_json(path: Path, needed: Sequence[str]) -> list[Row]:
-    """The rows of a JSON list of objects that all have the `needed` keys; other keys are left out.
-    Raises ValueError if not.
+    """The `needed` keys of a JSON list of objects as rows.
+
+    Raises
+    ------
+    ValueError
+        Damaged JSON, no list of objects, an empty list, or an object without a key.
     """
-    items = _loaded(path, "JSON", json.load)
+    items = _load(path, "JSON", json.load)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise ValueError(
             f"{path}: expected a list of objects, got {type(items).__name__}; fetch the official"
@@ -136,20 +145,17 @@ def read_json(path: Path, needed: Sequence[str]) -> list[Row]:
         raise ValueError(f"{path}: empty list; expected an entry per image")
     for item in items:
         require_columns(path, needed, list(item))
-    return _numbered(
-        path,
-        "entry",
-        needed,
-        ((i, [as_text(item[key]) for key in needed]) for i, item in enumerate(items, 1)),
-    )
+    cells = ([as_text(item[key]) for key in needed] for item in items)
+    return _rows(path, "entry", needed, enumerate(cells, 1))
 
 
 def read_lines(path: Path, columns: Sequence[str], separator: str | None = None) -> list[Row]:
-    """The rows of a text without header: each line cut at `separator` (default: spaces) into
-    `columns`; empty lines are skipped.
+    """The rows of a text without header, each line split into `columns`; empty lines are skipped.
+
+    Without `separator` lines are split at spaces. ValueError for another number of cells.
     """
-    rows = []
-    for line, text in enumerate(_text_of(path, "a").splitlines(), 1):
+    lines = []
+    for line, text in enumerate(_read_text(path, "a").splitlines(), 1):
         cells = [cell.strip() for cell in text.split(separator)]
         if text.strip() and len(cells) != len(columns):
             raise ValueError(
@@ -157,19 +163,22 @@ def read_lines(path: Path, columns: Sequence[str], separator: str | None = None)
                 f" {(separator or ' ').join(columns)!r}; fetch the file again"
             )
         if text.strip():
-            rows.append((f"{path}, line {line}", dict(zip(columns, cells, strict=True))))
-    return _some_rows(path, rows)
+            lines.append((line, cells))
+    return _rows(path, "line", columns, lines)
 
 
 def read_mat(path: Path, variable: str) -> list[str]:
     """The entries of one MATLAB variable as text, cells unpacked.
 
-    Raises ValueError for a damaged file or an absent variable.
+    Raises
+    ------
+    ValueError
+        A damaged file, an absent variable, or an entry that is no single value.
     """
     import numpy as np
     from scipy.io import loadmat
 
-    contents = _loaded(path, "a MATLAB file", loadmat)
+    contents = _load(path, "a MATLAB file", loadmat)
     if variable not in contents:
         raise ValueError(
             f"{path}: no variable {variable!r}; present are"
@@ -189,7 +198,7 @@ def read_mat(path: Path, variable: str) -> list[str]:
 
 
 def as_text(value: Any) -> str:
-    """A cell as the text that a person would have typed; nothing for None.
+    """A cell as text, whole numbers without a point; "" for None.
 
     >>> as_text(1600.0), as_text(0.25), as_text(None), as_text(float("nan")), as_text("a b.png")
     ('1600', '0.25', '', 'nan', 'a b.png')
@@ -202,9 +211,7 @@ def as_text(value: Any) -> str:
 
 
 def require_columns(path: Path, needed: Iterable[str], present: Sequence[str]) -> None:
-    """Raises ValueError, listing the columns that are present, unless each of `needed` is there
-    once.
-    """
+    """Raise ValueError, listing the columns present, unless each of `needed` is there once."""
     missing = [column for column in needed if column not in present]
     if missing:
         raise ValueError(
@@ -218,18 +225,18 @@ def require_columns(path: Path, needed: Iterable[str], present: Sequence[str]) -
 
 def _separator(path: Path, text: str, needed: Sequence[str]) -> str:
     header = _first_line(text)
-    cuts = _cuts(header)
-    fitting = [separator for separator, columns in cuts.items() if set(needed) <= set(columns)]
-    if len(fitting) != 1 and len(cuts) > 1:
-        mixed = " and ".join(SEPARATORS[separator] for separator in cuts)
+    found = _split_header(header)
+    fitting = [separator for separator, columns in found.items() if set(needed) <= set(columns)]
+    if len(fitting) != 1 and len(found) > 1:
+        mixed = " and ".join(SEPARATORS[separator] for separator in found)
         raise ValueError(
             f"{path}, line 1: {header.strip()!r} mixes {mixed}; separate all columns,"
             f" {', '.join(needed)} among them, by one"
         )
-    return fitting[0] if fitting else next(iter(cuts))
+    return fitting[0] if fitting else next(iter(found))
 
 
-def _cuts(header: str) -> dict[str, list[str]]:
+def _split_header(header: str) -> dict[str, list[str]]:
     """The header's columns by each separator that occurs in it; by comma if there is none."""
     found = [separator for separator in SEPARATORS if separator in header] or [","]
     return {
@@ -242,7 +249,7 @@ def _first_line(text: str) -> str:
     return next(iter(text.splitlines()), "")
 
 
-def _text_of(path: Path, kind: str) -> str:
+def _read_text(path: Path, kind: str) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: score table not found; check the path")
     try:
@@ -255,17 +262,15 @@ def _parquet(path: Path):
     import pandas as pd
 
     try:
-        return _loaded(path, "a Parquet file", pd.read_parquet)
+        return _load(path, "a Parquet file", pd.read_parquet)
     except ImportError as error:
         raise ImportError(
             f"{path}: Parquet needs pyarrow ({error}); install it, or export the table as CSV"
         ) from error
 
 
-def _loaded(path: Path, kind: str, load: Callable[[io.BytesIO], Any]) -> Any:
-    """What a library makes of a file; its warnings stay inside, and whatever it raises becomes one
-    clear error.
-    """
+def _load(path: Path, kind: str, load: Callable[[io.BytesIO], Any]) -> Any:
+    """A file read by a library without its warnings; whatever it raises becomes one clear error."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: label file not found; check the path, or fetch the rest of the set"
@@ -276,22 +281,18 @@ def _loaded(path: Path, kind: str, load: Callable[[io.BytesIO], Any]) -> Any:
             return load(io.BytesIO(path.read_bytes()))
     except (ImportError, MemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # broken bytes come out as zip, XML, struct, zlib, Arrow and type errors
+    except Exception as error:  # of zip, XML, struct, zlib, Arrow, or a TypeError
         raise ValueError(
             f"{path}: cannot be read as {kind} ({error}); if it is cut off or damaged, fetch it"
             " again"
         ) from error
 
 
-def _numbered(
-    path: Path, unit: str, columns: Sequence[str], rows: Iterable[tuple[int, Sequence[str]]]
+def _rows(
+    path: Path, unit: str, columns: Sequence[str], lines: Iterable[tuple[int, Sequence[str]]]
 ) -> list[Row]:
-    return [(f"{path}, {unit} {i}", dict(zip(columns, cells, strict=False))) for i, cells in rows]
-
-
-def _some_rows(path: Path, rows: list[Row]) -> list[Row]:
+    """Numbered lists of cells as rows; ValueError if there are none."""
+    rows = [(f"{path}, {unit} {i}", dict(zip(columns, cells, strict=False))) for i, cells in lines]
     if not rows:
         raise ValueError(f"{path}: no rows below the header; expected one per image")
     return rows

@@ -1,5 +1,4 @@
-"""Pseudo-MOS: full-reference quality on the 1..5 scale, and the rater panel that turns it into
-opinion scores.
+"""Pseudo-MOS: full-reference quality on the 1..5 scale, and a rater panel that makes it a score.
 
 No human rated the generated images. Their score starts from two full-reference measures, HaarPSI
 (Reisenhofer et al., 2018) and MDSI (Nafchi et al., 2016), both from `piq`, and passes through a
@@ -22,15 +21,25 @@ def full_reference_quality(
     Parameters
     ----------
     references, images
-        (n, H, W, 3) uint8, paired.
+        Paired images, (n, H, W, 3) uint8.
     batch
-        images measured at a time.
+        Images measured at a time.
 
     Returns
     -------
-    (n,) float64: ``1 + 4 * clip((y - 0.15) / 0.6, 0, 1)`` with ``y = (HaarPSI + 1 - MDSI / 0.75) /
-    2``, our mapping. The two measures agree best, of nine tried, with what was done to the image
-    (docs/LOG.md), and cost about 3 ms for a 128 x 128 pair on one core, a tenth of VSI.
+    ndarray
+        Quality, (n,) float64: ``1 + 4 * clip((y - 0.15) / 0.6, 0, 1)`` with
+        ``y = (HaarPSI + 1 - MDSI / 0.75) / 2``, our mapping.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ.
+
+    Notes
+    -----
+    The two measures agree best, of nine tried, with what was done to the image (docs/LOG.md), and
+    cost about 3 ms for a 128 x 128 pair on one core, a tenth of VSI.
     """
     import torch
     from piq import haarpsi, mdsi
@@ -63,13 +72,13 @@ class RaterPanel:
     Attributes
     ----------
     gamma
-        exponent on quality rescaled to 0..1; above 1 the panel is harsh, below 1 lenient.
+        Exponent on quality rescaled to 0..1; above 1 the panel is harsh, below 1 lenient.
     gain, shift
-        how much of the scale is used, and where it sits (points of 1..5).
+        Share of the scale that is used, and its offset in points of 1..5.
     raters
-        size of the panel.
+        Size of the panel.
     noise, bias
-        standard deviations of a single judgement and of a rater's own offset, in points.
+        Standard deviations of a single judgement and of a rater's own offset, in points.
     """
 
     gamma: float = 1.0
@@ -80,9 +89,7 @@ class RaterPanel:
     bias: float = 0.25
 
     def opinion(self, quality: np.ndarray) -> np.ndarray:
-        """What the panel would say on average without noise: a monotone map of (n,) quality, 1..5
-        in and out.
-        """
+        """Mean score of the panel without noise: a monotone map of (n,) quality, 1..5 to 1..5."""
         unit = np.clip((np.asarray(quality, dtype=np.float64) - 1) / 4, 0, 1)
         return np.clip(3 + self.gain * (4 * unit**self.gamma - 2) + self.shift, 1, 5)
 

@@ -1,6 +1,6 @@
 """How published data sets lie on disk: their label files, image folders, score columns and scales.
 
->>> for layout in LAYOUTS.values(): print(f"{layout.name:12} {layout.columns.score:14} {layout.ends}")
+>>> for name, layout in LAYOUTS.items(): print(f"{name:12} {layout.columns.score:14} {layout.ends}")
 koniq10k     MOS            0..100, higher is better
 koniq10k-mos MOS            1..5, higher is better
 spaq         MOS            0..100, higher is better
@@ -18,8 +18,10 @@ table        mos            1..5 unless declared, higher is better
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -43,32 +45,33 @@ class Layout:
     Attributes
     ----------
     name
-        for ``layout=``; a name with a dash is another label file of the same set, taken when the
+        For ``layout=``; a name with a dash is another label file of the same set, taken when the
         first is not there.
     description
-        one line.
+        One line.
     labels
-        the label file(s) below the folder, as patterns; none when the path names a table itself.
+        The label files below the folder, as patterns; none when the path names a table itself.
     image_dirs
-        the folders that image names are relative to, best first; "" is the folder itself, ".." the
-        one around it.
+        The folders that image names are relative to, best first; "" is the folder itself, ".." its
+        parent.
     columns
-        which column holds what.
-    raw
-        those taken when the caller declares the scale, where they are others.
+        The name of the column for each quantity.
     scale
-        the ends and the direction of the score column; None when they are not published.
+        The range and direction of the score column; None when they are not published.
+    rows
+        Maps label files and columns to rows with those columns.
     ends_from
         "declared"; "default" (declared, but a guess); the "training" part of the data; or the
         "caller".
     std_scale
-        the scale of the standard deviations, where it is not that of the scores.
-    rows
-        (label files, columns) -> rows with those columns.
+        The scale of the standard deviations, where it is not that of the scores.
+    raw
+        The columns when the caller declares the scale, where they are others.
     locate
-        (folder of images) -> (name -> path), where a file is not simply ``folder / name``.
+        Maps the folder of images to a function from name to path, where a file is not simply
+        ``folder / name``.
     many
-        the layout serves many sets, and the domain is named by the folder or table instead of the
+        The layout serves many sets, and the domain is named by the folder or table instead of the
         layout.
     """
 
@@ -89,15 +92,11 @@ class Layout:
     def ends(self) -> str:
         """The scale in words."""
         if self.scale is None:
-            where = (
-                "those of the training part" if self.ends_from == "training" else "to be declared"
-            )
-            return f"{where}, higher is better"
-        return (
-            str(self.scale).replace(",", " unless declared,")
-            if self.ends_from == "default"
-            else str(self.scale)
-        )
+            of_data = self.ends_from == "training"
+            ends = "those of the training part" if of_data else "to be declared"
+            return f"{ends}, higher is better"
+        default = " unless declared" if self.ends_from == "default" else ""
+        return str(self.scale).replace(",", f"{default},")
 
     def found_in(self, folder: Path) -> bool:
         """Whether one of the label files is there."""
@@ -108,7 +107,7 @@ def _csv(files: Sequence[Path], columns: Columns) -> list[Row]:
     return read_delimited(files[0], columns.names(), ",")
 
 
-def _plain(files: Sequence[Path], columns: Columns) -> list[Row]:
+def _table(files: Sequence[Path], columns: Columns) -> list[Row]:
     return read_table(files[0], [columns.image, columns.score])
 
 
@@ -117,16 +116,15 @@ def _spaq(files: Sequence[Path], columns: Columns) -> list[Row]:
 
 
 def _pipal(files: Sequence[Path], columns: Columns) -> list[Row]:
-    rows = [
-        (file.stem, row)
+    return [
+        (place, {**cells, columns.source: file.stem})
         for file in files
-        for row in read_lines(file, [columns.image, columns.score], ",")
+        for place, cells in read_lines(file, [columns.image, columns.score], ",")
     ]
-    return [(place, {**cells, columns.source: source}) for source, (place, cells) in rows]
 
 
 def _pipal_file(image_dir: Path) -> Callable[[str], Path]:
-    """Finds a file in whichever of the four folders it is; the names do not say."""
+    """Find a file in whichever of the four folders it is; the names do not say."""
     folders = [image_dir / f"Distortion_{i}" for i in range(1, 5)]
     return lambda name: next(
         (folder / name for folder in folders if (folder / name).is_file()), image_dir / name
@@ -134,7 +132,7 @@ def _pipal_file(image_dir: Path) -> Callable[[str], Path]:
 
 
 def _livec(files: Sequence[Path], columns: Columns) -> list[Row]:
-    names = [columns.image, columns.score, columns.std]
+    names = columns.names()
     entries = {name: read_mat(files[0].with_name(f"{name}.mat"), name) for name in names}
     lengths = {name: len(values) for name, values in entries.items()}
     practice = entries[columns.image][:7]
@@ -163,7 +161,7 @@ CSIQ_FILES = {
     "jpeg": ("jpeg", "JPEG"),
     "jpeg 2000": ("jpeg2000", "jpeg2000"),
 }
-"""The sheet's word for a distortion -> the folder of its images and the word in their names."""
+"""By the sheet's word for a distortion: the folder of its images and the word in their names."""
 
 
 def _csiq(files: Sequence[Path], columns: Columns) -> list[Row]:
@@ -183,25 +181,21 @@ def _csiq(files: Sequence[Path], columns: Columns) -> list[Row]:
 
 
 def _tid2013(files: Sequence[Path], columns: Columns) -> list[Row]:
-    rows = read_lines(files[0], [columns.score, columns.image])
     return [
         (place, {**cells, columns.source: cells[columns.image].partition("_")[0].upper()})
-        for place, cells in rows
+        for place, cells in read_lines(files[0], [columns.score, columns.image])
     ]
 
 
 def _any_case(image_dir: Path) -> Callable[[str], Path]:
-    """Finds a file whatever the case of its name and folders, where only one fits; every folder is
-    listed once.
-    """
-    listed: dict[Path, dict[str, list[str]]] = {}
+    """Find a file whatever the case of its name and folders, where only one fits."""
 
+    @cache
     def spellings(folder: Path) -> dict[str, list[str]]:
-        if folder not in listed:
-            listed[folder] = {}
-            for child in folder.iterdir() if folder.is_dir() else ():
-                listed[folder].setdefault(child.name.casefold(), []).append(child.name)
-        return listed[folder]
+        names = defaultdict(list)
+        for child in folder.iterdir() if folder.is_dir() else ():
+            names[child.name.casefold()].append(child.name)
+        return names
 
     def locate(name: str) -> Path:
         path = image_dir
@@ -214,13 +208,11 @@ def _any_case(image_dir: Path) -> Callable[[str], Path]:
 
 
 def _deqa(files: Sequence[Path], columns: Columns) -> list[Row]:
-    needed = [columns.image, columns.score, columns.std]
-    rows = [
-        (next(s for s in SPLITS if file.name.startswith(s)), row)
+    return [
+        (place, {**cells, columns.split: next(s for s in SPLITS if file.name.startswith(s))})
         for file in files
-        for row in read_json(file, needed)
+        for place, cells in read_json(file, [columns.image, columns.score, columns.std])
     ]
-    return [(place, {**cells, columns.split: split}) for split, (place, cells) in rows]
 
 
 LAYOUTS = {
@@ -255,7 +247,9 @@ LAYOUTS = {
             Scale(0, 100),
             _spaq,
         ),
-        Layout(  # `var` is no variance: no 30 whole ratings with the mean of I01_01_02, 4.33, have the variance 0.869, but a deviation of it
+        # `var` is no variance: no 30 whole ratings with the mean of I01_01_02, 4.33, have the
+        # variance 0.869, but some have the standard deviation 0.869.
+        Layout(
             "kadid10k",
             "KADID-10k, called dmos although higher is better; its var is the standard deviation of"
             " the ratings",
@@ -334,7 +328,7 @@ LAYOUTS = {
             ("",),
             Columns("dis_img_path", "score", source="ref_img_path"),
             None,
-            _plain,
+            _table,
             ends_from="caller",
             locate=_any_case,
             many=True,
@@ -346,11 +340,11 @@ LAYOUTS = {
             ("",),
             Columns("image", "mos", "std", "source", "split", "domain"),
             Scale(1, 5),
-            _plain,
+            _table,
             ends_from="default",
             many=True,
         ),
     )
 }
-"""Every layout by its name, in the order in which `rali_lab.data.datasets.detect_layout` looks for
+"""Every layout by its name, in the order in which `rali_lab.data.datasets.detect_layout` tries
 them."""

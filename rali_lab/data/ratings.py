@@ -1,5 +1,5 @@
-"""Rated image folders (a score table beside a folder of images) as `RatedImage` records on the 1..5
-scale.
+"""Rows of label files as `RatedImage` records on the 1..5 scale: every check, the scale and the
+split.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from rali_lab.data.images import PathLike
-from rali_lab.data.label_files import Row, read_delimited
+from rali_lab.data.label_files import Row
 from rali_lab.data.records import SPLITS, RatedImage
 
 SPLIT_WORDS = {"training": "train", "validation": "val", "testing": "test"} | {
@@ -23,13 +23,16 @@ SPLIT_WORDS = {"training": "train", "validation": "val", "testing": "test"} | {
 }
 """Words accepted in a split column: our own and KonIQ-10k's."""
 
+FRACTIONS = (0.7, 0.1, 0.2)
+"""Shares of train, val and test among the sources, where the labels know no split."""
+
 Missing = Literal["error", "report"]
-"""What to do about listed images without a file: stop, or keep their records so that `validate`
-lists them."""
+"""What to do about listed images without a file: stop, or keep their records so that
+`rali_lab.data.validation.validate` reports them."""
 
 
 class ScaleWarning(UserWarning):
-    """Scores lie beyond the ends that were found on the training part, and were cut to 1..5."""
+    """Scores lie outside the range that was fitted on the training part, and were cut to 1..5."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,17 @@ class Scale:
     """The declared range of a score column and its direction, mapped affinely to 1..5 with higher
     better.
 
-    >>> Scale(0, 100).to_mos(25), Scale(0, 1, higher_is_better=False).to_mos(0.25), Scale(0, 100).to_std(10)
-    (2.0, 4.0, 0.4)
+    Raises
+    ------
+    ValueError
+        The range is empty or not finite.
+
+    Examples
+    --------
+    >>> Scale(0, 100).to_mos(25), Scale(0, 1, higher_is_better=False).to_mos(0.25)
+    (2.0, 4.0)
+    >>> Scale(0, 100).to_std(10)
+    0.4
     >>> print(Scale(0, 1, higher_is_better=False))
     0..1, lower is better
     """
@@ -48,16 +60,14 @@ class Scale:
     higher_is_better: bool = True
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+        if not -math.inf < self.low < self.high < math.inf:
             raise ValueError(
                 f"mos_range must be (low, high) with low < high, got ({self.low}, {self.high})"
             )
 
     def __str__(self) -> str:
-        return (
-            f"{self.low:g}..{self.high:g}, {'higher' if self.higher_is_better else 'lower'} is"
-            " better"
-        )
+        direction = "higher" if self.higher_is_better else "lower"
+        return f"{self.low:g}..{self.high:g}, {direction} is better"
 
     def to_mos(self, value: float) -> float:
         share = (value - self.low) / (self.high - self.low)
@@ -69,7 +79,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of a score table holds what; None for what the table does not say."""
+    """The name of the column for each quantity of a score table; None where it has none."""
 
     image: str
     score: str
@@ -79,17 +89,25 @@ class Columns:
     domain: str | None = None
 
     def names(self) -> list[str]:
-        return [
-            name
-            for name in (self.image, self.score, self.std, self.source, self.split, self.domain)
-            if name is not None
-        ]
+        return [name for name in astuple(self) if name is not None]
 
 
 @dataclass(frozen=True)
-class Rated:
-    """What `rate` makes of a table: images, their scores as they were, the columns read, the scale,
-    how many scores it had to cut.
+class RatedTable:
+    """The outcome of `rate`.
+
+    Attributes
+    ----------
+    images
+        Records, in the order of the table.
+    raw
+        Their scores as they are in the file.
+    columns
+        The columns that were read.
+    scale
+        The scale that maps `raw` to 1..5.
+    n_cut
+        Number of scores outside the scale, cut to 1..5.
     """
 
     images: tuple[RatedImage, ...]
@@ -98,95 +116,14 @@ class Rated:
     scale: Scale
     n_cut: int = 0
 
-
-def read_rated_folder(
-    csv_path: PathLike,
-    image_dir: PathLike,
-    *,
-    domain: str,
-    mos_range: tuple[float, float],
-    image_column: str = "image",
-    mos_column: str = "mos",
-    std_column: str | None = None,
-    higher_is_better: bool = True,
-    source_column: str | None = None,
-    split_column: str | None = None,
-    seed: int = 0,
-    fractions: Sequence[float] = (0.7, 0.1, 0.2),
-) -> list[RatedImage]:
-    """The images of a score table, in its order; nothing is skipped, guessed or replaced.
-
-    Scores are mapped to 1..5 by the *declared* range, so that an image's score does not depend on
-    which others are in the table. (The DeQA-Score metas scale by minimum and maximum of train and
-    test together.) Published data sets as they are on disk: `rali_lab.data.datasets`.
-
-    Parameters
-    ----------
-    csv_path
-        comma-separated UTF-8 table with a header line.
-    image_dir
-        folder that the names of `image_column` are relative to.
-    domain
-        name of the data set; becomes part of every id and source, ``f"{domain}/{name}"``.
-    mos_range
-        (low, high), the ends of the rating scale as published, not of the data.
-    std_column
-        standard deviation (not variance) of the ratings in the units of the score, if there is one.
-    higher_is_better
-        False for DMOS, which is flipped.
-    source_column
-        reference or scene; without it every image is its own source.
-    split_column
-        train/val/test or training/validation/testing; without it sources are divided by `seed`.
-    fractions
-        shares of train, val and test among the sources, used without `split_column`.
-
-    Raises
-    ------
-    FileNotFoundError : no table, or images missing (five named, all counted). ValueError : missing
-    columns, no rows, an image listed twice; a row with too few or too many cells, an image outside
-    the
-        folder, a score that is no number or out of range or an unknown split, with line number and
-        value.
-    """
-    columns = Columns(image_column, mos_column, std_column, source_column, split_column)
-    scale = Scale(*mos_range, higher_is_better)
-    rows = read_delimited(Path(csv_path), columns.names(), ",")
-    rated = rate(
-        rows,
-        columns,
-        image_dir,
-        table=csv_path,
-        domain=domain,
-        scale=scale,
-        seed=seed,
-        fractions=fractions,
-    )
-    return list(rated.images)
-
-
-def read_livec(folder: PathLike) -> list[RatedImage]:
-    """LIVE In the Wild Challenge photographs: ``ratings.csv`` (image, mos 0..100, std) beside
-    ``images/``.
-
-    All are in split "test" and domain "livec", each its own source: real images that nothing is
-    trained on. Source: D. Ghadiyaram and A. C. Bovik, "Massive online crowdsourced study of
-    subjective and objective image quality", IEEE TIP 2016; about 175 ratings an image, higher is
-    better.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError : as `read_rated_folder`.
-    """
-    folder = Path(folder)
-    return read_rated_folder(
-        folder / "ratings.csv",
-        folder / "images",
-        domain="livec",
-        mos_range=(0, 100),
-        std_column="std",
-        fractions=(0, 0, 1),
-    )
+    @property
+    def cut_message(self) -> str:
+        """How many scores were cut, in words."""
+        return (
+            f"{self.n_cut} of {len(self.raw)} scores lie outside"
+            f" {self.scale.low:g}..{self.scale.high:g}, the range of the training part, and were"
+            " cut to 1..5"
+        )
 
 
 def rate(
@@ -202,31 +139,49 @@ def rate(
     locate: Callable[[str], Path] | None = None,
     missing: Missing = "error",
     seed: int = 0,
-    fractions: Sequence[float] = (0.7, 0.1, 0.2),
-) -> Rated:
-    """The rows of any label file as images: every check, the scale and the split in one place.
+    fractions: Sequence[float] = FRACTIONS,
+) -> RatedTable:
+    """The rows of any label file as images; nothing is skipped, guessed or replaced.
+
+    Scores are mapped to 1..5 by the *declared* range, so that an image's score does not depend on
+    which others are in the table. (The DeQA-Score metas scale by minimum and maximum of train and
+    test together.) Without a source column every image is its own source.
 
     Parameters
     ----------
-    rows, columns
-        from `rali_lab.data.label_files`, and which of their columns holds what.
+    rows
+        From `rali_lab.data.label_files`.
+    columns
+        Names of the columns of `rows`.
     image_dir
-        folder that the names are relative to; a name, or a link, that leads out of it is refused.
+        Folder that the names are relative to; a name, or a link, that leads out of it is refused.
     table
-        the label file(s), for messages.
+        The label file or files, for messages.
     domain
-        where `columns` names no column of domains.
+        Name of the data set, used where `columns` names no column of domains; it is part of every
+        id and source, ``f"{domain}/{name}"``.
     scale
-        the declared ends. None: smallest and largest score of the training part, in the direction
-        `higher_is_better`; scores of the other parts beyond them are cut to 1..5 and counted.
+        The declared range. None: smallest and largest score of the training part, in the direction
+        `higher_is_better`; scores of the other parts outside of it are cut to 1..5 and counted.
+    higher_is_better
+        False for DMOS, which is flipped; used without `scale`.
     std_scale
-        the scale of the standard deviations, where it is not that of the scores.
+        The scale of the standard deviations, where it is not that of the scores.
     locate
-        name -> path, where a file is not simply ``image_dir / name``.
+        Maps a name to its path, where a file is not simply ``image_dir / name``.
+    missing
+        "error", or "report" to keep the records of images without a file; none at all is an error.
+    seed, fractions
+        Divide the sources into shares of train, val and test, where `columns` names no column of
+        splits.
 
     Raises
     ------
-    FileNotFoundError, ValueError : as `read_rated_folder`.
+    FileNotFoundError
+        Images are missing (five named, all counted).
+    ValueError
+        An image is listed twice or lies outside the folder, a score is no number or out of range,
+        a name is blank or a split unknown, with line and value.
     """
     image_dir = Path(image_dir)
     names = [cells[columns.image] for _, cells in rows]
@@ -238,60 +193,48 @@ def rate(
     ends = (scale.low, scale.high) if scale else (-math.inf, math.inf)
     scores = [number(row, columns.score, *ends) for row in rows]
     stds = [number(row, columns.std, 0, math.inf) if columns.std else None for row in rows]
-    sources = [
-        f"{d}/{_word(row, columns.source or columns.image)}"
-        for d, row in zip(domains, rows, strict=True)
-    ]
+    column = columns.source or columns.image
+    sources = [f"{d}/{_word(row, column)}" for d, row in zip(domains, rows, strict=True)]
     splits = _splits(rows, columns.split, sources, seed, fractions)
-    scale = scale or _fitted(
-        table,
-        [s for s, split in zip(scores, splits, strict=True) if split == "train"],
-        higher_is_better,
-    )
-    mos = [min(max(scale.to_mos(score), 1.0), 5.0) for score in scores]
+    if scale is None:
+        train = [score for score, split in zip(scores, splits, strict=True) if split == "train"]
+        scale = _fit_scale(table, train, higher_is_better)
+    std_scale = std_scale or scale
     images = tuple(
         RatedImage(
             id=f"{domains[i]}/{name}",
             domain=domains[i],
             source=sources[i],
             split=splits[i],
-            mos=mos[i],
-            std=None if stds[i] is None else (std_scale or scale).to_std(stds[i]),
+            mos=min(max(scale.to_mos(scores[i]), 1.0), 5.0),
+            std=None if stds[i] is None else std_scale.to_std(stds[i]),
             path=str(paths[i]),
         )
         for i, name in enumerate(names)
     )
-    return Rated(
-        images,
-        tuple(scores),
-        columns,
-        scale,
-        sum(not scale.low <= score <= scale.high for score in scores),
-    )
+    n_cut = sum(not scale.low <= score <= scale.high for score in scores)
+    return RatedTable(images, tuple(scores), columns, scale, n_cut)
 
 
 def number(row: Row, column: str, low: float = -math.inf, high: float = math.inf) -> float:
-    """The number in a cell; ValueError names place, column, value and range if it is none, or not
-    in low..high.
-    """
+    """The number in a cell; ValueError if it is none, or not in low..high."""
     place, cells = row
     text = cells[column]
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and low <= value <= high):
-        if re.fullmatch(r"\s*[-+]?\d*,\d+\s*", text):
-            raise ValueError(
-                f"{place}: {column} is {text!r}, with a decimal comma; write"
-                f" {text.strip().replace(',', '.')}"
-            )
-        expected = "a number" if math.isinf(low) else f"{low:g}..{high:g}"
+    if math.isfinite(value) and low <= value <= high:
+        return value
+    if re.fullmatch(r"\s*[-+]?\d*,\d+\s*", text):
         raise ValueError(
-            f"{place}: {column} is {text!r}, expected {expected}; correct the row or the declared"
-            " range"
+            f"{place}: {column} is {text!r}, with a decimal comma; write"
+            f" {text.strip().replace(',', '.')}"
         )
-    return value
+    expected = "a number" if math.isinf(low) else f"{low:g}..{high:g}"
+    raise ValueError(
+        f"{place}: {column} is {text!r}, expected {expected}; correct the row or the declared range"
+    )
 
 
 def split_sources(
@@ -299,6 +242,13 @@ def split_sources(
 ) -> dict[str, str]:
     """A split for every distinct source; the same for any order and repetition of `sources`.
 
+    Raises
+    ------
+    ValueError
+        `fractions` are not three shares that sum to 1.
+
+    Examples
+    --------
     >>> split_sources(["b", "a", "c", "a"], seed=0, fractions=(0, 0, 1))
     {'a': 'test', 'b': 'test', 'c': 'test'}
     """
@@ -313,10 +263,10 @@ def split_sources(
     return {source: SPLITS[split] for source, split in zip(distinct, splits, strict=True)}
 
 
-def some(names: Sequence[str], limit: int = 5) -> str:
+def shorten(names: Sequence[str], limit: int = 5) -> str:
     """The first names, and how many more there are.
 
-    >>> some(["a", "b", "c"], limit=2)
+    >>> shorten(["a", "b", "c"], limit=2)
     'a, b and 1 more'
     """
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
@@ -352,11 +302,11 @@ def _word(row: Row, column: str) -> str:
 
 def _check_repeats(table: PathLike, names: Sequence[str], keys: Sequence[tuple[str, Path]]) -> None:
     counts = Counter(keys)
-    repeated = list(
-        dict.fromkeys(name for name, key in zip(names, keys, strict=True) if counts[key] > 1)
-    )
+    repeated = {name: None for name, key in zip(names, keys, strict=True) if counts[key] > 1}
     if repeated:
-        raise ValueError(f"{table}: {some(repeated)} listed more than once; keep one row per image")
+        raise ValueError(
+            f"{table}: {shorten(list(repeated))} listed more than once; keep one row per image"
+        )
 
 
 def _check_files(image_dir: Path, names: Sequence[str], paths: Sequence[Path]) -> None:
@@ -365,7 +315,7 @@ def _check_files(image_dir: Path, names: Sequence[str], paths: Sequence[Path]) -
         beside = next((d for d in sorted(image_dir.glob("*/")) if (d / missing[0]).is_file()), None)
         raise FileNotFoundError(
             f"{image_dir}: {len(missing)} of {len(names)} listed images are missing:"
-            f" {some(missing)}; restore them or remove their rows, or name the folder that holds"
+            f" {shorten(missing)}; restore them or remove their rows, or name the folder that holds"
             " them" + (f": it seems to be {beside}" if beside else "")
         )
 
@@ -388,8 +338,8 @@ def _splits(
     return [SPLIT_WORDS[cells[column].strip().lower()] for _, cells in rows]
 
 
-def _fitted(table: PathLike, training: Sequence[float], higher_is_better: bool) -> Scale:
-    if not training or min(training) == max(training):
+def _fit_scale(table: PathLike, training: Sequence[float], higher_is_better: bool) -> Scale:
+    if len(set(training)) < 2:
         raise ValueError(
             f"{table}: the ends of the scale are found on the training part, and {len(training)}"
             f" images with {len(set(training))} different scores have none; give training a share"

@@ -1,6 +1,4 @@
-"""The one record that travels through the whole project: an image with its provenance and its
-score.
-"""
+"""The record of the whole project: an image with its provenance and its score."""
 
 from __future__ import annotations
 
@@ -47,22 +45,27 @@ class RatedImage:
     Attributes
     ----------
     id
-        unique over all domains.
+        Unique over all domains.
     domain
-        name of the data set it belongs to.
+        Name of the data set it belongs to.
     source
-        the scene or pristine original; splits never divide a source.
-    distortions
-        what was done to the original, in order; empty for a pristine or an in-the-wild image.
-    mos, std
-        (pseudo-)MOS in 1..5, higher is better, and the standard deviation of the ratings; None if
-        unrated.
+        The scene or pristine original; splits never divide a source.
     split
         "train", "val" or "test".
+    distortions
+        What was done to the original, in order; empty for a pristine or an in-the-wild image.
+    mos, std
+        (Pseudo-)MOS in 1..5, higher is better, and the standard deviation of the ratings; None if
+        unrated.
     path, array
-        the pixels, on disk or in memory (H, W, 3) uint8; exactly one of them is given.
+        The pixels, on disk or in memory (H, W, 3) uint8; exactly one of them is given.
     reference
-        pseudo-MOS before the domain's own annotation bias, where known.
+        Pseudo-MOS before the domain's own annotation bias, where known.
+
+    Raises
+    ------
+    ValueError
+        The split is unknown, or not exactly one of `path` and `array` is given.
     """
 
     id: str
@@ -101,22 +104,13 @@ def save_images(images: Sequence[RatedImage], folder: Path) -> None:
 
 
 def load_images(folder: Path) -> list[RatedImage]:
-    """Read what `save_images` wrote; pixels are memory-mapped, so nothing is read before it is
-    used.
-    """
+    """Read the images of `save_images`; pixels are memory-mapped, read when they are used."""
     rows = json.loads((Path(folder) / "records.json").read_text())
     pixels = np.load(Path(folder) / "pixels.npy", mmap_mode="r")
-    return [
-        RatedImage(
-            **{
-                **row,
-                "distortions": tuple(Distortion(**d) for d in row["distortions"]),
-                "path": None,
-            },
-            array=np.asarray(x),
-        )
-        for row, x in zip(rows, pixels, strict=True)
-    ]
+    for row, x in zip(rows, pixels, strict=True):
+        row["distortions"] = tuple(Distortion(**d) for d in row["distortions"])
+        row |= {"path": None, "array": np.asarray(x)}
+    return [RatedImage(**row) for row in rows]
 
 
 def select(
@@ -140,7 +134,7 @@ def select(
 
 
 def mos_of(images: Sequence[RatedImage]) -> np.ndarray:
-    """Scores of rated images as (n,) float64; raises ValueError naming the first image without one."""
+    """Scores of rated images as (n,) float64; ValueError names the first image without one."""
     unrated = [p.id for p in images if p.mos is None]
     if unrated:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Accuracy with intervals, cost side by side, results as data (numpy, scipy; torch only for cost)."""
+"""Accuracy with intervals, cost side by side, results as data; only cost needs torch."""
 
-from .correlation import (
-    Correlation,
+from rali_lab.estimate import Estimate
+from rali_lab.evaluate.correlation import (
     compare,
     compare_over_domains,
     correlate,
@@ -11,14 +11,20 @@ from .correlation import (
     plcc_fitted,
     srcc,
 )
-from .efficiency import SideBySide, Spread, count_parameters, measure_side_by_side, peak_memory
-from .protocol import LeakageError, Protocol, assert_disjoint
-from .results import Record, read_records, write_records
-from .samples import CollapsedScores
+from rali_lab.evaluate.efficiency import (
+    SideBySide,
+    Spread,
+    count_parameters,
+    measure_side_by_side,
+    peak_memory,
+)
+from rali_lab.evaluate.protocol import LeakageError, Protocol, assert_disjoint
+from rali_lab.evaluate.results import Record, read_records, write_records
+from rali_lab.evaluate.samples import CollapsedScores
 
 __all__ = [
     "CollapsedScores",
-    "Correlation",
+    "Estimate",
     "LeakageError",
     "Protocol",
     "Record",

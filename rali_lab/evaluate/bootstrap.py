@@ -1,98 +1,32 @@
-"""The resampling behind every interval: images are drawn by source, training seeds by seed, all at
-once.
+"""The clustered bootstrap behind every interval.
 
-One resample is a row of *counts*, how often each image occurs in it. Both correlations are then
-weighted sums, so a thousand resamples are a few array operations and no Python loop runs over them.
+What is drawn, with replacement: sources, with all their images together, and training seeds. One
+draw of seeds serves all domains and all sources, since it is the same trained model that meets them
+(`pooled`: one draw of sources serves all seeds, too). One resample is a row of *counts*, how often
+each image occurs in it, and statistics take all counts at once (`rali_lab.evaluate.counted`).
+
+`mean_with_interval` draws counts from a multinomial, domain by domain; `pooled` and
+`resampled_means` draw the sources of one resample, then its seeds, then those of the next. The two
+streams of random numbers differ, so intervals agree up to the noise of the draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .samples import CollapsedScores, Sample
+from rali_lab.estimate import Estimate
+from rali_lab.evaluate.counted import correlations
+from rali_lab.evaluate.samples import CollapsedScores, Sample
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Counted = Callable[[pd.DataFrame, np.ndarray], np.ndarray]
 
 _BLOCK = 2**22  # counts held at once; bounds memory at about 0.2 GB however many images there are
-
-
-def midranks(x: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Ranks of ``x`` (n,) inside each resample (n_boot, n), ties sharing their mean rank.
-
-    Equal to `scipy.stats.rankdata` of the resample written out.
-
-    >>> midranks(np.array([3., 1., 2.]), np.array([[1, 1, 1], [2, 1, 0]]))
-    array([[3. , 1. , 2. ],
-           [2.5, 1. , 1.5]])
-    """
-    order = np.argsort(x, kind="stable")
-    _, starts, inverse = np.unique(x[order], return_index=True, return_inverse=True)
-    weight = np.add.reduceat(counts[:, order], starts, axis=1)
-    rank = np.cumsum(weight, axis=1) - weight + (weight + 1) / 2
-    position = np.empty_like(inverse)
-    position[order] = inverse
-    return rank[:, position]
-
-
-def correlations(score: np.ndarray, mos: np.ndarray, counts: np.ndarray, kind: str) -> np.ndarray:
-    """Correlation of each resample, shape (n_boot,); NaN where a resample is constant.
-
-    Parameters
-    ----------
-    score, mos
-        (n,) arrays; images whose score is NaN carry no weight
-    counts
-        (n_boot, n) array, how often each image occurs in each resample
-    kind
-        "plcc" or "srcc"
-    """
-    known = np.isfinite(score)
-    score, mos, counts = score[known], mos[known], counts[:, known].astype(float)
-    if kind == "srcc":
-        x, y = midranks(score, counts), midranks(mos, counts)
-    else:
-        x, y = np.atleast_2d(score - score.mean()), np.atleast_2d(mos - mos.mean())
-    total = counts.sum(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        x = x - (counts * x).sum(axis=1, keepdims=True) / total
-        y = y - (counts * y).sum(axis=1, keepdims=True) / total
-        xy, xx, yy = (np.einsum("bn,bn,bn->b", counts, a, b) for a, b in ((x, y), (x, x), (y, y)))
-        constant = (xx <= 1e-12 * np.max(xx)) | (yy <= 1e-12 * np.max(yy))
-        return np.where(constant, np.nan, xy / np.sqrt(xx * yy))
-
-
-def regressions(X: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Coefficients of least squares of ``y`` (n,) on the columns of ``X`` (n, k) and a
-    constant, one fit a resample.
-
-    Parameters
-    ----------
-    counts
-        (n_boot, n) array, how often each row occurs in each resample
-
-    Returns
-    -------
-    (n_boot, k), without the constant; the shortest of all solutions where there are several.
-
-    >>> X = np.array([[0., 1.], [1., 0.], [2., 2.], [3., 5.]])
-    >>> regressions(X, X @ [2, -1] + 7, np.array([[1, 1, 1, 1], [2, 0, 1, 1]])).round(6)
-    array([[ 2., -1.],
-           [ 2., -1.]])
-    """
-    rows = np.column_stack([X, y]).astype(float)
-    rows -= rows.mean(axis=0)
-    k, counts = rows.shape[1] - 1, counts.astype(float)
-    total = counts.sum(axis=1)[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = counts @ rows / total
-        products = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
-        second = (counts @ products / total).reshape(-1, k + 1, k + 1)
-    spread = second - mean[:, :, None] * mean[:, None, :]
-    empty = total[:, 0] == 0
-    spread[empty] = 0
-    inverse = np.linalg.pinv(spread[:, :k, :k], rcond=1e-12, hermitian=True)
-    found = np.einsum("bij,bj->bi", inverse, spread[:, :k, k])
-    return np.where(empty[:, None], np.nan, found)
 
 
 def statistic(sample: Sample, counts: np.ndarray, kind: str) -> np.ndarray:
@@ -119,17 +53,28 @@ def cluster_draws(sample: Sample, n_boot: int, rng: np.random.Generator):
         ]
 
 
+def drawn_counts(draws: np.ndarray, n: int) -> np.ndarray:
+    """How often each of 0..n-1 occurs in each row of ``draws`` (n_draws, m): (n_draws, n) integers.
+
+    >>> drawn_counts(np.array([[0, 2, 2], [1, 1, 1]]), 3)
+    array([[1, 0, 2],
+           [0, 3, 0]])
+    """
+    shifted = draws + n * np.arange(len(draws))[:, None]
+    return np.bincount(shifted.ravel(), minlength=n * len(draws)).reshape(len(draws), n)
+
+
 def mean_with_interval(
     samples: Sequence[Sample], *, kind: str, n_boot: int, level: float, seed: int
 ) -> tuple[float, float, float]:
     """Mean over domains and seeds of the statistic, with its percentile interval.
 
-    Images are drawn inside each domain; the draw of training seeds is shared by the domains, since
-    it is the same trained model that meets all of them.
+    Images are drawn inside each domain; the draw of training seeds is shared by the domains.
 
     Returns
     -------
-    value, ci_low, ci_high
+    tuple of float
+        Value and both ends.
 
     Raises
     ------
@@ -145,17 +90,156 @@ def mean_with_interval(
         per_seed = np.concatenate(
             [statistic(sample, counts, kind) for counts in cluster_draws(sample, n_boot, rng)]
         )
-        draws += (
-            np.where(seed_counts > 0, seed_counts * per_seed, 0).sum(axis=1)
-            / n_seeds
-            / len(samples)
+        drawn = np.where(seed_counts > 0, seed_counts * per_seed, 0).sum(axis=1)
+        draws += drawn / n_seeds / len(samples)
+    message = (
+        f"{{share:.0%}} of {n_boot} resamples hold a constant score, expected at most 1 %:"
+        " ratings have almost collapsed, or images or sources are too few; look at the scores,"
+        " add images"
+    )
+    return float(value), *_interval(draws, level, CollapsedScores, message)
+
+
+def pooled(
+    tables: Sequence[pd.DataFrame],
+    statistic: Callable[..., Any],
+    *,
+    name: str = "statistic",
+    by: str = "source",
+    n_boot: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+    counted: bool = False,
+) -> Estimate:
+    """Mean over seeds of any statistic of a table, with its percentile interval.
+
+    Parameters
+    ----------
+    tables
+        One per training seed.
+    statistic
+        From rows of one of them to a number.
+    name
+        Of the `Estimate`; its ``n`` is the number of rows of the first table.
+    by
+        Column whose values are drawn with replacement, all their rows together (sources: one draw
+        for all seeds); seeds are drawn too.
+    n_boot, level, seed
+        Resamples, coverage, random seed.
+    counted
+        The statistic takes a whole table and counts (n_draws, rows), how often each row was drawn,
+        and returns (n_draws,) numbers, as `correlations` does. The draws are the same, and a
+        thousand of them cost a few array operations.
+
+    Raises
+    ------
+    ValueError
+        When the statistic is NaN on a whole table, or on more than 1 % of the draws.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"source": list("aabbccdd"), "x": [1, 1, 2, 2, 3, 3, 4, 4]})
+    >>> found = pooled([table], lambda t: t["x"].mean(), n_boot=200)
+    >>> def mean(t, counts):
+    ...     return counts @ t["x"] / counts.sum(axis=1)
+    >>> found == pooled([table], mean, n_boot=200, counted=True)
+    True
+    >>> print(found)
+    statistic 2.500 [1.500, 3.500], n = 8
+    """
+    whole = [
+        float(statistic(t, np.ones((1, len(t))))[0] if counted else statistic(t)) for t in tables
+    ]
+    if not np.isfinite(whole).all():
+        first = int(np.flatnonzero(~np.isfinite(whole))[0])
+        raise ValueError(
+            f"the statistic is not a number for seed {first}; look at that table's rows"
         )
-    undefined = np.mean(np.isnan(draws))
-    if undefined > 0.01:
-        raise CollapsedScores(
-            f"{undefined:.0%} of {n_boot} resamples hold a constant score, expected at most 1 %:"
-            " ratings have almost collapsed, or images or sources are too few; look at the scores,"
-            " add images"
-        )
+    draw: Callable[..., np.ndarray] = resampled_means if counted else _written_out
+    draws = draw(tables, statistic, by=by, n_boot=n_boot, seed=seed)
+    message = (
+        "the statistic is not a number on {share:.0%} of the draws; there are too few scenes"
+        f" ({len(set().union(*(t[by] for t in tables)))})"
+    )
+    low, high = _interval(draws, level, ValueError, message)
+    n, value = len(tables[0]), float(np.mean(whole))
+    return Estimate(name, value, low, high, n=n, n_seeds=len(tables))
+
+
+def resampled_means(
+    tables: Sequence[pd.DataFrame],
+    statistic: Counted,
+    *,
+    by: str = "source",
+    n_boot: int = 1000,
+    seed: int = 0,
+    skip_undefined: bool = False,
+) -> np.ndarray:
+    """Means of a statistic over the drawn seeds (..., n_boot), drawn as for `pooled`.
+
+    Parameters
+    ----------
+    tables
+        As for `pooled`.
+    statistic
+        From a table and counts (n_draws, rows) to numbers (..., n_draws).
+    by, n_boot, seed
+        As for `pooled`.
+    skip_undefined
+        A seed whose statistic is undefined in a draw does not count there; else the draw is NaN.
+    """
+    names, clusters, seeds = _draws(tables, by, n_boot, seed)
+    place, often = {key: k for k, key in enumerate(names)}, drawn_counts(clusters, len(names))
+    total: Any = 0.0
+    weight: Any = 0
+    for table, times in zip(tables, drawn_counts(seeds, len(tables)).T, strict=True):
+        values = statistic(table, often[:, [place[key] for key in table[by]]])
+        known = np.isfinite(values)
+        total = total + np.where(known, times * values, 0)
+        weight = weight + times * known
+    enough = weight >= (1 if skip_undefined else len(tables))
+    return np.divide(total, weight, out=np.full(np.shape(total), np.nan), where=enough)
+
+
+def _draws(
+    tables: Sequence[pd.DataFrame], by: str, n_boot: int, seed: int
+) -> tuple[list, np.ndarray, np.ndarray]:
+    """Names of the clusters; clusters (n_boot, n) and seeds (n_boot, n_seeds) of every resample."""
+    names = sorted(set().union(*(table[by] for table in tables)))
+    rng, clusters, seeds = np.random.default_rng(seed), [], []
+    for _ in range(n_boot):
+        clusters.append(rng.integers(len(names), size=len(names)))
+        seeds.append(rng.integers(len(tables), size=len(tables)))
+    return names, np.array(clusters), np.array(seeds)
+
+
+def _written_out(
+    tables: Sequence[pd.DataFrame],
+    statistic: Callable[[pd.DataFrame], float],
+    *,
+    by: str,
+    n_boot: int,
+    seed: int,
+) -> np.ndarray:
+    """`resampled_means` of a statistic that takes the drawn rows themselves."""
+    names, clusters, seeds = _draws(tables, by, n_boot, seed)
+    rows = [[np.flatnonzero(table[by] == name) for name in names] for table in tables]
+    draws = np.empty(n_boot)
+    for i, (chosen, drawn) in enumerate(zip(clusters, seeds.tolist(), strict=True)):
+        values = {
+            s: float(statistic(tables[s].iloc[np.concatenate([rows[s][k] for k in chosen])]))
+            for s in set(drawn)
+        }
+        draws[i] = np.mean([values[s] for s in drawn])
+    return draws
+
+
+def _interval(
+    draws: np.ndarray, level: float, error: type[ValueError], message: str
+) -> tuple[float, float]:
+    """Percentile interval; more than 1 % of undefined draws are refused with their share."""
+    if (share := np.mean(np.isnan(draws))) > 0.01:
+        raise error(message.format(share=share))
     low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(value), float(low), float(high)
+    return float(low), float(high)

@@ -9,58 +9,16 @@ their fit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize, special, stats
 
-from .bootstrap import mean_with_interval
-from .samples import complete, make_sample
+from rali_lab.estimate import Estimate
+from rali_lab.evaluate.bootstrap import mean_with_interval
+from rali_lab.evaluate.samples import complete, make_sample
 
 KINDS = ("plcc", "srcc")
 FITS = ("logistic4", "isotonic_cv")
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """A correlation, or a difference of two, with its interval. Prints as one line.
-
-    Attributes
-    ----------
-    value, ci_low, ci_high
-        float, in [-1, 1], differences in [-2, 2]
-    n
-        images with at least one score, summed over domains
-    n_missing
-        missing scores (unparsable answers), over all seeds, and both methods of a comparison
-    kind
-        "plcc", "srcc", "plcc difference", "srcc difference"
-    missing_share
-        n_missing over all scores that should be there, in [0, 1]
-    n_seeds
-        training seeds averaged over
-    """
-
-    value: float
-    ci_low: float
-    ci_high: float
-    n: int
-    n_missing: int
-    kind: str
-    missing_share: float = 0.0
-    n_seeds: int = 1
-
-    def __str__(self) -> str:
-        name, _, rest = self.kind.partition(" ")
-        sign = "+" if rest else ""
-        interval = f"{self.value:{sign}.3f} [{self.ci_low:{sign}.3f}, {self.ci_high:{sign}.3f}]"
-        seeds = f", {self.n_seeds} seeds" if self.n_seeds > 1 else ""
-        missing = (
-            f", {self.n_missing} scores missing ({self.missing_share:.1%})"
-            if self.n_missing
-            else ""
-        )
-        return f"{f'{name.upper()} {rest}'.strip()} {interval}, n = {self.n}{seeds}{missing}"
 
 
 def plcc(score, mos) -> float:
@@ -74,6 +32,8 @@ def plcc(score, mos) -> float:
     ValueError
         NaN or infinite values, fewer than 3 images, unequal lengths; `CollapsedScores` if constant.
 
+    Examples
+    --------
     >>> round(plcc([1, 2, 3, 5], [1, 2, 3, 4]), 3)
     0.983
     """
@@ -97,7 +57,7 @@ def fitted(
 
     ``"logistic4"``: mos ~ b2 + (b1 - b2) / (1 + exp(-(score - b3) / |b4|)), least squares over all
     images, as VQEG (2003), DeQA-Score and most IQA code do. Its four numbers come from the test
-    labels, and since b1 < b2 is allowed an upside-down score gets a high value too: look at the raw
+    labels, and since b1 < b2 is allowed an upside-down score gets a high value too: check the raw
     sign first. Departure: the score is standardised before the search, so the result does not
     depend on its units.
 
@@ -139,9 +99,7 @@ def plcc_fitted(score, mos, fit: str = "logistic4", **options) -> float:
     return plcc(fitted(score, mos, fit, **options), mos)
 
 
-def correlate(
-    score, mos, *, kind="plcc", groups=None, n_boot=1000, level=0.95, seed=0
-) -> Correlation:
+def correlate(score, mos, *, kind="plcc", groups=None, n_boot=1000, level=0.95, seed=0) -> Estimate:
     """Correlation of one method on one domain, with a percentile bootstrap interval.
 
     Parameters
@@ -153,15 +111,15 @@ def correlate(
         images. With few seeds that part of the variance is understated by a factor of about
         (n_seeds - 1) / n_seeds.
     mos
-        (n,) array, complete
+        (n,) array, complete.
     kind
-        "plcc" (raw Pearson) or "srcc"
+        "plcc" (raw Pearson) or "srcc".
     groups
         (n,) array of labels, optional Source of each image. Versions of one source resemble each
         other, so sources are resampled, not images; without it the interval is too narrow whenever
         sources repeat.
     n_boot, level, seed
-        resamples, coverage, random seed (the same seed gives the same interval everywhere)
+        Resamples, coverage, random seed (the same seed gives the same interval everywhere).
 
     Raises
     ------
@@ -184,7 +142,7 @@ def correlate(
 
 def compare(
     score_a, score_b, mos, *, kind="plcc", groups=None, n_boot=1000, level=0.95, seed=0
-) -> Correlation:
+) -> Estimate:
     """Correlation of A minus that of B, on the same images and the same resamples.
 
     Only images scored by both count (per seed). Seed i of A is paired with seed i of B; a single
@@ -197,7 +155,7 @@ def compare(
 
 def mean_over_domains(
     domains: Mapping[str, tuple], *, kind="plcc", n_boot=1000, level=0.95, seed=0
-) -> Correlation:
+) -> Estimate:
     """Unweighted mean of the per-domain correlations, ``{domain: (score, mos, groups)}``.
 
     Domains are fixed, not sampled: the interval speaks of new images from these domains. Images are
@@ -210,7 +168,7 @@ def mean_over_domains(
 
 def compare_over_domains(
     domains: Mapping[str, tuple], *, kind="plcc", n_boot=1000, level=0.95, seed=0
-) -> Correlation:
+) -> Estimate:
     """Unweighted mean over ``{domain: (score_a, score_b, mos, groups)}`` of the differences of
     `compare`.
     """
@@ -220,7 +178,7 @@ def compare_over_domains(
 
 def _estimate(
     domains: Mapping[str, tuple], kind: str, n_boot: int, level: float, seed: int
-) -> Correlation:
+) -> Estimate:
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r} is not known; choose one of {KINDS}")
     if not domains:
@@ -237,15 +195,15 @@ def _estimate(
         )
     value, low, high = mean_with_interval(samples, kind=kind, n_boot=n_boot, level=level, seed=seed)
     missing = sum(sample.n_missing for sample in samples)
-    return Correlation(
+    return Estimate(
+        kind.upper() if len(samples[0].scores) == 1 else f"{kind.upper()} difference",
         value,
         low,
         high,
         n=sum(sample.n_scored for sample in samples),
-        n_missing=missing,
-        kind=kind if len(samples[0].scores) == 1 else f"{kind} difference",
-        missing_share=missing / sum(sample.n_scores for sample in samples),
         n_seeds=samples[0].n_seeds,
+        n_missing=missing,
+        missing_share=missing / sum(sample.n_scores for sample in samples),
     )
 
 

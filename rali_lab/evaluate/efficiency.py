@@ -30,11 +30,11 @@ class SideBySide:
     Attributes
     ----------
     seconds
-        seconds per image, by name
+        Seconds per image, by name.
     ratio
-        the same divided by the reference (the first name) *within a round*, by name
+        The same divided by the reference (the first name) *within a round*, by name.
     n_images, repeats
-        images per call, timed rounds
+        Images per call, timed rounds.
     """
 
     seconds: dict[str, Spread]
@@ -59,8 +59,8 @@ def count_parameters(*parts) -> int:
 
     Parameters
     ----------
-    parts
-        torch.nn.Module, torch.Tensor or numpy arrays
+    *parts
+        Torch.nn.Module, torch.Tensor or numpy arrays.
     """
     import numpy as np
     import torch
@@ -94,11 +94,11 @@ def measure_side_by_side(
     Parameters
     ----------
     callables
-        {name: function that scores ``n_images`` images}; the first is the reference
+        {name: function that scores ``n_images`` images}; the first is the reference.
     n_images
-        images scored by one call
+        Images scored by one call.
     repeats, warmup
-        timed and untimed rounds
+        Timed and untimed rounds.
 
     Returns
     -------
@@ -130,22 +130,22 @@ def peak_memory(
 ) -> int:
     """Most bytes of torch tensors alive at once while ``function()`` runs.
 
-    On a CPU every operation is watched: a storage counts from the first operation that makes or
+    On a CPU every operation is intercepted: a storage counts from the first operation that makes or
     reads it until it is freed, views and tied weights once. The process's resident set (RSS) is not
     used, because the interpreter and the libraries hold some 500 MB, the allocator keeps freed
-    pages, and both would drown a model of a few megabytes and make the smaller of two models look
-    as large as the other. Not seen: work space inside a kernel (im2col, matrix packing), arrays
+    pages, and both would drown a model of a few megabytes and hide the difference
+    between two models. Not counted: work space inside a kernel (im2col, matrix packing), arrays
     outside torch, tensors made in other threads. On CUDA: `torch.cuda.max_memory_allocated`, which
-    sees work space too, but also whatever else lives on the device.
+    counts work space too, but also whatever else lives on the device.
 
     Parameters
     ----------
     function
-        called once, without arguments
+        Called once, without arguments.
     resident
-        modules or tensors loaded for the call; all their parameters and buffers count throughout
+        Modules or tensors loaded for the call; all their parameters and buffers count throughout.
     device
-        "cpu" or "cuda"; by default where the resident tensors are, "cpu" if there are none
+        "cpu" or "cuda"; by default where the resident tensors are, "cpu" if there are none.
     """
     import torch
 
@@ -167,14 +167,14 @@ def peak_memory(
         raise ValueError(
             f"device={device!r} cannot be measured; move the models to 'cpu' or 'cuda'"
         )
-    watch = _live_storages()
-    watch.see(tensors)
+    tracker = _live_storages()
+    tracker.add(tensors)
     try:
-        with watch:
+        with tracker:
             function()
     finally:
-        watch.forget()
-    return watch.peak
+        tracker.detach()
+    return tracker.peak
 
 
 def _seconds(function: Callable[[], object]) -> float:
@@ -202,35 +202,33 @@ def _live_storages():
         def __init__(self) -> None:
             super().__init__()
             self.live, self.peak = 0, 0
-            self._watched: dict = {}
+            self._tracked: dict = {}
 
-        def see(self, tensors) -> None:
+        def add(self, tensors) -> None:
             for tensor in tensors:
                 if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided:
                     storage = tensor.untyped_storage()
-                    known, finalizer = self._watched.get(id(storage), (0, None))
+                    known, finalizer = self._tracked.get(id(storage), (0, None))
                     finalizer = finalizer or weakref.finalize(storage, self._freed, id(storage))
-                    self._watched[id(storage)] = (storage.nbytes(), finalizer)
+                    self._tracked[id(storage)] = (storage.nbytes(), finalizer)
                     self.live += storage.nbytes() - known
             self.peak = max(self.peak, self.live)
 
         def _freed(self, key: int) -> None:
-            self.live -= self._watched.pop(key)[0]
+            self.live -= self._tracked.pop(key)[0]
 
-        def forget(self) -> None:
-            for _, finalizer in self._watched.values():
+        def detach(self) -> None:
+            for _, finalizer in self._tracked.values():
                 finalizer.detach()
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             kwargs = kwargs or {}
-            with (
-                self
-            ):  # inference mode hands over whole composites: take them apart to see their parts
+            with self:  # inference mode hands over composites: decompose them into operations
                 out = func.decompose(*args, **kwargs)
             if out is NotImplemented:
-                self.see(tree_leaves((args, kwargs)))
+                self.add(tree_leaves((args, kwargs)))
                 out = func(*args, **kwargs)
-            self.see(tree_leaves(out))
+            self.add(tree_leaves(out))
             return out
 
     return LiveStorages()

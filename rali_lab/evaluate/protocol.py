@@ -1,6 +1,4 @@
-"""What a number means, said beside it, and the guard against testing on images that were trained
-on.
-"""
+"""What a number means, and the guard against testing on images that were trained on."""
 
 from __future__ import annotations
 
@@ -22,26 +20,28 @@ class Protocol:
     Attributes
     ----------
     split
-        which images are scored
+        Which images are scored.
     label
-        the label column and its scale
+        The label column and its scale.
     higher_is_better
-        sign of the label (DMOS is usually False; flip it when reading, not here)
+        Sign of the label (DMOS is usually False; flip it when reading, not here).
     score_range
-        lowest and highest answer that counts as a score; others are missing
+        Lowest and highest answer that counts as a score; others are missing.
     fit
-        what is fitted between score and label before PLCC: "none", "logistic4" or "isotonic_cv"
+        What is fitted between score and label before PLCC: "none", "logistic4" or "isotonic_cv".
     clustered_by
-        what the bootstrap resamples
+        What the bootstrap resamples.
     n_boot, level
-        resamples and coverage of the intervals
+        Resamples and coverage of the intervals.
     missing
-        what happens to an image without a score
+        What happens to an image without a score.
 
+    Examples
+    --------
     >>> print(Protocol(split="test", label="pseudo-MOS, 1-5"))  # doctest: +NORMALIZE_WHITESPACE
-    Protocol: test split; label pseudo-MOS, 1-5 (higher is better), scores in 1-5; PLCC raw, nothing fitted;
-    95 % percentile \
-    bootstrap, 1000 resamples of source; unparsable answers left out and counted.
+    Protocol: test split; label pseudo-MOS, 1-5 (higher is better), scores in 1-5; PLCC raw,
+    nothing fitted; 95 % percentile bootstrap, 1000 resamples of source; unparsable answers left
+    out and counted.
     """
 
     split: str = "test"
@@ -85,9 +85,9 @@ def assert_disjoint(train_images: Iterable, test_images: Iterable, *, show: int 
     Parameters
     ----------
     train_images, test_images
-        iterables of images with ``id`` and ``source``
+        Iterables of images with ``id`` and ``source``.
     show
-        offenders named in the message
+        Offenders named in the message.
 
     Raises
     ------

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .correlation import Correlation
+from rali_lab.estimate import Estimate
+from rali_lab.io import write_json
 
 ROLES = ("in", "out", "real")
 _NAME = re.compile(r"[a-z0-9_]+|-")
@@ -24,16 +23,18 @@ class Record:
     Attributes
     ----------
     profile, method, domain, metric
-        lower-case names; domain "-" for numbers of the model itself, such as its size
+        Lower-case names; domain "-" for numbers of the model itself, such as its size.
     role
-        "in" (the domain RL saw), "out" (not trained on) or "real" (human scores)
+        "in" (the domain RL saw), "out" (not trained on) or "real" (human scores).
     value, ci_low, ci_high
-        finite, with ci_low <= value <= ci_high; both ends None without an interval
+        Finite, with ci_low <= value <= ci_high; both ends None without an interval.
     n
-        images behind the number, None where there are none
+        Images behind the number, None where there are none.
     seeds
-        training seeds behind the number, >= 1
+        Training seeds behind the number, >= 1.
 
+    Examples
+    --------
     >>> Record(profile="tiny", method="rali", domain="photo", role="in", metric="plcc", value=.9).id
     'tiny/rali/photo/plcc'
     """
@@ -92,18 +93,19 @@ class Record:
         return f"{self.profile}/{self.method}/{self.domain}/{self.metric}"
 
     @classmethod
-    def of(cls, measured: Correlation, **names: str) -> Record:
-        """Record of a `Correlation`; ``names`` are profile, method, domain, role, and metric if not
-        its kind.
+    def of(cls, measured: Estimate, **names: str) -> Record:
+        """Record of an `Estimate`; ``names`` are profile, method, domain, role, and metric if not
+        its name in lower case.
 
         A percentile interval can miss its own value in rare, tiny samples; it is then widened to
         hold it.
         """
+        value, low, high = measured.value, measured.ci_low, measured.ci_high
         return cls(
-            metric=names.pop("metric", measured.kind.replace(" ", "_")),
-            value=measured.value,
-            ci_low=min(measured.ci_low, measured.value),
-            ci_high=max(measured.ci_high, measured.value),
+            metric=names.pop("metric", measured.name.lower().replace(" ", "_")),
+            value=value,
+            ci_low=None if low is None else min(low, value),
+            ci_high=None if high is None else max(high, value),
             n=measured.n,
             seeds=measured.n_seeds,
             **names,
@@ -122,8 +124,9 @@ class Record:
         return record
 
     def to_dict(self) -> dict:
-        """JSON object with the fields of the class, ``id`` first."""
-        return {"id": self.id, **asdict(self)}
+        """JSON object with the fields of the class, ``id`` first; NumPy scalars become numbers."""
+        plain = {k: v.item() if hasattr(v, "item") else v for k, v in asdict(self).items()}
+        return {"id": self.id, **plain}
 
 
 def read_records(path: str | Path) -> list[Record]:
@@ -164,31 +167,8 @@ def write_records(path: str | Path, records: Iterable[Record]) -> list[Record]:
     path = Path(path)
     merged = _by_id(read_records(path) if path.exists() else [])
     merged.update(_by_id(records))
-    text = (
-        json.dumps(
-            [record.to_dict() for record in merged.values()],
-            indent=1,
-            allow_nan=False,
-            default=_plain,
-        )
-        + "\n"
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_json(path, [record.to_dict() for record in merged.values()])
     return list(merged.values())
-
-
-def _plain(number):
-    return number.item()  # numpy scalars
 
 
 def _by_id(records: Iterable[Record]) -> dict[str, Record]:

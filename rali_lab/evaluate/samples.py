@@ -1,4 +1,4 @@
-"""What may enter a correlation: scores and labels checked, missing scores counted, methods matched."""
+"""What enters a correlation: scores and labels checked, missing scores counted, methods matched."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Sample:
     Attributes
     ----------
     scores
-        tuple of (n_seeds, n) arrays, one per compared method; NaN where there is no score
+        Tuple of (n_seeds, n) arrays, one per compared method; NaN where there is no score.
     mos
-        (n,) array
+        (n,) array.
     cluster
-        (n,) array of int, 0..n_clusters-1
+        (n,) array of int, 0..n_clusters-1.
     n_missing, n_scores
-        missing scores, and scores there should be, before methods were matched
+        Missing scores, and scores there should be, before methods were matched.
     """
 
     scores: tuple[np.ndarray, ...]

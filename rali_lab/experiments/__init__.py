@@ -4,22 +4,18 @@ Every function returns something that is computed once, stored by the hash of wh
 reused until an input, a setting or the code behind it changes (`rali_lab.reproduce.store`).
 """
 
-from .ablations import ablate, ablate_controls
-from .main_line import (
-    NO_REASONING,
-    UNREASONED,
-    base_path,
+from rali_lab.experiments.ablations import ablate, ablate_controls
+from rali_lab.experiments.kept_tables import kept_tables_folder
+from rali_lab.experiments.main_line import (
     export_rali,
     fine_tune_teacher,
     fit_rali,
-    grpo_settings,
-    images,
-    make_images,
     score_everything,
     train_teacher,
     write_reasoning,
 )
-from .mixed_datasets import (
+from rali_lab.experiments.mechanism import SWAPS, explain, explain_controls
+from rali_lab.experiments.mixed_datasets import (
     LABELS,
     MIXINGS,
     REFERENCE,
@@ -30,17 +26,17 @@ from .mixed_datasets import (
     mixing_words,
     training_sets,
 )
-from .representations import SWAPS, explain, explain_controls, read_images, represent
-from .seed_tables import kept_tables_folder
-from .studies import SeedTables, seed_tables
+from rali_lab.experiments.representations import read_images, represent
+from rali_lab.experiments.steps import NO_THINKING, RATING_ONLY, base_path, images, make_images
+from rali_lab.experiments.studies import SeedTables, seed_tables
 
 __all__ = [
     "LABELS",
     "MIXINGS",
-    "NO_REASONING",
+    "NO_THINKING",
+    "RATING_ONLY",
     "REFERENCE",
     "SWAPS",
-    "UNREASONED",
     "SeedTables",
     "ablate",
     "ablate_controls",
@@ -51,14 +47,13 @@ __all__ = [
     "fine_tune_teacher",
     "fit_rali",
     "fit_wide",
-    "grpo_settings",
+    "images",
     "kept_tables_folder",
     "make_images",
     "mix",
     "mix_live",
     "mixed_scores",
     "mixing_words",
-    "images",
     "read_images",
     "represent",
     "score_everything",

@@ -4,21 +4,22 @@ every test image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from rali_lab.data.records import RatedImage, load_images, mos_of, select
-from rali_lab.experiments.main_line import (
+from rali_lab.experiments.main_line import fine_tune_teacher, fit_rali, write_reasoning
+from rali_lab.experiments.steps import (
+    Report,
+    ask,
     base_path,
-    fine_tune_teacher,
     finished,
-    fit_rali,
+    image_table,
     make_images,
-    seed_all,
-    write_reasoning,
+    score_table,
 )
 from rali_lab.profiles import Profile
 from rali_lab.reproduce.store import Artifact, ArtifactStore
@@ -26,7 +27,7 @@ from rali_lab.reproduce.store import Artifact, ArtifactStore
 Parts = dict[str, list[RatedImage]]
 
 
-def ablate(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
+def ablate(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
     """scores.parquet (method, image, domain, source, mos, score) of RALI, of each ablation and each
     baseline.
 
@@ -38,17 +39,18 @@ def ablate(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = p
     before alignment (`unaligned_ridge`, ...) and of the trunk's (`raw_ridge`, ...); other weights
     on the same basis (`dynamic_nearest`, ...); `brisque`.
     """
-    data, reasoning, rali = (
-        make_images(profile),
-        write_reasoning(profile, seed=seed),
-        fit_rali(profile, seed=seed),
-    )
-    naturalness = _naturalness(data)
+    data, reasoning = make_images(profile), write_reasoning(profile, seed=seed)
+    rali, naturalness = fit_rali(profile, seed=seed), _naturalness(data)
 
     def make(folder: Path) -> None:
         from rali_lab.rali import text_controls as other
 
         parts = _parts(load_images(data.path))
+
+        def written_by(folder: Path) -> pd.DataFrame:
+            samples = profile.rationale_samples
+            return ask(folder, parts["train"], samples=samples, seed=seed)
+
         own = _texts(pd.read_parquet(reasoning.path / "rationales.parquet"), parts["train"])
         words = {
             "no_augmentation": [t[:1] for t in own],
@@ -56,35 +58,26 @@ def ablate(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = p
             "text_words": other.random_words(own, seed),
             "text_noise": other.noise(own, seed),
             "text_score": other.score_only(own, mos_of(parts["train"])),
-            "text_base": _texts(
-                _written_by(base_path(profile), parts["train"], profile, seed), parts["train"]
-            ),
+            "text_base": _texts(written_by(base_path(profile)), parts["train"]),
         }
         study = _Study(profile, parts, seed, report)
         study.readers(rali.path / "model", np.load(naturalness.path / "features.npz"))
         for method, texts in words.items():
             study.aligned_with(method, texts)
         fresh = {"fresh_rali": own} | {
-            f"fresh_{k}": words[f"text_{k}"] for k in ("shuffled", "noise", "score")
+            f"fresh_{k}": words[f"text_{k}"] for k in ("permuted", "noise", "score")
         }
         for method, texts in fresh.items():
             study.aligned_with(method, texts, fresh=True)
         study.table().to_parquet(folder / "scores.parquet", index=False)
 
-    params = {
-        "align": profile.align,
-        "rali": profile.rali,
-        "seed": seed,
-        "samples": profile.rationale_samples,
-    }
+    params = _params(profile, seed)
     return ArtifactStore().make(
         "ablations", make, params=params, inputs=[data, reasoning, rali, naturalness]
     )
 
 
-def ablate_controls(
-    profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print
-) -> Artifact:
+def ablate_controls(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
     """As `ablate`, for the one variant that needs a training of its own: `text_supervised`, words
     of the supervised control.
     """
@@ -93,19 +86,20 @@ def ablate_controls(
     def make(folder: Path) -> None:
         parts = _parts(load_images(data.path))
         study = _Study(profile, parts, seed, report)
-        written = _written_by(finished(supervised), parts["train"], profile, seed)
+        samples = profile.rationale_samples
+        written = ask(finished(supervised), parts["train"], samples=samples, seed=seed)
         study.aligned_with("text_supervised", _texts(written, parts["train"]))
         study.table().to_parquet(folder / "scores.parquet", index=False)
 
-    params = {
-        "align": profile.align,
-        "rali": profile.rali,
-        "seed": seed,
-        "samples": profile.rationale_samples,
-    }
+    params = _params(profile, seed)
     return ArtifactStore().make(
         "ablations-controls", make, params=params, inputs=[data, supervised]
     )
+
+
+def _params(profile: Profile, seed: int) -> dict:
+    sizes = {"align": asdict(profile.align), "rali": asdict(profile.rali)}
+    return {**sizes, "seed": seed, "samples": profile.rationale_samples}
 
 
 def _parts(everything: list[RatedImage]) -> Parts:
@@ -134,16 +128,6 @@ def _texts(written: pd.DataFrame, images: list[RatedImage]) -> list[list[str]]:
     return [known[p.id] for p in images]
 
 
-def _written_by(
-    folder: Path, images: list[RatedImage], profile: Profile, seed: int
-) -> pd.DataFrame:
-    from rali_lab.models.vlm import load_policy
-    from rali_lab.reasoner.rationales import write_rationales
-
-    seed_all(seed)
-    return write_rationales(*load_policy(folder), images, samples=profile.rationale_samples)
-
-
 def _naturalness(data: Artifact) -> Artifact:
     """BRISQUE's features of the training and test images: features.npz (train, test)."""
 
@@ -165,9 +149,7 @@ class _Study:
     Only heads are trained, so the trunk's statistics of all images are computed once.
     """
 
-    def __init__(
-        self, profile: Profile, parts: Parts, seed: int, report: Callable[[str], None]
-    ) -> None:
+    def __init__(self, profile: Profile, parts: Parts, seed: int, report: Report) -> None:
         import torch
 
         from rali_lab.models.clip import load_base_clip
@@ -187,18 +169,7 @@ class _Study:
         self.statistics = {k: x * trunk.stat_std + trunk.stat_mean for k, x in seen.items()}
 
     def table(self) -> pd.DataFrame:
-        test = self.parts["test"]
-        about = pd.DataFrame(
-            {
-                "image": [p.id for p in test],
-                "domain": [p.domain for p in test],
-                "source": [p.source for p in test],
-                "mos": self.mos["test"],
-            }
-        )
-        return pd.concat(
-            [about.assign(method=m, score=s) for m, s in self.scores.items()], ignore_index=True
-        )
+        return score_table(image_table(self.parts["test"]), self.scores)
 
     def aligned_with(self, method: str, texts: list[list[str]], *, fresh: bool = False) -> None:
         """Align anew with other texts and fit RALI on top.
@@ -217,7 +188,7 @@ class _Study:
             self.pixels["train"],
             texts,
             seed=self.seed,
-            **({} if fresh else self.profile.align),
+            **({} if fresh else asdict(self.profile.align)),
         )
         z = self._embed(model.visual)
         self._fit(method, z)
@@ -245,7 +216,7 @@ class _Study:
             "conditional_means",
             aligned,
             fine_tune_epochs=0,
-            n_basis=_filled(self.mos["train"], self.profile.rali["n_bins"]),
+            n_basis=_filled(self.mos["train"], self.profile.rali.n_bins),
         )
         for kind, z in (("aligned", aligned), ("unaligned", unaligned), ("raw", raw)):
             for readout in READOUTS:
@@ -315,7 +286,7 @@ class _Study:
     def _fit(self, method: str, z: dict[str, np.ndarray], **changes: object):
         from rali_lab.rali.scorer import RaliScorer
 
-        scorer = RaliScorer(random_state=self.seed, **{**self.profile.rali, **changes})
+        scorer = RaliScorer(random_state=self.seed, **{**asdict(self.profile.rali), **changes})
         scorer.fit(z["train"], self.mos["train"], validation=(z["val"], self.mos["val"]))
         self.scores[method] = scorer.predict_embeddings(z["test"])
         return scorer

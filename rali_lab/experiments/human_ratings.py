@@ -1,61 +1,66 @@
-"""The whole line on images that people rated: `python -m rali_lab.experiments.human_ratings
-ratings.csv` (what `make bench-people` runs).
+"""Recorded studies of a folder of images that people rated, over several random splits by source.
 
-For each random split by source (the test images are those of `custom_dataset.study`): the tiny
-teacher is trained on 75 %, first supervised, then with GRPO, watched on 5 %; RALI learns from its
-words about these 80 %; both are tested on the other 20 %, beside a ridge on the same 80 %. Writes
-docs/results/tiny-people-<name of the data>/scores.parquet, which notebook 10 shows; everything is
-kept, so a killed run resumes.
+`python -m rali_lab.experiments.human_ratings ratings.csv` (`make bench-people`) runs the whole
+line: for each split (the test images are those of `custom_dataset.score_splits`) the tiny teacher
+is trained on 75 %, first supervised, then with GRPO, validated on 5 %; RALI learns from its
+rationales about these 80 %; both are tested on the other 20 %, beside a ridge on the same 80 %.
+
+With `--tuned` (`make bench-custom`) it records `custom_dataset.score_splits` with tuned trunks,
+about a second for each training image of 500 x 500 pixels on one core.
+
+Tables go to docs/results/tiny-people-<data>/ and docs/results/tiny-custom-<data>/, which notebook
+10 shows. Everything made is kept, so a killed run resumes.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rali_lab import experiments
 from rali_lab.data.datasets import read_dataset
 from rali_lab.data.ratings import split_sources
 from rali_lab.data.records import RatedImage, mos_of
 from rali_lab.experiments import custom_dataset
-from rali_lab.experiments.main_line import finished, seed_all
-from rali_lab.experiments.seed_tables import keep, kept_tables_folder
+from rali_lab.experiments.kept_tables import keep, kept_tables_folder
+from rali_lab.experiments.main_line import train_teacher
+from rali_lab.experiments.steps import ask, base_path, finished, score_table, train_or_stop
 from rali_lab.experiments.studies import keys_today
 from rali_lab.io import digest
-from rali_lab.profiles import Profile, get_profile
+from rali_lab.profiles import Profile, SftOptions, get_profile
 from rali_lab.reproduce.provenance import stamp
 from rali_lab.reproduce.store import Artifact, ArtifactStore
 
 CROP = 128
-"""Side of what the tiny teacher sees, in pixels.
+"""Side in pixels of what the tiny teacher sees.
 
-Shrunk to it, a photograph loses what people judged; so it sees four cut-outs at native resolution,
-and an image's score is their mean."""
-START = {
-    "steps": 300,
-    "learning_rate": 1e-3,
-    "train": "both",
-    "min_spread": 0.0,
-    "eval_every": 50,
-    "keep_best": True,
-}
-"""Changes to `SftSettings`.
+Shrunk to it, a photograph loses what people judged; so it sees four crops at native resolution, and
+an image's score is their mean."""
+START = SftOptions(
+    max_steps=300,
+    learning_rate=1e-3,
+    train_parts="both",
+    min_spread=0.0,
+    eval_every=50,
+    keep_best=True,
+)
+"""The supervised start.
 
 The base rates photographs at random, so rewards have nothing to select and GRPO from it collapses
 (docs/LOG.md); it is first fine-tuned, neck and language, on its own descriptions, each ending in
 the MOS, for as many steps as the validation images like best. Rate and trained parts were chosen by
 test images of split 0 on LIVE in the Wild, which is therefore none of the published splits."""
-REINFORCED = {"degradation_share": 0.0, "beta": 0.04, "steps": 60}
-"""Changes to the profile's `GrpoSettings`; chosen by the validation images of split 0 on LIVE in
-the Wild (docs/LOG.md)."""
+REINFORCED = {"degradation_share": 0.0, "beta": 0.04, "max_steps": 60}
+"""Changes to the profile's GRPO; chosen by the validation images of split 0 on LIVE in the Wild
+(docs/LOG.md)."""
 
 
-def cut(images: list[RatedImage]) -> list[RatedImage]:
-    """Four cut-outs of every image, one from the middle of each quarter; ids end in /0 to /3."""
+def crops(images: Sequence[RatedImage]) -> list[RatedImage]:
+    """Four crops of every image, one from the middle of each quarter; ids end in /0 to /3."""
     out = []
     for p in images:
         x = p.pixels()
@@ -69,119 +74,102 @@ def cut(images: list[RatedImage]) -> list[RatedImage]:
     return out
 
 
-def start(profile: Profile, train: list[RatedImage], val: list[RatedImage], seed: int) -> Artifact:
+def fine_tune_on_scores(
+    profile: Profile, train: list[RatedImage], val: list[RatedImage], seed: int
+) -> Artifact:
     """The base model after supervised fine-tuning on these scores (`START`)."""
-    from rali_lab.models.vlm import load_policy
-    from rali_lab.reasoner.rationales import write_rationales
-    from rali_lab.reasoner.sft import SftSettings, rated_answers, train_sft
+    from rali_lab.reasoner.rationales import valid_rationales
+    from rali_lab.reasoner.sft import SftConfig, rated_answers, train_sft
 
-    settings, base = SftSettings(**START, seed=seed), experiments.base_path(profile)
+    options, base = replace(START, seed=seed), base_path(profile)
 
     def make(folder: Path) -> None:
-        shown = cut(train)
-        seed_all(seed)
-        words = write_rationales(*load_policy(base), shown, samples=2)
-        told = set(words.loc[words["status"] == "ok", "image"])
+        asked, args = crops(train), SftConfig.from_options(options, folder)
+        answers = ask(base, asked, samples=2, seed=seed)
+        known = valid_rationales(answers).index
         print(
-            f"{len(shown) - len(told)} of {len(shown)} cut-outs without a well-formed answer are"
-            " left out of the fine-tuning"
+            f"{len(asked) - len(known)} of {len(asked)} crops without a valid answer are left out"
         )
-        shown = [p for p in shown if p.id in told]
-        train_sft(base, shown, rated_answers(words, shown), cut(val), settings, folder)
+        asked = [p for p in asked if p.id in known]
+        train_sft(base, asked, rated_answers(answers, asked), crops(val), args=args)
 
     params = {
-        "settings": asdict(settings),
+        "options": asdict(options),
         "images": digest([[p.id, p.mos] for p in train]),
         "crop": CROP,
     }
     return ArtifactStore().make("people-start", make, params=params, files=[base])
 
 
-def teach(
-    profile: Profile, begun: Artifact, train: list[RatedImage], val: list[RatedImage], seed: int
+def reinforce(
+    profile: Profile, start: Artifact, train: list[RatedImage], val: list[RatedImage], seed: int
 ) -> Artifact:
-    """A teacher of these scores: GRPO from `start`.
+    """A teacher of these scores: GRPO from `fine_tune_on_scores`.
 
-    Nobody named what is wrong with the images, so the score is the only task.
-
-    A run that the guard stopped keeps its reason in stopped.txt, as in `experiments.train_teacher`.
+    Nobody named the degradations of these images, so the score is the only task. A run that a stop
+    rule ended keeps its reason in stopped.txt, as in `main_line.train_teacher`.
     """
-    from rali_lab.reasoner.grpo import RunStopped, train_grpo
+    from rali_lab.reasoner.grpo import GrpoConfig, train_grpo
 
-    settings = experiments.grpo_settings(profile, seed=seed, **REINFORCED)
+    options = replace(profile.grpo, seed=seed, **REINFORCED)
 
     def make(folder: Path) -> None:
-        try:
-            train_grpo(begun.path, cut(train), cut(val), settings, folder)
-        except RunStopped as stopped:
-            (folder / "stopped.txt").write_text(str(stopped))
+        args = GrpoConfig.from_options(options, folder)
+        train_or_stop(folder, lambda: train_grpo(start.path, crops(train), crops(val), args=args))
 
-    params = {"settings": asdict(settings), "crop": CROP}
-    return ArtifactStore().make("people", make, params=params, inputs=[begun])
+    params = {"options": asdict(options), "crop": CROP}
+    return ArtifactStore().make("people", make, params=params, inputs=[start])
 
 
-def one_split(
-    profile: Profile, images: list[RatedImage], looks: dict[str, np.ndarray], seed: int
+def score_split(
+    profile: Profile, images: list[RatedImage], features: dict[str, np.ndarray], seed: int
 ) -> Artifact:
-    """scores.parquet (image, source, mos, method, score) of one split."""
+    """scores.parquet (image, source, mos, method, score) of one split.
+
+    Parameters
+    ----------
+    features
+        From `custom_dataset.extract_features`, in the order of `images`.
+    """
     chosen = split_sources([p.source for p in images], seed=seed, fractions=(0.75, 0.05, 0.2))
-    parts = {
-        s: [replace(p, split=s) for p in images if chosen[p.source] == s]
-        for s in ("train", "val", "test")
-    }
-    if len({p.mos for p in parts["val"]}) < 2:
+    train, val, test = (
+        [replace(p, split=split) for p in images if chosen[p.source] == split]
+        for split in ("train", "val", "test")
+    )
+    if len({p.mos for p in val}) < 2:
         raise ValueError(
-            f"split {seed} of {len(chosen)} sources has {len(parts['val'])} images for validation;"
+            f"split {seed} of {len(chosen)} sources has {len(val)} images for validation;"
             " give 40 sources or more"
         )
-    begun = start(profile, parts["train"], parts["val"], seed)
-    teacher, zero_shot = (
-        teach(profile, begun, parts["train"], parts["val"], seed),
-        experiments.train_teacher(profile, seed=0),
-    )
+    start = fine_tune_on_scores(profile, train, val, seed)
+    teacher = reinforce(profile, start, train, val, seed)
+    zero_shot = train_teacher(profile, seed=0)
 
     def make(folder: Path) -> None:
-        from rali_lab.models.vlm import load_policy
         from rali_lab.rali.baselines import ridge_scores
-        from rali_lab.reasoner.rationales import ratings, valid_rationales, write_rationales
+        from rali_lab.reasoner.rationales import ratings, valid_rationales
 
-        place, test, known = (
-            {p.id: i for i, p in enumerate(images)},
-            parts["test"],
-            parts["train"] + parts["val"],
-        )
+        known, row = train + val, {p.id: i for i, p in enumerate(images)}
         models = {
-            "teacher": load_policy(finished(teacher)),
-            "supervised": load_policy(begun.path),
-            "teacher_zero_shot": load_policy(zero_shot.path),
-            "base": load_policy(experiments.base_path(profile)),
+            "teacher": finished(teacher),
+            "supervised": start.path,
+            "teacher_zero_shot": zero_shot.path,
+            "base": base_path(profile),
         }
-        shown, scores = cut(test), {}
+        asked, samples, scores = crops(test), profile.score_samples // 4, {}
         for method, model in models.items():
-            seed_all(seed)
-            table = write_rationales(*model, shown, samples=profile.score_samples // 4)
-            scores[method] = ratings(_whole(table), [p.id for p in test])
-        seed_all(seed)
-        words = _whole(write_rationales(*models["teacher"], cut(known), samples=1))
-        fit, new = (np.array([place[p.id] for p in part]) for part in (known, test))
-        sources = np.array([p.source for p in images])
-        scores["ridge_visual"] = ridge_scores(
-            looks["trunk"][fit], mos_of(known), sources[fit], looks["trunk"][new]
-        )
-        scores |= _from_words(
-            looks,
-            mos_of(images),
-            {place[p]: texts for p, texts in valid_rationales(words).items()},
-            fit,
-            new,
-            seed,
-        )
+            answers = _of_whole_images(ask(model, asked, samples=samples, seed=seed))
+            scores[method] = ratings(answers, [p.id for p in test])
+        answers = ask(models["teacher"], crops(known), samples=1, seed=seed)
+        texts = {row[p]: t for p, t in valid_rationales(_of_whole_images(answers)).items()}
+        fit, new = (np.array([row[p.id] for p in part]) for part in (known, test))
+        x, sources = features["trunk"], np.array([p.source for p in images])
+        scores["ridge_visual"] = ridge_scores(x[fit], mos_of(known), sources[fit], x[new])
+        scores |= _rali_scores(features, mos_of(images), texts, fit, new, seed)
         about = pd.DataFrame(
             {"image": [p.id for p in test], "source": sources[new], "mos": mos_of(test)}
         )
-        pd.concat(
-            [about.assign(method=m, score=s) for m, s in scores.items()], ignore_index=True
-        ).to_parquet(folder / "scores.parquet")
+        score_table(about, scores).to_parquet(folder / "scores.parquet")
 
     params = {
         "seed": seed,
@@ -189,95 +177,86 @@ def one_split(
         "samples": profile.score_samples,
     }
     return ArtifactStore().make(
-        "people-scores", make, params=params, inputs=[teacher, begun, zero_shot]
+        "people-scores", make, params=params, inputs=[teacher, start, zero_shot]
     )
 
 
-def _whole(answers: pd.DataFrame) -> pd.DataFrame:
-    """Answers about cut-outs as answers about their images."""
+def _of_whole_images(answers: pd.DataFrame) -> pd.DataFrame:
+    """Answers about crops as answers about their images."""
     return answers.assign(image=answers["image"].str.rsplit("/", n=1).str[0])
 
 
-def _from_words(
-    looks: dict,
+def _rali_scores(
+    features: dict[str, np.ndarray],
     mos: np.ndarray,
     texts: dict[int, list[str]],
     fit: np.ndarray,
     new: np.ndarray,
     seed: int,
-) -> dict:
+) -> dict[str, np.ndarray]:
     """RALI aligned with the texts of the rows that have some: the small tower with its pretrained
     head, the trunk with a random one.
     """
     from rali_lab.models.clip import build_clip, load_base_clip
     from rali_lab.rali.align import align
 
-    rows, out = [i for i in fit.tolist() if i in texts], {}
-    for method, look, model in (
+    rows, scores = [i for i in fit.tolist() if i in texts], {}
+    for method, tower, model in (
         ("rali", "small", load_base_clip()),
         ("rali_trunk", "trunk", build_clip(custom_dataset.TRUNK, seed=seed)[0]),
     ):
-        align(model, looks[look][rows], [texts[i] for i in rows], seed=seed)
-        out[method] = custom_dataset.read_basis(
-            _embed(model.visual, looks[look]), mos, fit, new, random_state=seed
-        )
-    return out
+        align(model, features[tower][rows], [texts[i] for i in rows], seed=seed)
+        z = custom_dataset.head_embeddings(model.visual, features[tower])
+        scores[method] = custom_dataset.read_basis(z, mos, fit, new, random_state=seed)
+    return scores
 
 
-def _embed(visual, statistics: np.ndarray) -> np.ndarray:
-    """Embeddings (n, d) of length 1 by the head of an image side, from what its trunk says of the
-    images (`custom_dataset.look`).
-    """
-    import torch
+def score_tuned(
+    profile: Profile, images: Sequence[RatedImage], *, n_splits: int = 10, tune: bool = True
+) -> list[pd.DataFrame]:
+    """`custom_dataset.score_splits` in long form: image, source, mos, method, score, seed."""
+    features = custom_dataset.extract_features(images)
+    features["rali_levels"] = custom_dataset.zero_shot(profile).predict(features["trunk"])
+    tables = custom_dataset.score_splits(images, features=features, n_splits=n_splits, tune=tune)
+    about = ["image", "source", "mos"]
+    long = (t.melt(about, var_name="method", value_name="score") for t in tables)
+    return [table.assign(seed=seed) for seed, table in enumerate(long)]
 
-    with torch.inference_mode():
-        z = visual.head(
-            (torch.from_numpy(statistics).float() - visual.trunk.stat_mean) / visual.trunk.stat_std
-        )
-    return torch.nn.functional.normalize(z, dim=-1).numpy()
 
-
-def name_rated_images(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the commands that measure on a rated folder."""
+def main(argv: list[str] | None = None) -> None:
+    """Run and record one of the two studies."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "data", help="folder or table of rated images, as for `rali-lab data check`"
     )
     parser.add_argument("--images", help="folder that image names are relative to")
     parser.add_argument("--mos-range", nargs=2, type=float, metavar=("LO", "HI"))
-    parser.add_argument("--lower-is-better", action="store_true", help="the scores are DMOS")
-
-
-def rated_images(args: argparse.Namespace, profile: Profile) -> list[RatedImage]:
-    """The images that `name_rated_images` names, no more than the profile takes."""
-    ends = tuple(args.mos_range) if args.mos_range else None
-    higher = False if args.lower_is_better else None
-    return read_dataset(args.data, image_dir=args.images, mos_range=ends, higher_is_better=higher)[
-        : profile.real_limit
-    ]
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    name_rated_images(parser)
+    parser.add_argument("--dmos", action="store_true", help="lower is better")
     parser.add_argument("--splits", type=int, nargs="+", default=list(range(1, 11)))
+    parser.add_argument("--tuned", action="store_true", help="record splits with tuned trunks")
+    parser.add_argument("--n-splits", type=int, default=10, help="with --tuned: splits 0 to n - 1")
+    parser.add_argument("--no-tune", action="store_true", help="with --tuned: leave the trunks")
     args = parser.parse_args(argv)
-    profile = get_profile("tiny")
-    images = rated_images(args, profile)
-    looks, parts, keys = custom_dataset.look(images), [], {}
-    for split in args.splits:
-        made = one_split(profile, images, looks, split)
-        print(split, made, flush=True)
-        keys[str(split)] = made.key
-        parts.append(pd.read_parquet(made.path / "scores.parquet").assign(seed=split))
-    study = f"people-{custom_dataset.name_of(args.data)}"
-    about = {
-        "made_by": "make bench-people",
-        "data": custom_dataset.name_of(args.data),
-        "n": len(images),
-        "seeds": args.splits,
-        "made": keys,
-    }
-    about["artefacts"] = keys_today(profile, study, args.splits)
+    profile, name = get_profile("tiny"), custom_dataset.dataset_name(args.data)
+    images = read_dataset(
+        args.data,
+        image_dir=args.images,
+        mos_range=tuple(args.mos_range) if args.mos_range else None,
+        higher_is_better=False if args.dmos else None,
+    )[: profile.real_limit]
+    if args.tuned:
+        study, command = f"custom-{name}", "make bench-custom"
+        seeds = list(range(args.n_splits))
+        parts = score_tuned(profile, images, n_splits=args.n_splits, tune=not args.no_tune)
+    else:
+        study, command, seeds = f"people-{name}", "make bench-people", args.splits
+        features, parts = custom_dataset.extract_features(images), []
+        for seed in seeds:
+            made = score_split(profile, images, features, seed)
+            print(seed, made, flush=True)
+            parts.append(pd.read_parquet(made.path / "scores.parquet").assign(seed=seed))
+    about = {"made_by": command, "data": name, "n": len(images), "seeds": seeds}
+    about["artefacts"] = keys_today(profile, study, seeds)
     keep(kept_tables_folder(profile, study), {"scores": parts}, {**about, **stamp()})
 
 

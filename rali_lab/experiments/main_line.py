@@ -1,82 +1,28 @@
-"""The line from a profile's images to everybody's scores, step by step.
-
-Nothing here teaches; the notebooks and the modules do.
-"""
+"""From a profile's images to the scores of every method, step by step."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 
-from rali_lab.data.records import RatedImage, load_images, mos_of, save_images, select
-from rali_lab.profiles import Counts, Profile
-from rali_lab.reproduce.project import under_home
+from rali_lab.data.records import RatedImage, load_images, mos_of, select
+from rali_lab.experiments.steps import (
+    RATING_ONLY,
+    Report,
+    ask,
+    base_path,
+    image_table,
+    learned_from,
+    make_images,
+    rali_of,
+    rated,
+    score_table,
+    train_or_stop,
+)
+from rali_lab.profiles import GrpoOptions, Profile, SftOptions
 from rali_lab.reproduce.store import Artifact, ArtifactStore
-
-UNREASONED = "<think></think><answer>"
-"""The beginning of an answer that leaves the model no room to reason."""
-NO_REASONING = UNREASONED + '{"rating": '
-
-
-def make_images(profile: Profile) -> Artifact:
-    """All generated domains of a profile, made and rated; the same for every training seed."""
-    return _make_images(profile.images, profile.data_seed)
-
-
-def _make_images(counts: Counts, seed: int) -> Artifact:
-    from rali_lab.data.content import PHOTOGRAPHS
-    from rali_lab.data.domains import build
-
-    def make(folder: Path) -> None:
-        save_images(build(counts, seed=seed), folder)
-
-    return ArtifactStore().make(
-        "images", make, params={"images": counts, "seed": seed}, files=[PHOTOGRAPHS]
-    )
-
-
-def learned_from(profile: Profile, domain: str) -> Artifact:
-    """Training and validation images of a domain; those of a domain that is not learned from
-    otherwise are made apart.
-    """
-    from rali_lab.data.content import PHOTOGRAPHS
-    from rali_lab.data.mixture import SNAPSHOTS, build_set
-
-    if "train" in profile.images.get(domain, {}):
-        return make_images(profile)
-    counts, seed = {s: profile.images["photo"][s] for s in ("train", "val")}, profile.data_seed + 1
-    if domain != SNAPSHOTS.name:
-        return _make_images({domain: counts}, seed)
-
-    def make(folder: Path) -> None:
-        save_images(build_set(domain, counts, seed=seed), folder)
-
-    params = {"images": {domain: counts}, "seed": seed}
-    return ArtifactStore().make("images", make, params=params, files=[PHOTOGRAPHS])
-
-
-def images(profile: Profile) -> list[RatedImage]:
-    """The images of all generated domains of a profile; see `rali_lab.data.domains`."""
-    return load_images(make_images(profile).path)
-
-
-def base_path(profile: Profile) -> Path:
-    """Folder of the profile's base model."""
-    from rali_lab.models.vlm import base_folder
-
-    folder = under_home(profile.base) if profile.base else base_folder()
-    if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"{folder} holds no model; make it with `make base-{folder.name}`")
-    return folder
-
-
-def grpo_settings(profile: Profile, *, seed: int = 0, **changes: object):
-    """The profile's GRPO settings with this seed, and with `changes` for an experiment."""
-    from rali_lab.reasoner.grpo import GrpoSettings
-
-    return GrpoSettings(**{**profile.grpo, "seed": seed, **changes})
 
 
 def train_teacher(
@@ -85,110 +31,79 @@ def train_teacher(
     seed: int = 0,
     name: str = "teacher",
     domain: str = "photo",
-    report=print,
+    options: GrpoOptions | None = None,
+    report: Report = print,
     **changes: object,
 ) -> Artifact:
-    """Train the reasoner of a profile with GRPO on one domain; `changes` override settings (then
-    give it a `name`).
+    """Train the reasoner of a profile with GRPO on one domain.
 
-    A run that was stopped keeps its curves: the artefact then holds `stopped.txt`.
+    A run that a stop rule ended keeps its curves: the artefact then holds `stopped.txt`.
+
+    Parameters
+    ----------
+    name
+        Of the artefact; another one for another experiment.
+    domain
+        Whose training and validation images are learned from.
+    options
+        Of the training; the profile's `grpo` by default. `seed` replaces theirs.
+    **changes
+        Fields of the options to change.
     """
-    from rali_lab.reasoner.grpo import RunStopped, train_grpo
+    from rali_lab.reasoner.grpo import GrpoConfig, train_grpo
 
-    data, settings, base = (
-        learned_from(profile, domain),
-        grpo_settings(profile, seed=seed, **changes),
-        base_path(profile),
-    )
+    data, base = learned_from(profile, domain), base_path(profile)
+    options = replace(options or profile.grpo, seed=seed, **changes)
 
     def make(folder: Path) -> None:
-        rated = select(load_images(data.path), domain=domain)
-        try:
-            train_grpo(
-                base,
-                select(rated, split="train"),
-                select(rated, split="val"),
-                settings,
-                folder,
-                report=report,
-            )
-        except RunStopped as stopped:
-            (folder / "stopped.txt").write_text(str(stopped))
+        part, args = rated(data, domain), GrpoConfig.from_options(options, folder)
+        train_or_stop(
+            folder, lambda: train_grpo(base, part["train"], part["val"], args=args, report=report)
+        )
 
     return ArtifactStore().make(
-        name, make, params={"settings": asdict(settings)}, inputs=[data], files=[base]
+        name, make, params={"options": asdict(options)}, inputs=[data], files=[base]
     )
 
 
-def fine_tune_teacher(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
+def fine_tune_teacher(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
     """The supervised control: the base model fine-tuned on its own reasoning with the MOS as rating
-    (`reasoner.supervised`).
+    (`rali_lab.reasoner.sft`).
 
-    Steps and answers a step are those of the teacher's run, unless `profile.sft` says otherwise.
+    Steps and answers a step are those of the teacher's run, unless the profile has `sft`.
     """
-    from rali_lab.models.vlm import load_policy
-    from rali_lab.reasoner.grpo import RunStopped
-    from rali_lab.reasoner.rationales import write_rationales
-    from rali_lab.reasoner.sft import SftSettings, rated_answers, train_sft
+    from rali_lab.reasoner.sft import SftConfig, rated_answers, train_sft
 
-    data, base, grpo = make_images(profile), base_path(profile), grpo_settings(profile, seed=seed)
-    budget = {"steps": grpo.steps, "answers_per_step": grpo.images_per_step * grpo.generations}
-    settings = SftSettings(**{**budget, **profile.sft, "seed": seed})
+    data, base, grpo = make_images(profile), base_path(profile), profile.grpo
+    options = profile.sft or SftOptions(
+        max_steps=grpo.max_steps, answers_per_step=grpo.images_per_step * grpo.num_generations
+    )
+    options = replace(options, seed=seed)
 
     def make(folder: Path) -> None:
-        photo = select(load_images(data.path), domain="photo")
-        train = select(photo, split="train")
-        seed_all(seed)
-        written = write_rationales(*load_policy(base), train, samples=profile.rationale_samples)
-        try:
-            train_sft(
-                base,
-                train,
-                rated_answers(written, train),
-                select(photo, split="val"),
-                settings,
-                folder,
-                report=report,
-            )
-        except RunStopped as stopped:
-            (folder / "stopped.txt").write_text(str(stopped))
-
-    params = {"settings": asdict(settings), "samples": profile.rationale_samples}
-    return ArtifactStore().make("supervised", make, params=params, inputs=[data], files=[base])
-
-
-def finished(made: Artifact) -> Path:
-    """Folder of a training that ran to its end; RuntimeError with its reason for one that was
-    stopped, which can be no control.
-    """
-    stopped = made.path / "stopped.txt"
-    if stopped.exists():
-        raise RuntimeError(
-            f"the training {made.name!r} was stopped and cannot be compared with:"
-            f" {stopped.read_text()}"
+        part, args = rated(data, "photo"), SftConfig.from_options(options, folder)
+        written = ask(base, part["train"], samples=profile.rationale_samples, seed=seed)
+        answers = rated_answers(written, part["train"])
+        train_or_stop(
+            folder,
+            lambda: train_sft(base, part["train"], answers, part["val"], args=args, report=report),
         )
-    return made.path
+
+    params = {"options": asdict(options), "samples": profile.rationale_samples}
+    return ArtifactStore().make("supervised", make, params=params, inputs=[data], files=[base])
 
 
 def write_reasoning(profile: Profile, *, seed: int = 0) -> Artifact:
     """The teacher's rationales for the RL domain's training and validation images:
     rationales.parquet, resumable.
     """
-    from rali_lab.models.vlm import load_policy
-    from rali_lab.reasoner.rationales import write_rationales
-
     data, teacher = make_images(profile), train_teacher(profile, seed=seed)
 
     def make(folder: Path) -> None:
-        rated = select(load_images(data.path), domain="photo", split=("train", "val"))
-        seed_all(seed)
-        write_rationales(
-            *load_policy(teacher.path),
-            rated,
-            samples=profile.rationale_samples,
-            path=folder / "rationales.parquet",
-            progress=True,
-        )
+        asked = select(load_images(data.path), domain="photo", split=("train", "val"))
+        file = folder / "rationales.parquet"
+        samples = profile.rationale_samples
+        ask(teacher.path, asked, samples=samples, seed=seed, path=file, progress=True)
 
     params = {"samples": profile.rationale_samples, "seed": seed}
     return ArtifactStore().make("rationales", make, params=params, inputs=[data, teacher])
@@ -196,45 +111,22 @@ def write_reasoning(profile: Profile, *, seed: int = 0) -> Artifact:
 
 def fit_rali(profile: Profile, *, seed: int = 0) -> Artifact:
     """RALI of a profile: align the small CLIP with the rationales, fit the basis, save the scorer
-    (model/, alignment.csv).
+    (model/, alignment.csv, basis.csv).
     """
-    from rali_lab.models.clip import base_clip_folder, embed_texts, load_base_clip
-    from rali_lab.rali.align import align
-    from rali_lab.rali.scorer import RaliScorer
+    from rali_lab.models.clip import base_clip_folder
+    from rali_lab.reasoner.rationales import valid_rationales
 
     data, reasoning = make_images(profile), write_reasoning(profile, seed=seed)
 
     def make(folder: Path) -> None:
-        photo = select(load_images(data.path), domain="photo")
-        train, val = (select(photo, split=s) for s in ("train", "val"))
-        table = pd.read_parquet(reasoning.path / "rationales.parquet")
-        texts = table[table["status"] == "ok"].groupby("image")["reasoning"].agg(list)
-        written = [p for p in train if p.id in texts.index]
-        model = load_base_clip()
-        held = [p for p in val if p.id in texts.index]
-        history = align(
-            model,
-            [p.pixels() for p in written],
-            [texts[p.id] for p in written],
-            seed=seed,
-            holdout=([p.pixels() for p in held], [texts[p.id] for p in held]),
-            **profile.align,
+        part = rated(data, "photo")
+        texts = valid_rationales(pd.read_parquet(reasoning.path / "rationales.parquet"))
+        scorer = rali_of(
+            profile, part["train"], part["val"], texts, mos_of, folder, seed=seed, holdout=True
         )
-        history.to_csv(folder / "alignment.csv", index=False)
-        scorer = RaliScorer(random_state=seed, **profile.rali)
-        scorer.fit(
-            [p.pixels() for p in train],
-            mos_of(train),
-            model=model,
-            ids=[p.id for p in train],
-            validation=([p.pixels() for p in val], mos_of(val)),
-        )
-        said = [t for own in (texts[p.id] for p in written) for t in own]
-        scorer.store_texts(said, embed_texts(model, said))
-        scorer.save(folder / "model")
         scorer.history_.to_csv(folder / "basis.csv", index=False)
 
-    params = {"align": profile.align, "rali": profile.rali, "seed": seed}
+    params = {"align": asdict(profile.align), "rali": asdict(profile.rali), "seed": seed}
     return ArtifactStore().make(
         "rali", make, params=params, inputs=[data, reasoning], files=[base_clip_folder()]
     )
@@ -251,18 +143,15 @@ def export_rali(profile: Profile, *, seed: int = 0) -> Artifact:
     def make(folder: Path) -> None:
         from rali_lab.rali.onnx_export import export_onnx, quantise
 
-        train = select(load_images(data.path), domain="photo", split="train")
-        whole = export_onnx(RaliScorer.load(rali.path / "model"), folder / "rali.onnx")
-        quantise(
-            whole,
-            folder / "rali-int8.onnx",
-            [p.pixels() for p in train[:: max(1, len(train) // 60)]],
-        )
+        train = rated(data, "photo")["train"]
+        calibration = [p.pixels() for p in train[:: max(1, len(train) // 60)]]
+        exported = export_onnx(RaliScorer.load(rali.path / "model"), folder / "rali.onnx")
+        quantise(exported, folder / "rali-int8.onnx", calibration)
 
     return ArtifactStore().make("onnx", make, params={}, inputs=[data, rali])
 
 
-def ask_base(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
+def ask_base(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
     """What the base model answers about every test image: answers.parquet.
 
     Needs no training, so it need not wait for one.
@@ -270,15 +159,15 @@ def ask_base(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
     data, base = make_images(profile), base_path(profile)
 
     def make(folder: Path) -> None:
-        _ask(profile, "base", base, load_images(data.path), seed, report).to_parquet(
-            folder / "answers.parquet", index=False
-        )
+        test = select(load_images(data.path), split="test")
+        answers = _answers(profile, "base", base, test, seed, report)
+        answers.to_parquet(folder / "answers.parquet", index=False)
 
     params = {"samples": profile.score_samples, "seed": seed}
     return ArtifactStore().make("answers-base", make, params=params, inputs=[data], files=[base])
 
 
-def score_everything(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
+def score_everything(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
     """Scores of every method on every test image: scores.parquet (method, image, domain, source,
     mos, score), answers.parquet.
     """
@@ -289,72 +178,46 @@ def score_everything(profile: Profile, *, seed: int = 0, report=print) -> Artifa
 
     def make(folder: Path) -> None:
         everything = load_images(data.path)
-        test, train = (
-            select(everything, split="test"),
-            select(everything, domain="photo", split="train"),
-        )
+        test = select(everything, split="test")
+        train = select(everything, domain="photo", split="train")
         answers = {"base": pd.read_parquet(base.path / "answers.parquet")}
-        for method, prefill in {"teacher": "", "teacher_no_reasoning": NO_REASONING}.items():
-            answers[method] = _ask(
-                profile, method, teacher.path, everything, seed, report, prefill=prefill
+        for method, prefill in {"teacher": "", "teacher_no_reasoning": RATING_ONLY}.items():
+            answers[method] = _answers(
+                profile, method, teacher.path, test, seed, report, prefill=prefill
             )
-        pd.concat(answers.values(), ignore_index=True).to_parquet(
-            folder / "answers.parquet", index=False
-        )
+        table = pd.concat(answers.values(), ignore_index=True)
+        table.to_parquet(folder / "answers.parquet", index=False)
         scores = {method: ratings(table, [p.id for p in test]) for method, table in answers.items()}
         scores |= _score_without_language(train, test, rali.path / "model")
-        about = pd.DataFrame(
-            {
-                "image": [p.id for p in test],
-                "domain": [p.domain for p in test],
-                "source": [p.source for p in test],
-                "mos": mos_of(test),
-            }
-        )
-        table = pd.concat(
-            [about.assign(method=m, score=s) for m, s in scores.items()], ignore_index=True
-        )
+        table = score_table(image_table(test), scores)
         table.to_parquet(folder / "scores.parquet", index=False)
 
     params = {"samples": profile.score_samples, "seed": seed}
     return ArtifactStore().make("scores", make, params=params, inputs=[data, base, teacher, rali])
 
 
-def _ask(
+def _answers(
     profile: Profile,
     method: str,
     folder: Path,
-    everything: list[RatedImage],
+    test: list[RatedImage],
     seed: int,
-    report,
+    report: Report,
     *,
     prefill: str = "",
 ) -> pd.DataFrame:
     """Answers of one model about the test images, with the method's name."""
-    from rali_lab.models.vlm import load_policy
-    from rali_lab.reasoner.rationales import write_rationales
-
-    test = select(everything, split="test")
-    report(f"{method}: rating {len(test)} images, {profile.score_samples} answers each")
-    seed_all(seed)
-    return write_rationales(
-        *load_policy(folder), test, samples=profile.score_samples, prefill=prefill
-    ).assign(method=method)
+    samples = profile.score_samples
+    report(f"{method}: rating {len(test)} images, {samples} answers each")
+    return ask(folder, test, samples=samples, seed=seed, prefill=prefill).assign(method=method)
 
 
 def _score_without_language(train: list[RatedImage], test: list[RatedImage], model: Path) -> dict:
     from rali_lab.rali.baselines import ridge_scores, visual_features
     from rali_lab.rali.scorer import RaliScorer
 
-    seen, new = ([p.pixels() for p in part] for part in (train, test))
+    known, new = ([p.pixels() for p in part] for part in (train, test))
     ridge = ridge_scores(
-        visual_features(seen), mos_of(train), [p.source for p in train], visual_features(new)
+        visual_features(known), mos_of(train), [p.source for p in train], visual_features(new)
     )
     return {"ridge_visual": ridge, "rali": RaliScorer.load(model).predict(new)}
-
-
-def seed_all(seed: int) -> None:
-    """Seed every generator that sampling uses."""
-    from transformers import set_seed
-
-    set_seed(seed)

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from rali_lab.data.mixture import SETS
-from rali_lab.data.records import RatedImage, load_images, mos_of, select
-from rali_lab.experiments.main_line import (
+from rali_lab.data.domains import SETS
+from rali_lab.data.records import RatedImage, load_images, select
+from rali_lab.experiments.kept_tables import kept_tables_folder
+from rali_lab.experiments.main_line import train_teacher, write_reasoning
+from rali_lab.experiments.steps import (
+    Report,
+    ask,
     base_path,
     finished,
-    grpo_settings,
+    image_table,
     learned_from,
     make_images,
-    seed_all,
-    train_teacher,
-    write_reasoning,
+    rali_of,
+    rated,
+    train_or_stop,
 )
-from rali_lab.experiments.seed_tables import kept_tables_folder
 from rali_lab.io import digest
 from rali_lab.profiles import Profile
-from rali_lab.reasoner.prompts import findings, named
 from rali_lab.reproduce.store import Artifact, ArtifactStore
 
 REFERENCE = SETS[0]
@@ -32,13 +35,21 @@ REFERENCE = SETS[0]
 MIXINGS = ("naive", "scaled")
 """Scores as they are; rescaled set by set."""
 LABELS = {
-    "ract": {"train": "vision", "reasoning_only": True},
-    "ract_both": {"train": "both", "reasoning_only": True},
-    "ract_scores": {"train": "vision", "reasoning_only": False},
-    "ract_photo": {"train": "vision", "reasoning_only": True},
+    "ract": {"train_parts": "vision", "reasoning_only": True},
+    "ract_both": {"train_parts": "both", "reasoning_only": True},
+    "ract_scores": {"train_parts": "vision", "reasoning_only": False},
+    "ract_photo": {"train_parts": "vision", "reasoning_only": True},
 }
-"""Third stages: RACT; with the language module trained, too; with each set's scores behind the
-words; with the words of one set alone."""
+"""Third stages: RACT; with the language module trained, too; with each set's scores after the
+reasoning; with the reasoning of one set alone."""
+
+
+class Reasoning(NamedTuple):
+    """Rationales about all sets: how to read them, and what an artefact of them depends on."""
+
+    read: Callable[[], pd.DataFrame]
+    inputs: list[Artifact]
+    params: dict[str, object]
 
 
 def training_sets(profile: Profile) -> dict[str, list[RatedImage]]:
@@ -60,31 +71,22 @@ def mixed_scores(sets: dict[str, list[RatedImage]], how: str) -> dict[str, list[
     return rescale(sets, REFERENCE) if how == "scaled" else sets
 
 
-def train_mixed(
-    profile: Profile, how: str, *, seed: int = 0, report: Callable[[str], None] = print
-) -> Artifact:
+def train_mixed(profile: Profile, how: str, *, seed: int = 0, report: Report = print) -> Artifact:
     """One reasoner for all sets, trained with GRPO on their images together; steps and all else as
     for the teacher of one set.
     """
-    from rali_lab.reasoner.grpo import RunStopped, train_grpo
+    from rali_lab.reasoner.grpo import GrpoConfig, train_grpo
 
-    data, settings, base = (
-        [learned_from(profile, name) for name in SETS],
-        grpo_settings(profile, seed=seed),
-        base_path(profile),
-    )
+    data, base = [learned_from(profile, name) for name in SETS], base_path(profile)
+    options = replace(profile.grpo, seed=seed)
 
     def make(folder: Path) -> None:
         sets = mixed_scores(training_sets(profile), how)
-        train = [p for images in sets.values() for p in select(images, split="train")]
-        try:
-            train_grpo(
-                base, train, select(sets[REFERENCE], split="val"), settings, folder, report=report
-            )
-        except RunStopped as stopped:
-            (folder / "stopped.txt").write_text(str(stopped))
+        train = [p for part in sets.values() for p in select(part, split="train")]
+        val, args = select(sets[REFERENCE], split="val"), GrpoConfig.from_options(options, folder)
+        train_or_stop(folder, lambda: train_grpo(base, train, val, args=args, report=report))
 
-    params = {"settings": asdict(settings), "how": how}
+    params = {"options": asdict(options), "how": how}
     return ArtifactStore().make("mixed", make, params=params, inputs=data, files=[base])
 
 
@@ -92,109 +94,84 @@ def write_labels(profile: Profile, name: str, *, seed: int = 0) -> Artifact:
     """Stage 2 for one set: what its own reasoner writes about its training images
     (rationales.parquet).
     """
-    from rali_lab.models.vlm import load_policy
-    from rali_lab.reasoner.rationales import write_rationales
-
     if name == REFERENCE:
         return write_reasoning(profile, seed=seed)
     data, teacher = learned_from(profile, name), train_teacher(profile, seed=seed, domain=name)
 
     def make(folder: Path) -> None:
-        seed_all(seed)
-        train = select(load_images(data.path), domain=name, split="train")
-        write_rationales(
-            *load_policy(finished(teacher)),
-            train,
-            samples=profile.rationale_samples,
-            path=folder / "rationales.parquet",
-        )
+        file, train = folder / "rationales.parquet", rated(data, name)["train"]
+        ask(finished(teacher), train, samples=profile.rationale_samples, seed=seed, path=file)
 
     params = {"samples": profile.rationale_samples, "seed": seed, "set": name}
     return ArtifactStore().make("rationales", make, params=params, inputs=[data, teacher])
 
 
 def train_ract(
-    profile: Profile, labels: str = "ract", *, seed: int = 0, report: Callable[[str], None] = print
+    profile: Profile, labels: str = "ract", *, seed: int = 0, report: Report = print
 ) -> Artifact:
-    """Stages 1 to 3: the reference set's reasoner, its vision side fine-tuned on the words of all
-    reasoners; `labels`: of `LABELS`.
+    """Stages 1 to 3: the reference set's reasoner, its vision side fine-tuned on the reasoning of
+    the reasoners of all sets; `labels`: of `LABELS`.
     """
     names = (REFERENCE,) if labels == "ract_photo" else SETS
     written = [write_labels(profile, name, seed=seed) for name in names]
+    reasoning = Reasoning(lambda: _read_rationales(written), written, {})
+    return _third_stage(profile, labels, names, reasoning, seed, report)
 
-    def answers() -> pd.DataFrame:
-        return pd.concat(
-            [pd.read_parquet(w.path / "rationales.parquet") for w in written], ignore_index=True
-        )
 
-    return _third_stage(profile, labels, names, answers, written, seed, report)
+def _read_rationales(written: Sequence[Artifact]) -> pd.DataFrame:
+    parts = [pd.read_parquet(made.path / "rationales.parquet") for made in written]
+    return pd.concat(parts, ignore_index=True)
 
 
 def _third_stage(
     profile: Profile,
     labels: str,
     names: Sequence[str],
-    answers: Callable[[], pd.DataFrame],
-    inputs: list[Artifact],
+    reasoning: Reasoning,
     seed: int,
-    report: Callable[[str], None],
-    **params: object,
+    report: Report,
 ) -> Artifact:
-    from rali_lab.reasoner.grpo import RunStopped
     from rali_lab.reasoner.ract import text_labels
-    from rali_lab.reasoner.sft import SftSettings, rated_answers, train_sft
+    from rali_lab.reasoner.sft import SftConfig, rated_answers, train_sft
 
     start = train_teacher(profile, seed=seed)
-    settings = SftSettings(
-        **{"steps": grpo_settings(profile).steps, **profile.ract, **LABELS[labels], "seed": seed}
-    )
+    options = replace(profile.ract, **LABELS[labels], seed=seed)
 
     def make(folder: Path) -> None:
         sets = training_sets(profile)
         train = [p for name in names for p in select(sets[name], split="train")]
-        said = answers()
-        said = said[said["image"].isin([p.id for p in train])]
-        texts = text_labels(said) if settings.reasoning_only else rated_answers(said, train)
-        try:
-            train_sft(
-                finished(start),
-                train,
-                texts,
-                select(sets[REFERENCE], split="val"),
-                settings,
-                folder,
-                report=report,
-            )
-        except RunStopped as stopped:
-            (folder / "stopped.txt").write_text(str(stopped))
+        answers = reasoning.read()
+        answers = answers[answers["image"].isin([p.id for p in train])]
+        texts = text_labels(answers) if options.reasoning_only else rated_answers(answers, train)
+        val, args = select(sets[REFERENCE], split="val"), SftConfig.from_options(options, folder)
+        train_or_stop(
+            folder,
+            lambda: train_sft(finished(start), train, texts, val, args=args, report=report),
+        )
 
-    inputs = [learned_from(profile, name) for name in SETS] + [start, *inputs]
-    return ArtifactStore().make(
-        labels, make, params={"settings": asdict(settings), **params}, inputs=inputs
-    )
+    inputs = [learned_from(profile, name) for name in SETS] + [start, *reasoning.inputs]
+    params = {"options": asdict(options), **reasoning.params}
+    return ArtifactStore().make(labels, make, params=params, inputs=inputs)
 
 
-def mix(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print) -> Artifact:
-    """scores.parquet: what every reasoner says of every test image (method, image, domain, source,
+def mix(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
+    """Scores of every reasoner on every test image: scores.parquet (method, image, domain, source,
     mos, reference, score, named).
 
     Methods: `teacher` (trained on `REFERENCE` alone), `naive_mixing`, `scaled_mixing`, and the keys
     of `LABELS`. `reference` is the quality before any panel; `named` the share of answers that name
-    exactly what was done to the image. Some seven trainings, so this is run by a command of its own
-    (`make bench-seeds`).
+    exactly the degradations of the image. Some seven trainings, so this is run by a command of its
+    own (`make bench-seeds`).
     """
     data = make_images(profile)
     models = {"teacher": train_teacher(profile, seed=seed, report=report)}
-    models |= {
-        f"{how}_mixing": train_mixed(profile, how, seed=seed, report=report) for how in MIXINGS
-    }
-    models |= {labels: train_ract(profile, labels, seed=seed, report=report) for labels in LABELS}
+    models |= {f"{h}_mixing": train_mixed(profile, h, seed=seed, report=report) for h in MIXINGS}
+    models |= {name: train_ract(profile, name, seed=seed, report=report) for name in LABELS}
 
     def make(folder: Path) -> None:
         test = select(load_images(data.path), split="test")
         parts = [
-            _scored(method, finished(made), test, profile, seed, report)
-            for method, made in models.items()
+            _scored(m, finished(made), test, profile, seed, report) for m, made in models.items()
         ]
         pd.concat(parts, ignore_index=True).to_parquet(folder / "scores.parquet", index=False)
 
@@ -203,140 +180,104 @@ def mix(profile: Profile, *, seed: int = 0, report: Callable[[str], None] = prin
 
 
 def mixing_words(profile: Profile, *, seed: int = 0) -> Artifact:
-    """words.parquet: what each set's own reasoner wrote about its training images (image, sample,
+    """What each set's own reasoner wrote about its training images: words.parquet (image, sample,
     reasoning, status).
     """
     written = [write_labels(profile, name, seed=seed) for name in SETS]
 
     def make(folder: Path) -> None:
-        train = {
-            p.id
-            for images in training_sets(profile).values()
-            for p in select(images, split="train")
-        }
-        said = pd.concat(
-            [pd.read_parquet(w.path / "rationales.parquet") for w in written], ignore_index=True
-        )
-        said = said[said["image"].isin(train)][["image", "sample", "reasoning", "status"]]
-        said.to_parquet(folder / "words.parquet", index=False)
+        sets = training_sets(profile)
+        train = {p.id for part in sets.values() for p in select(part, split="train")}
+        answers = _read_rationales(written)
+        columns = ["image", "sample", "reasoning", "status"]
+        answers = answers[answers["image"].isin(train)][columns]
+        answers.to_parquet(folder / "words.parquet", index=False)
 
     inputs = [learned_from(profile, name) for name in SETS] + written
     return ArtifactStore().make("words", make, params={}, inputs=inputs)
 
 
 def mix_live(
-    profile: Profile, *, seed: int = 0, report: Callable[[str], None] = print
+    profile: Profile, *, seed: int = 0, report: Report = print
 ) -> tuple[Artifact, Artifact]:
     """RACT's third stage made now, and scores.parquet (as `mix`, of `ract` alone).
 
-    The words of the other sets' reasoners are those that `make bench-seeds` checked in, where there
-    are any: their trainings would take longer than most notebooks together. Otherwise all three
-    stages run.
+    The rationales of the other sets' reasoners are those that `make bench-seeds` checked in, where
+    there are any: their trainings would take longer than most notebooks together. Otherwise all
+    three stages run.
     """
-    data, (words, inputs, params) = make_images(profile), _words(profile, seed)
-    model = _third_stage(profile, "ract", SETS, words, inputs, seed, report, **params)
+    data = make_images(profile)
+    model = _third_stage(profile, "ract", SETS, _reasoning(profile, seed), seed, report)
 
     def make(folder: Path) -> None:
         test = select(load_images(data.path), split="test")
-        _scored("ract", finished(model), test, profile, seed, report).to_parquet(
-            folder / "scores.parquet", index=False
-        )
+        scores = _scored("ract", finished(model), test, profile, seed, report)
+        scores.to_parquet(folder / "scores.parquet", index=False)
 
     params = {"samples": profile.score_samples, "seed": seed}
     return model, ArtifactStore().make("mixing-live", make, params=params, inputs=[data, model])
 
 
 def fit_wide(profile: Profile, *, seed: int = 0) -> Artifact:
-    """RALI for use: aligned with the words about all three sets and fitted to the quality before
-    any panel (model/).
+    """RALI for use: aligned with the rationales about all three sets and fitted to the quality
+    before any panel (model/).
 
-    We made the images, so we know their quality on one scale; who has rated images of several
-    origins has RACT's problem.
+    The images are generated, so their quality on one scale is known; who has rated images of
+    several origins has RACT's problem.
     """
-    from rali_lab.models.clip import base_clip_folder, embed_texts, load_base_clip
-    from rali_lab.rali.align import align
-    from rali_lab.rali.scorer import RaliScorer
+    from rali_lab.models.clip import base_clip_folder
     from rali_lab.reasoner.rationales import valid_rationales
 
-    (words, inputs, known), data = (
-        _words(profile, seed),
-        [learned_from(profile, name) for name in SETS],
-    )
+    reasoning = _reasoning(profile, seed)
+    data = [learned_from(profile, name) for name in SETS]
+
+    def quality(part: Sequence[RatedImage]) -> np.ndarray:
+        return np.array([p.reference for p in part])
 
     def make(folder: Path) -> None:
-        every = [p for images in training_sets(profile).values() for p in images]
-        train, val = (select(every, split=s) for s in ("train", "val"))
-        texts = valid_rationales(words())
-        written = [p for p in train if p.id in texts.index]
-        model = load_base_clip()
-        align(
-            model,
-            [p.pixels() for p in written],
-            [texts[p.id] for p in written],
-            seed=seed,
-            **profile.align,
-        ).to_csv(folder / "alignment.csv", index=False)
-        quality = {
-            k: np.array([p.reference for p in part]) for k, part in (("train", train), ("val", val))
-        }
-        scorer = RaliScorer(random_state=seed, **profile.rali)
-        scorer.fit(
-            [p.pixels() for p in train],
-            quality["train"],
-            model=model,
-            ids=[p.id for p in train],
-            validation=([p.pixels() for p in val], quality["val"]),
-        )
-        own = [t for p in written for t in texts[p.id]]
-        scorer.store_texts(own, embed_texts(model, own)).save(folder / "model")
+        every = [p for part in training_sets(profile).values() for p in part]
+        train, val = (select(every, split=split) for split in ("train", "val"))
+        texts = valid_rationales(reasoning.read())
+        rali_of(profile, train, val, texts, quality, folder, seed=seed)
 
-    params = {"align": profile.align, "rali": profile.rali, "seed": seed, **known}
+    params = {"align": asdict(profile.align), "rali": asdict(profile.rali), "seed": seed}
     return ArtifactStore().make(
-        "rali-wide", make, params=params, inputs=[*data, *inputs], files=[base_clip_folder()]
+        "rali-wide",
+        make,
+        params={**params, **reasoning.params},
+        inputs=[*data, *reasoning.inputs],
+        files=[base_clip_folder()],
     )
 
 
-def _words(
-    profile: Profile, seed: int
-) -> tuple[Callable[[], pd.DataFrame], list[Artifact], dict[str, object]]:
-    """How to read the words about all sets, and what to name as the reason of whatever is made from
-    them.
-    """
+def _reasoning(profile: Profile, seed: int) -> Reasoning:
+    """The rationales about all sets: the checked-in ones of this seed, else those made now."""
     kept = kept_tables_folder(profile, "mixing") / "words.parquet"
     words = pd.read_parquet(kept) if kept.exists() else pd.DataFrame({"seed": []})
     words = words[words["seed"] == seed].drop(columns="seed")
     if len(words):
-        return lambda: words, [], {"words": digest(words.to_dict("list"))}
+        return Reasoning(lambda: words, [], {"words": digest(words.to_dict("list"))})
     made = mixing_words(profile, seed=seed)
-    return lambda: pd.read_parquet(made.path / "words.parquet"), [made], {}
+    return Reasoning(lambda: pd.read_parquet(made.path / "words.parquet"), [made], {})
 
 
 def _scored(
-    method: str, model: Path, test: Sequence[RatedImage], profile: Profile, seed: int, report
+    method: str,
+    model: Path,
+    test: Sequence[RatedImage],
+    profile: Profile,
+    seed: int,
+    report: Report,
 ) -> pd.DataFrame:
-    from rali_lab.models.vlm import load_policy
-    from rali_lab.reasoner.rationales import ratings, write_rationales
+    from rali_lab.reasoner.rationales import named_exactly, ratings
 
     report(f"{method}: rating {len(test)} images, {profile.score_samples} answers each")
-    seed_all(seed)
-    table, ids = (
-        write_rationales(*load_policy(model), test, samples=profile.score_samples),
-        [p.id for p in test],
-    )
-    truth = {p.id: {f.word for f in findings(p.distortions)} for p in test}
-    right = table["reasoning"].map(lambda text: {f.word for f in named(text)}) == table[
-        "image"
-    ].map(truth)
-    share = (right & (table["status"] == "ok")).groupby(table["image"]).mean()
-    return pd.DataFrame(
-        {
-            "method": method,
-            "image": ids,
-            "domain": [p.domain for p in test],
-            "source": [p.source for p in test],
-            "mos": mos_of(test),
-            "reference": [p.reference for p in test],
-            "score": ratings(table, ids),
-            "named": share.reindex(ids).to_numpy(),
-        }
+    table = ask(model, test, samples=profile.score_samples, seed=seed)
+    ids, about = [p.id for p in test], image_table(test)
+    about.insert(0, "method", method)
+    share = named_exactly(table, test).groupby(table["image"]).mean()
+    return about.assign(
+        reference=[p.reference for p in test],
+        score=ratings(table, ids),
+        named=share.reindex(ids).to_numpy(),
     )

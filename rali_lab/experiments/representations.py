@@ -1,28 +1,15 @@
-"""What is looked at inside the models that the line has made: representations, and where a score
-comes from.
-"""
+"""Representations of the test images at every stage, from the visual features to RALI."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rali_lab.data.records import RatedImage, load_images, mos_of, select
-from rali_lab.experiments.main_line import (
-    UNREASONED,
-    base_path,
-    fine_tune_teacher,
-    finished,
-    fit_rali,
-    make_images,
-    score_everything,
-    seed_all,
-    train_teacher,
-)
+from rali_lab.data.records import RatedImage, load_images, select
+from rali_lab.experiments.main_line import fit_rali, score_everything, train_teacher
+from rali_lab.experiments.steps import base_path, image_table, make_images, seed_all
 from rali_lab.profiles import Profile
 from rali_lab.reproduce.store import Artifact, ArtifactStore
 
@@ -47,22 +34,13 @@ def represent(profile: Profile, *, seed: int = 0) -> Artifact:
         test = select(load_images(data.path), split="test")
         answers = pd.read_parquet(scored.path / "answers.parquet")
         few = answers[answers["sample"] < profile.state_samples]
-        found = _stages(
-            test, folders, {who: few[few["method"] == who] for who in folders}, rali.path / "model"
-        )
-        np.savez(folder / "representations.npz", **found)
+        by_model = {name: few[few["method"] == name] for name in folders}
         np.savez(
-            folder / "tokens.npz",
-            **_visual_tokens(select(test, domain="photo")[:TOKENS_OF], folders["base"]),
+            folder / "representations.npz", **_stages(test, folders, by_model, rali.path / "model")
         )
-        about = {
-            "image": [p.id for p in test],
-            "domain": [p.domain for p in test],
-            "source": [p.source for p in test],
-        }
-        pd.DataFrame({**about, "mos": mos_of(test)}).to_parquet(
-            folder / "images.parquet", index=False
-        )
+        photos = select(test, domain="photo")[:TOKENS_OF]
+        np.savez(folder / "tokens.npz", **_visual_tokens(photos, folders["base"]))
+        image_table(test).to_parquet(folder / "images.parquet", index=False)
 
     return ArtifactStore().make(
         "representations",
@@ -164,198 +142,3 @@ def _read_states(folder: Path, made: list[RatedImage], answers: pd.DataFrame, cl
         for place, x in states.items()
     }  # NaN rows are left out
     return {place: mean.to_numpy(np.float32) for place, mean in means.items()}
-
-
-PROBE_TABLES = ("ratings", "conflict", "attention")
-
-
-def explain(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
-    """Where base and teacher take their scores from (`rali_lab.interpret.probe`): ratings,
-    conflict, attention.parquet, unread.json.
-
-    Of every domain the first `profile.probe_images` test images are asked about, all scenes among
-    them.
-    """
-    data, base = (
-        make_images(profile),
-        _explain_base(profile, seed, report),
-    )  # before the teacher: it need not wait for the training
-    teacher = train_teacher(profile, seed=seed)
-
-    def make(folder: Path) -> None:
-        _write_probes(
-            folder,
-            _probed(load_images(data.path), profile),
-            {"teacher": teacher.path},
-            profile,
-            seed,
-            report,
-        )
-        _add_probes(folder, base.path)
-
-    params = {"images": profile.probe_images, "samples": profile.score_samples, "seed": seed}
-    return ArtifactStore().make("mechanism", make, params=params, inputs=[data, teacher, base])
-
-
-def _explain_base(profile: Profile, seed: int, report) -> Artifact:
-    data, base = make_images(profile), base_path(profile)
-
-    def make(folder: Path) -> None:
-        _write_probes(
-            folder, _probed(load_images(data.path), profile), {"base": base}, profile, seed, report
-        )
-
-    params = {"images": profile.probe_images, "samples": profile.score_samples, "seed": seed}
-    return ArtifactStore().make("mechanism-base", make, params=params, inputs=[data], files=[base])
-
-
-def explain_controls(profile: Profile, *, seed: int = 0, report=print) -> Artifact:
-    """What the controls say: the tables of `explain` for a supervised model, and scores.parquet
-    (method, image, ...) of these:
-
-    `unreasoned`, trained and asked without reasoning; `supervised`; `VISION|LANGUAGE` for modules
-    trained on `photo`, on `procedural` or not at all (`base`). Three trainings beside the
-    teacher's, so this is run by a command of its own (`make bench-seeds`).
-    """
-    data, teacher = make_images(profile), train_teacher(profile, seed=seed, report=report)
-    supervised = fine_tune_teacher(profile, seed=seed, report=report)
-    unreasoned = train_teacher(
-        profile, seed=seed, name="unreasoned", prefill=UNREASONED, report=report
-    )
-    elsewhere = train_teacher(profile, seed=seed, domain="procedural", report=report)
-
-    def make(folder: Path) -> None:
-        from rali_lab.models.vlm import load_policy
-
-        shown = _probed(load_images(data.path), profile)
-        _write_probes(folder, shown, {"supervised": finished(supervised)}, profile, seed, report)
-        modules = {
-            "photo": finished(teacher),
-            "procedural": finished(elsewhere),
-            "base": base_path(profile),
-        }
-        parts = [
-            _scored(
-                "unreasoned",
-                load_policy(finished(unreasoned)),
-                shown,
-                profile,
-                seed,
-                prefill=UNREASONED,
-            ),
-            _scored("supervised", load_policy(supervised.path), shown, profile, seed),
-        ]
-        for vision, language in SWAPS:
-            report(f"modules: {vision} with the language of {language}")
-            parts.append(
-                _scored(
-                    f"{vision}|{language}",
-                    _combined(modules[vision], modules[language]),
-                    shown,
-                    profile,
-                    seed,
-                )
-            )
-        pd.concat(parts, ignore_index=True).to_parquet(folder / "scores.parquet", index=False)
-
-    params = {"images": profile.probe_images, "samples": profile.score_samples, "seed": seed}
-    inputs = [data, teacher, supervised, unreasoned, elsewhere]
-    return ArtifactStore().make("mechanism-controls", make, params=params, inputs=inputs)
-
-
-SWAPS = (
-    ("photo", "photo"),
-    ("photo", "procedural"),
-    ("procedural", "procedural"),
-    ("procedural", "photo"),
-    ("photo", "base"),
-    ("base", "photo"),
-    ("base", "base"),
-)
-"""Where the vision side and the language module of a combined model come from; the last three are
-controls."""
-
-
-def _probed(everything: list[RatedImage], profile: Profile) -> list[RatedImage]:
-    test = select(everything, split="test")
-    return [
-        p for domain in profile.images for p in select(test, domain=domain)[: profile.probe_images]
-    ]
-
-
-def _write_probes(
-    folder: Path,
-    shown: list[RatedImage],
-    models: dict[str, Path],
-    profile: Profile,
-    seed: int,
-    report,
-) -> None:
-    from rali_lab.interpret.probe import probe
-    from rali_lab.models.vlm import load_policy
-    from rali_lab.reasoner.rationales import write_rationales
-
-    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in PROBE_TABLES}
-    unread = {}
-    for who, where in models.items():
-        model, processor = load_policy(where)
-        seed_all(seed)
-        answers = write_rationales(model, processor, shown, samples=2)
-        answers.to_parquet(folder / f"answers-{who}.parquet", index=False)
-        found = probe(
-            model,
-            processor,
-            shown,
-            answers,
-            samples=profile.score_samples // 2,
-            seed=seed,
-            report=lambda condition, who=who: report(f"{who}: {condition}"),
-        )
-        unread[who] = {"answers": len(answers), "unread": found.unread}
-        for name in PROBE_TABLES:
-            tables[name].append(getattr(found, name).assign(model=who))
-    for name, parts in tables.items():
-        pd.concat(parts, ignore_index=True).to_parquet(folder / f"{name}.parquet", index=False)
-    (folder / "unread.json").write_text(json.dumps(unread, indent=1))
-
-
-def _add_probes(folder: Path, other: Path) -> None:
-    """Put the probes of another folder before those of this one."""
-    for name in PROBE_TABLES:
-        parts = [pd.read_parquet(place / f"{name}.parquet") for place in (other, folder)]
-        pd.concat(parts, ignore_index=True).to_parquet(folder / f"{name}.parquet", index=False)
-    for file in other.glob("answers-*.parquet"):
-        shutil.copy(file, folder)
-    unread = [json.loads((place / "unread.json").read_text()) for place in (other, folder)]
-    (folder / "unread.json").write_text(json.dumps(unread[0] | unread[1], indent=1))
-
-
-def _combined(vision: Path, language: Path):
-    from rali_lab.interpret.controls import swap_language
-    from rali_lab.models.vlm import load_policy
-
-    model, processor = load_policy(vision)
-    swap_language(model, load_policy(language)[0])
-    return model, processor
-
-
-def _scored(
-    method: str, policy, shown: list[RatedImage], profile: Profile, seed: int, *, prefill: str = ""
-) -> pd.DataFrame:
-    from rali_lab.reasoner.rationales import ratings, write_rationales
-
-    seed_all(seed)
-    table, ids = (
-        write_rationales(*policy, shown, samples=profile.score_samples, prefill=prefill),
-        [p.id for p in shown],
-    )
-    return pd.DataFrame(
-        {
-            "method": method,
-            "image": ids,
-            "domain": [p.domain for p in shown],
-            "source": [p.source for p in shown],
-            "mos": mos_of(shown),
-            "score": ratings(table, ids),
-        }
-    )

@@ -1,16 +1,22 @@
-"""Studies of several training seeds: which steps make their tables, and whether today's code still
-would make them.
+"""Studies of several training seeds: which steps make their tables, whether today's code still
+would make them, and the command that makes them (`make bench-seeds`).
+
+Per seed the teacher and its controls are trained: one without reasoning, ones on other sets, a
+supervised one, two on mixed sets, and RACT's third stage in four forms (some 45 minutes a seed on
+two cores). What they score goes as small tables into docs/results/<profile>-<study>/, where
+notebooks 03, 08 and 09 find them. Everything made is kept, so a killed run resumes.
 
 A checked-in table carries the keys of the artefacts it was copied from (`provenance.json`). They
 are compared with those that today's code gives, without making anything. A table whose keys differ
 is *stale*: it is shown, and called so wherever it is shown. A refactoring that changes no result
 may take a table over by a recorded statement:
 
-    python -m rali_lab.experiments.run_seeds --take-over ablations --why "..." --compared "..."
+    python -m rali_lab.experiments.studies --take-over ablations --why "..." --compared "..."
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,12 +26,13 @@ from typing import Any
 import pandas as pd
 
 from rali_lab.experiments.ablations import ablate, ablate_controls
+from rali_lab.experiments.kept_tables import keep, kept_tables_folder, read_tables
+from rali_lab.experiments.mechanism import explain, explain_controls
 from rali_lab.experiments.mixed_datasets import mix, mixing_words
-from rali_lab.experiments.representations import explain, explain_controls
-from rali_lab.experiments.seed_tables import kept_tables_folder, read_tables
 from rali_lab.io import digest, write_json
-from rali_lab.profiles import Profile
+from rali_lab.profiles import Profile, get_profile
 from rali_lab.reproduce.code_keys import definition_key
+from rali_lab.reproduce.provenance import stamp
 from rali_lab.reproduce.store import Artifact, keys_only
 
 STUDIES: dict[str, tuple[Callable[..., Artifact], ...]] = {
@@ -35,8 +42,8 @@ STUDIES: dict[str, tuple[Callable[..., Artifact], ...]] = {
 }
 """Studies and the steps whose tables they keep."""
 OF_PEOPLE = {
-    "people-": ("rali_lab.experiments.human_ratings", "one_split"),
-    "custom-": ("rali_lab.experiments.run_custom", "measured"),
+    "people-": ("rali_lab.experiments.human_ratings", "score_split"),
+    "custom-": ("rali_lab.experiments.human_ratings", "score_tuned"),
 }
 """Studies of rated photographs, by the beginning of their name, and the definition that makes their
 tables."""
@@ -133,9 +140,9 @@ def take_over(profile: Profile, study: str, *, why: str, compared: str) -> Path:
     Parameters
     ----------
     why
-        what changed, and why that changes no result.
+        What changed, and why that changes no result.
     compared
-        which values of old and new code were compared.
+        Which values of old and new code were compared.
     """
     if not (why.strip() and compared.strip()):
         raise ValueError("say why no result changes, and which values were compared")
@@ -146,3 +153,49 @@ def take_over(profile: Profile, study: str, *, why: str, compared: str) -> Path:
         file, {**about, "taken_over": {"why": why, "compared": compared, "artefacts": today}}
     )
     return file
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="tiny")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
+    parser.add_argument(
+        "--take-over",
+        metavar="STUDY",
+        help="train nothing: record that a study's tables stand under today's keys",
+    )
+    parser.add_argument(
+        "--why", default="", help="with --take-over: what changed, and why that changes no result"
+    )
+    parser.add_argument(
+        "--compared",
+        default="",
+        help="with --take-over: which values of old and new code were compared",
+    )
+    args = parser.parse_args(argv)
+    profile = get_profile(args.profile)
+    if args.take_over:
+        print(take_over(profile, args.take_over, why=args.why, compared=args.compared))
+        return
+    for study in args.studies:
+        parts, keys = {}, {}
+        for seed in args.seeds:
+            for step in STUDIES[study]:
+                made = step(profile, seed=seed)
+                print(study, seed, made, flush=True)
+                keys.setdefault(str(seed), []).append(made.key)
+                for name, table in read_tables(made).items():
+                    parts.setdefault(name, []).append(table.assign(seed=seed))
+        about = {
+            "made_by": "make bench-seeds",
+            "profile": args.profile,
+            "seeds": args.seeds,
+            "artefacts": keys,
+            **stamp(),
+        }
+        keep(kept_tables_folder(profile, study), parts, about)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,8 @@
-"""Where the score tokens look: attention of the tokens that decide a rating, by kind of token,
+"""What the score tokens attend to: attention of the tokens that decide a rating, by kind of token,
 layer and head.
 
 Attention says where a head reads, not what the output depends on (Jain & Wallace, arXiv
-1902.10186): a head may look at tokens whose values change nothing. Pair every share with a
+1902.10186): a head may attend to tokens whose values change nothing. Pair every share with a
 knock-out (`rali_lab.interpret.interventions`).
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from rali_lab.interpret.hooks import attention_modules, watching
+from rali_lab.interpret.hooks import attention_modules, attention_weights
 from rali_lab.interpret.token_groups import GROUPS, batches, lay_out
 
 
@@ -24,12 +24,11 @@ class AttentionShare:
 
     Attributes
     ----------
-    share
+    share : ndarray
         (n, layers, heads, 6) float32, sums to 1 over the groups; the mean over the tokens that
-        decide the digits. Rows of NaN where an answer has no readable rating (`n_unread` counts
-        them).
-    tokens
-        (n, 6) tokens of each group that could be looked at (mean over the same positions: earlier
+        decide the digits. Rows of NaN where an answer has no rating (`n_invalid` counts them).
+    tokens : ndarray
+        (n, 6) tokens of each group that can be attended to (mean over the same positions: earlier
         digits count as "score").
     """
 
@@ -37,7 +36,7 @@ class AttentionShare:
     tokens: np.ndarray
 
     @property
-    def n_unread(self) -> int:
+    def n_invalid(self) -> int:
         """Answers without a rating, left out of every mean."""
         return int(np.isnan(self.share[:, 0, 0, 0]).sum())
 
@@ -61,7 +60,7 @@ class AttentionShare:
         over layers and heads.
 
         The paper's "95 % on the reasoning, 5 % on the visual tokens" (Fig. 3) in our reading: of
-        what is looked at among these two.
+        the attention on these two.
         """
         mean = (
             np.nanmean(self.share, axis=(1, 2)) if len(self.share) else np.zeros((0, len(GROUPS)))
@@ -100,11 +99,16 @@ def attention_share(
     Parameters
     ----------
     images, completions
-        n (H, W, 3) uint8 arrays and the whole answer to each.
-    asked
+        N (H, W, 3) uint8 arrays and the whole answer to each.
+    batch
+        Answers at a time.
+    **asked
         `question` and `system` as they were asked (`rali_lab.interpret.token_groups.lay_out`).
 
-    Cost: one forward pass with eager attention; of its maps only the score tokens' rows are kept, one layer at a time.
+    Notes
+    -----
+    Cost: one forward pass with eager attention; of its maps only the rows of the score tokens are
+    kept, one layer at a time.
     """
     shares, tokens = [], []
     for shown, answers in batches(images, completions, batch):
@@ -140,11 +144,11 @@ def _rows(model, processor, images, completions, asked):
     writes = layout.writes_score.float()
     weight = writes / writes.sum(1, keepdim=True)  # NaN where nothing decides a rating
 
-    def see(layer: int, weights: torch.Tensor) -> None:
+    def keep(layer: int, weights: torch.Tensor) -> None:
         rows = torch.einsum("bq,bhqk->bhk", weight.nan_to_num(), weights.float())
         kept[layer] = torch.where(weight.isnan().any(1)[:, None, None], torch.nan, rows)
 
-    with watching(model, see):
+    with attention_weights(model, keep):
         model(**layout.inputs, use_cache=False)
     return layout, torch.stack(kept, 1)
 

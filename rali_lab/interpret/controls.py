@@ -1,5 +1,5 @@
-"""What to read instead of the reasoning that was written: controls for the sentence that the score
-is in the text.
+"""Texts in the place of the reasoning that was written: controls for the claim that the score is in
+the text.
 
 Every control is a plain function on texts, so that a study with another vocabulary can pass its
 own.
@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from rali_lab.data.records import LEVEL_WORDS
 from rali_lab.reasoner.prompts import describe, named
@@ -20,7 +19,7 @@ _SEVERITY = re.compile(rf"\b({'|'.join(LEVEL_WORDS)}) ")
 
 
 def without_severity(reasoning: str) -> str:
-    """The reasoning with its severity words taken out.
+    """The reasoning without its severity words.
 
     >>> without_severity("I can see serious blur and slight noise: edges are soft.")
     'I can see blur and noise: edges are soft.'
@@ -29,8 +28,8 @@ def without_severity(reasoning: str) -> str:
 
 
 def paraphrase(reasoning: str, rng: np.random.Generator) -> str:
-    """The same findings in another of the observers' wordings; a reasoning that names none is said
-    anew as "clean".
+    """The same findings in another of the observers' wordings; a reasoning that names none becomes
+    one of a clean image.
 
     >>> paraphrase("There is serious blur: edges are soft.", np.random.default_rng(0))
     'This photograph has serious blur: edges are soft and fine detail is lost.'
@@ -39,8 +38,8 @@ def paraphrase(reasoning: str, rng: np.random.Generator) -> str:
 
 
 def donors(n: int, rng: np.random.Generator, groups: Sequence | None = None) -> np.ndarray:
-    """For every item the index of another one, each used once; with `groups` never one of the same
-    group (the same image, say).
+    """A derangement: for every item the index of another one, each used once; with `groups` never
+    one of the same group (the same image, say).
 
     >>> d = donors(6, np.random.default_rng(0), groups=[0, 0, 1, 1, 2, 2])
     >>> sorted(d.tolist()), bool((d // 2 == np.arange(6) // 2).any())
@@ -69,8 +68,8 @@ def donors(n: int, rng: np.random.Generator, groups: Sequence | None = None) -> 
 
 
 def swap_language(model, other) -> None:
-    """Give a model the language module (decoder and output head) of another; its vision tower and
-    projector stay.
+    """Replace the language module of a model (decoder and output head) by that of another one; its
+    vision tower and projector stay.
 
     Raises
     ------
@@ -79,18 +78,16 @@ def swap_language(model, other) -> None:
         unchanged.
     """
     for get in ("get_decoder", "get_output_embeddings"):
-        mine, theirs = (getattr(m, get)().state_dict() for m in (model, other))
-        if mine.keys() != theirs.keys():
-            alone = sorted(mine.keys() ^ theirs.keys())[0]
-            raise ValueError(
-                f"the language modules differ: only one has {alone!r}; swap models of one class"
-            )
-        for name, tensor in mine.items():
-            if tensor.shape != theirs[name].shape:
+        mine, theirs = (
+            {name: tuple(t.shape) for name, t in getattr(m, get)().state_dict().items()}
+            for m in (model, other)
+        )
+        for name in sorted(mine.keys() | theirs.keys()):
+            one, two = mine.get(name, "missing"), theirs.get(name, "missing")
+            if one != two:
                 raise ValueError(
-                    f"the language modules differ: {name} is {tuple(tensor.shape)} in one,"
-                    f" {tuple(theirs[name].shape)} in the other; swap models of one size"
+                    f"the language modules differ: {name} is {one} in one, {two} in the other;"
+                    " swap models of one class and size"
                 )
-    with torch.no_grad():
-        for get in ("get_decoder", "get_output_embeddings"):
-            getattr(model, get)().load_state_dict(getattr(other, get)().state_dict())
+    for get in ("get_decoder", "get_output_embeddings"):
+        getattr(model, get)().load_state_dict(getattr(other, get)().state_dict())

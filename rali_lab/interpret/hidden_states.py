@@ -1,6 +1,4 @@
-"""What a model holds inside while it reads its own answer: hidden states over the image, the
-reasoning and the score.
-"""
+"""Hidden states of a model over its own answer: at the image, the reasoning and the score."""
 
 from __future__ import annotations
 
@@ -33,24 +31,30 @@ def hidden_states(
     Parameters
     ----------
     images, completions
-        n (H, W, 3) uint8 arrays and the answer to each.
+        N (H, W, 3) uint8 arrays and the answer to each.
     layer
-        which states: 0 what enters the decoder (for image tokens: the projector's output), -1 what
+        Which states: 0 what enters the decoder (for image tokens: the projector's output), -1 what
         leaves it; one for all places or one for each, such as ``{"image": 0, "reasoning": -1,
         "score": -1}``.
-    asked
+    batch
+        Answers at a time.
+    **asked
         `question` and `system` as they were asked.
 
     Returns
     -------
-    {"image", "reasoning", "score"}: (n, hidden) float32 each; the last two hold rows of NaN where a
-    completion has no reasoning or no rating (count them: ``np.isnan(x).any(1).sum()``). Cost: one
-    forward pass over prompt and answer.
+    dict
+        "image", "reasoning", "score": (n, hidden) float32 each; the last two hold rows of NaN where
+        a completion has no reasoning or no rating (count them: ``np.isnan(x).any(1).sum()``).
 
     Raises
     ------
     ValueError
         When the prompt holds no image token or lists differ in length.
+
+    Notes
+    -----
+    Cost: one forward pass over prompt and answer.
     """
     layers = layer if isinstance(layer, Mapping) else dict.fromkeys(PLACES, layer)
     parts: dict[str, list[Tensor]] = {place: [] for place in PLACES}

@@ -1,5 +1,5 @@
-"""Reaching into a decoder while it runs: its attention modules, in the eager implementation that
-yields weights and takes any mask.
+"""Hooks on the attention modules of a decoder, in the eager implementation that yields weights and
+takes any mask.
 """
 
 from __future__ import annotations
@@ -56,24 +56,24 @@ def eager(model) -> Iterator[None]:
 
 
 @contextmanager
-def watching(model, see: Callable[[int, Tensor], None]) -> Iterator[None]:
-    """Call ``see(layer, weights)`` with every layer's attention weights, (batch, heads, queries,
-    keys), as they are made.
+def attention_weights(model, use: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """Call ``use(layer, weights)`` with every layer's attention weights, (batch, heads, queries,
+    keys), as they are computed.
 
     Only one layer's weights exist at a time; keep what you need of them.
     """
 
     def hook(layer: int):
-        def seen(module, args, output):
+        def after(module, args, output):
             weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
             if weights is None:
                 raise ValueError(
                     f"{type(module).__name__} gave no attention weights although eager attention is"
                     " set; this model's code drops them, take another class of it"
                 )
-            see(layer, weights)
+            use(layer, weights)
 
-        return seen
+        return after
 
     with eager(model), ExitStack() as stack:
         for i, module in enumerate(attention_modules(model)):
@@ -85,10 +85,15 @@ def watching(model, see: Callable[[int, Tensor], None]) -> Iterator[None]:
 def masking(
     model, change: Callable[[int, int], Tensor | None], *, layers: Sequence[int] | None = None
 ) -> Iterator[None]:
-    """Block attention: ``change(queries, keys)`` says what must not be seen, bool broadcastable to
-    (batch, 1, queries, keys), or None.
+    """Block attention within the context.
 
-    `layers` are those where it is blocked (0 is the first), all if None.
+    Parameters
+    ----------
+    change
+        ``change(queries, keys)`` from the numbers of both: what is blocked, bool broadcastable to
+        (batch, 1, queries, keys), or None.
+    layers
+        Where it is blocked (0 is the first); everywhere if None.
     """
 
     def hook(module, args, kwargs):

@@ -1,9 +1,9 @@
-"""Rate again from given reasoning: without the image, with another image's words, or with the sight
-of something taken away.
+"""Rate again from given reasoning: without the image, with another image's reasoning, or with
+attention blocked.
 
 This is the causal side of the paper's sentence that the score is read from the text. The reasoning
-is put into the model's mouth and only the digits of the rating are sampled, so whatever changes in
-the rating comes from what was changed.
+is a prefill and only the digits of the rating are sampled, so whatever changes in the rating comes
+from what was changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rali_lab.interpret.token_groups import GROUPS, Layout, batches, lay_out
 from rali_lab.reasoner.prompts import parse
 
 Block = tuple[tuple[str, ...], str]
-"""Which tokens (of these groups) must not look at which group; see `KNOCKOUTS`."""
+"""Which tokens (of these groups) must not attend to which group; see `KNOCKOUTS`."""
 
 ALL = ("prompt", "reasoning", "format", "score")
 KNOCKOUTS: dict[str, Block] = {
@@ -32,9 +32,9 @@ KNOCKOUTS: dict[str, Block] = {
 }
 """Named interventions. "score" stands for the tokens that decide the digits.
 
-A token that may look at one that has looked at the image still hears of it, so the wide ones ("all
-...", "answer ...") close these detours; "score to prompt" is a control: what does blocking
-something that should not matter cost?"""
+A token that may attend to one that has attended to the image still has access to it, so the wide
+ones ("all ...", "answer ...") close these detours; "score to prompt" is a control: what does
+blocking something that should not matter cost?"""
 
 
 @torch.inference_mode()
@@ -53,36 +53,42 @@ def rate(
     batch: int = 64,
     **asked: object,
 ) -> np.ndarray:
-    """Ratings a model gives after reasoning that is put into its mouth.
+    """Ratings a model gives after a reasoning that is prefilled.
 
     Parameters
     ----------
     images
-        n (H, W, 3) uint8 arrays, or None: the model reads the reasoning alone.
+        N (H, W, 3) uint8 arrays, or None: the model reads the reasoning alone.
     reasonings
-        what stands between <think> and </think>, one for each image.
+        What stands between <think> and </think>, one for each image.
     block
-        attention to take away, such as ``KNOCKOUTS["score to image"]``;
+        Attention that is blocked, such as ``KNOCKOUTS["score to image"]``.
     layers
-        in these alone (0 is the first), all if None.
+        In these alone (0 is the first), all if None.
     samples
-        ratings sampled for each.
+        Ratings sampled for each.
     temperature, top_k, top_p
-        as in `rali_lab.models.vlm.ask`; 0 for greedy decoding.
-    asked
+        As in `rali_lab.models.vlm.ask`; 0 for greedy decoding.
+    batch
+        Reasonings at a time.
+    **asked
         `question` and `system` as they were asked.
 
     Returns
     -------
-    (n, samples) float64; NaN where no rating within 1..5 was written (count them, they are never
-    replaced). Sampling follows torch's global seed. Cost: one pass over prompt and reasoning, and a
-    few single tokens.
+    ndarray
+        (n, samples) float64; NaN where no rating within 1..5 was written (count them, they are
+        never replaced). Sampling follows torch's global seed.
 
     Raises
     ------
     ValueError
-        When lists differ in length, a group is unknown, or the model cannot be blocked (see
-        `rali_lab.interpret.hooks`).
+        When lists differ in length, a group is unknown, or attention cannot be blocked in this
+        model (see `rali_lab.interpret.hooks`).
+
+    Notes
+    -----
+    Cost: one pass over prompt and reasoning, and a few single tokens.
     """
     if temperature == 0 and samples != 1:
         raise ValueError(
@@ -96,9 +102,9 @@ def rate(
         if temperature
         else {"do_sample": False}
     )
-    openings = [f'<think>{r}</think><answer>{{"rating": ' for r in reasonings]
+    prefills = [f'<think>{r}</think><answer>{{"rating": ' for r in reasonings]
     out: list[list[float]] = []
-    for shown, part in batches(images, openings, batch):
+    for shown, part in batches(images, prefills, batch):
         layout = lay_out(model, processor, shown, part, **asked)
         with (
             masking(model, blocker(layout, block, samples), layers=layers)
@@ -114,15 +120,15 @@ def rate(
             )
         texts = processor.batch_decode(ids[:, layout.groups.shape[1] :], skip_special_tokens=True)
         out += [
-            [parse(opening + t).rating for t in texts[j * samples : (j + 1) * samples]]
-            for j, opening in enumerate(part)
+            [parse(prefill + t).rating for t in texts[j * samples : (j + 1) * samples]]
+            for j, prefill in enumerate(part)
         ]
     return np.array(out, dtype=np.float64).reshape(-1, samples)
 
 
 def blocker(layout: Layout, block: Block, samples: int = 1):
-    """The function that `rali_lab.interpret.hooks.masking` needs, for a prefill of `layout` and the
-    single tokens generated after it.
+    """What `rali_lab.interpret.hooks.masking` needs, for `layout` and the single tokens generated
+    after it.
     """
     who, what = block
     keys = layout.of(what).repeat_interleave(samples, 0)
@@ -132,9 +138,9 @@ def blocker(layout: Layout, block: Block, samples: int = 1):
         queries |= rows.repeat_interleave(samples, 0)
 
     def change(n_queries: int, n_keys: int) -> torch.Tensor | None:
-        unseen = torch.nn.functional.pad(keys, (0, n_keys - keys.shape[1]))[:, None, None, :]
+        blocked = torch.nn.functional.pad(keys, (0, n_keys - keys.shape[1]))[:, None, None, :]
         if n_queries == keys.shape[1]:  # the prompt and the given beginning of the answer
-            return queries[:, None, :, None] & unseen
-        return unseen if "score" in who else None  # what is generated decides the rating
+            return queries[:, None, :, None] & blocked
+        return blocked if "score" in who else None  # what is generated decides the rating
 
     return change

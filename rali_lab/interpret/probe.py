@@ -1,9 +1,8 @@
 """The whole probe of one model: what it rates after its own reasoning, after controls, and with
-parts of its sight taken away.
+attention blocked.
 
-`probe` asks the questions once and keeps one row per answer; everything that is reported is
-computed from these rows afterwards (`condition_scores`, `text_weight`), so that seeds can be pooled
-and intervals drawn over scenes.
+`probe` asks once and keeps one row per answer; everything that is reported is computed from these
+rows afterwards (`text_weight`), so that seeds can be pooled and intervals drawn over scenes.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from rali_lab.interpret.controls import donors, paraphrase, without_severity
 from rali_lab.interpret.interventions import KNOCKOUTS, rate
 from rali_lab.interpret.token_groups import GROUPS
 from rali_lab.models.vlm import freeze_tower
+from rali_lab.reasoner.rationales import is_valid
 
 INTACT = "as written"
 WITHOUT = "reasoning left out"
@@ -35,17 +35,17 @@ class Probe:
 
     Attributes
     ----------
-    ratings
-        one row per image and condition: condition, image, domain, source, mos, score (mean rating,
-        NaN if none was readable), unread (share of its sampled ratings that could not be read).
-    conflict
-        one row per answer: image, source, donor_source, rating (this image, the donor's text), own
+    ratings : DataFrame
+        One row per image and condition: condition, image, domain, source, mos, score (mean rating,
+        NaN if all were invalid), unread (share of invalid ones among its sampled ratings).
+    conflict : DataFrame
+        One row per answer: image, source, donor_source, rating (this image, the donor's text), own
         and donor (the rating each image gets after its own text).
-    attention
-        one row per image: image, domain, source and, for each kind of token, its share
+    attention : DataFrame
+        One row per image: image, domain, source and, for each kind of token, its share
         (``share_*``) and tokens (``tokens_*``).
-    unread
-        answers without reasoning or rating, which no condition can be applied to.
+    unread : int
+        Invalid answers (without reasoning or rating), to which no condition can be applied.
     """
 
     ratings: pd.DataFrame
@@ -70,35 +70,33 @@ def probe(
     Parameters
     ----------
     images
-        rated.
+        Rated images.
     answers
-        what this model wrote about them (`rali_lab.reasoner.rationales.write_rationales`).
+        What this model wrote about them (`rali_lab.reasoner.rationales.write_rationales`).
     samples
-        ratings sampled after each reasoning.
+        Ratings sampled after each reasoning.
     seed
-        of the samples, the donors and the paraphrases.
-    asked
+        Of the samples, the donors and the paraphrases.
+    report
+        Called with the name of each condition.
+    **asked
         `question` and `system` as they were asked.
 
+    Notes
+    -----
     Cost: about one pass over prompt and answer per condition and answer (there are 13).
     """
-    told = answers[
-        (answers["status"] == "ok") & (answers["reasoning"] != "") & answers["rating"].notna()
-    ].reset_index(drop=True)
-    by_id = {p.id: p for p in images}
-    about = [by_id[i] for i in told["image"]]
-    shown, texts, rng = (
-        [p.pixels() for p in about],
-        told["reasoning"].tolist(),
-        np.random.default_rng(seed),
-    )
-    swap = donors(len(texts), rng, told["image"].tolist())
+    valid = answers[is_valid(answers) & answers["rating"].notna()].reset_index(drop=True)
+    by_id, rng = {p.id: p for p in images}, np.random.default_rng(seed)
+    about = [by_id[i] for i in valid["image"]]
+    shown, texts = [p.pixels() for p in about], valid["reasoning"].tolist()
+    swap = donors(len(texts), rng, valid["image"].tolist())
     freeze_tower(model)  # an image is encoded once for all conditions
 
-    def ratings(name: str, seen, words: Sequence[str], block=None) -> np.ndarray:
+    def ratings(name: str, seen, reasonings: Sequence[str], block=None) -> np.ndarray:
         report(name)
         torch.manual_seed(seed)
-        return rate(model, processor, seen, words, block=block, samples=samples, **asked)
+        return rate(model, processor, seen, reasonings, block=block, samples=samples, **asked)
 
     other = [texts[i] for i in swap]
     found = {INTACT: ratings(INTACT, shown, texts)}
@@ -107,13 +105,13 @@ def probe(
     found[TEXT_ONLY] = ratings(TEXT_ONLY, None, texts)
     changed = (other, [without_severity(t) for t in texts], [paraphrase(t, rng) for t in texts])
     found |= {
-        name: ratings(name, None, words) for name, words in zip(CONTROLS, changed, strict=True)
+        name: ratings(name, None, control) for name, control in zip(CONTROLS, changed, strict=True)
     }
     found[CONFLICT] = ratings(CONFLICT, shown, other)
     own = _mean(found[INTACT])
     conflict = pd.DataFrame(
         {
-            "image": told["image"],
+            "image": valid["image"],
             "source": [p.source for p in about],
             "donor_source": [about[i].source for i in swap],
             "rating": _mean(found[CONFLICT]),
@@ -122,21 +120,20 @@ def probe(
         }
     )
     report("attention")
-    share = attention_share(model, processor, shown, told["text"].tolist(), **asked)
+    share = attention_share(model, processor, shown, valid["text"].tolist(), **asked)
     return Probe(
-        _per_image(found, images, told["image"]),
+        _per_image(found, images, valid["image"]),
         conflict,
         _attention(share, about),
-        len(answers) - len(told),
+        len(answers) - len(valid),
     )
 
 
 def _mean(ratings: np.ndarray) -> np.ndarray:
-    """Mean over samples of the readable ones, NaN where there is none."""
-    read = np.isfinite(ratings)
-    return np.where(
-        read.any(1), np.where(read, ratings, 0).sum(1) / np.maximum(read.sum(1), 1), np.nan
-    )
+    """Mean over samples of the valid ones, NaN where there is none."""
+    valid = np.isfinite(ratings)
+    total = np.where(valid, ratings, 0).sum(1)
+    return np.where(valid.any(1), total / np.maximum(valid.sum(1), 1), np.nan)
 
 
 def _per_image(
@@ -151,17 +148,18 @@ def _per_image(
             "mos": mos_of(images),
         }
     )
-    parts = []
-    for condition, values in found.items():
-        score = pd.Series(_mean(values)).groupby(of.to_numpy()).mean().reindex(ids).to_numpy()
-        unread = (
-            pd.Series(np.isnan(values).mean(1))
-            .groupby(of.to_numpy())
-            .mean()
-            .reindex(ids)
-            .to_numpy()
+
+    def per_image(values: np.ndarray) -> np.ndarray:
+        return pd.Series(values).groupby(of.to_numpy()).mean().reindex(ids).to_numpy()
+
+    parts = [
+        about.assign(
+            condition=condition,
+            score=per_image(_mean(values)),
+            unread=per_image(np.isnan(values).mean(1)),
         )
-        parts.append(about.assign(condition=condition, score=score, unread=unread))
+        for condition, values in found.items()
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -189,7 +187,8 @@ def text_weight(conflict: pd.DataFrame) -> float:
     count as 0). Rows without a rating are left out.
 
     >>> own, donor = np.random.default_rng(0).normal(size=(2, 50))
-    >>> round(text_weight(pd.DataFrame({"own": own, "donor": donor, "rating": 0.2 * own + 0.6 * donor})), 3)
+    >>> table = pd.DataFrame({"own": own, "donor": donor, "rating": 0.2 * own + 0.6 * donor})
+    >>> round(text_weight(table), 3)
     0.75
     """
     rows = conflict[["own", "donor", "rating"]].dropna()

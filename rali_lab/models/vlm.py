@@ -2,24 +2,22 @@
 
 The tiny model is `FastVlmForConditionalGeneration` around our timm tower with a small Qwen2 decoder
 and a byte-level BPE tokenizer; larger ones (`Qwen2.5-VL`) load through the same `load_policy`.
-Weights are read from safetensors only.
+What a folder may hold is checked by `rali_lab.models.model_folder`.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
     FastVlmConfig,
@@ -32,14 +30,11 @@ from transformers import (
 )
 from transformers.models.timm_wrapper import TimmWrapperConfig
 
-import rali_lab.models.towers  # noqa: F401  (registers the towers with timm)
 from rali_lab.io import ASSETS
-from rali_lab.rali.scorer_files import TOWERS
-from rali_lab.reasoner import prompts
+from rali_lab.models import SCORE_QUESTION
+from rali_lab.models.model_folder import LOCAL_ONLY, check_model_folder
+from rali_lab.models.towers import StatTower
 
-HERE = {"trust_remote_code": False, "local_files_only": True}
-"""For every `from_pretrained`: no code that a folder brings along, and no question about it;
-nothing from the net."""
 IMAGE_SIZE, PATCH = 128, 32
 SPECIAL = {"pad_token": "<|pad|>", "bos_token": "<|user|>", "eos_token": "<|end|>"}
 IMAGE, ASSISTANT = "<image>", "<|assistant|>"
@@ -150,105 +145,17 @@ def build_tiny(tokenizer: PreTrainedTokenizerFast, **sizes: int) -> FastVlmForCo
 
 
 def load_processor(folder: str | Path) -> ProcessorMixin:
-    """The processor of a model folder, padding on the left; FileNotFoundError or ValueError when
-    the folder holds no usable model.
+    """The processor of a model folder, padding on the left.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        When the folder holds no usable model (`rali_lab.models.model_folder.check_model_folder`).
     """
-    folder = Path(folder)
-    if not (folder / "config.json").exists():
-        raise FileNotFoundError(
-            f"no model in {folder}: config.json is missing; run `make reproduce` or give another"
-            " folder"
-        )
-    refuse_code(folder)
-    _refuse_foreign_towers(folder)
-    check_hashes(folder)
-    processor = AutoProcessor.from_pretrained(folder, **HERE)
+    check_model_folder(Path(folder))
+    processor = AutoProcessor.from_pretrained(folder, **LOCAL_ONLY)
     processor.tokenizer.padding_side = "left"
     return processor
-
-
-def refuse_code(folder: str | Path) -> None:
-    """Raise ValueError, naming the file, if a JSON file names code to be run with it (`auto_map`).
-
-    All JSON files of the folder are read, at any depth; those of folders below it are not.
-    """
-    for file in sorted(Path(folder).glob("*.json")):
-        for part in _dicts(_json(file)):
-            code = part.get("auto_map")
-            if isinstance(code, (dict, list, str)) and code:
-                named = code.values() if isinstance(code, dict) else [code]
-                raise ValueError(
-                    f"{file}: the model wants to run its own code "
-                    f"({', '.join(map(str, named))[:200]}), which is refused; "
-                    "use a model whose class is in transformers"
-                )
-
-
-def _json(file: Path) -> object:
-    try:
-        return json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{file}: cannot be read as JSON ({str(error)[:100]}); fetch or build it again"
-        ) from error
-
-
-def _dicts(found: object) -> Iterator[dict]:
-    """Every dict within plain JSON values, at any depth."""
-    waiting = [found]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            yield part
-            waiting += part.values()
-        elif isinstance(part, list):
-            waiting += part
-
-
-def _refuse_foreign_towers(folder: Path) -> None:
-    """Raise ValueError if a model's configuration asks timm for a tower that is not ours.
-
-    Looked at is the file as written and as transformers completes it. timm takes a name for a
-    place, too ("hf_hub:...", "local-dir:..."), and arguments for files to read.
-    """
-    file = folder / "config.json"
-    _check_towers(file, _json(file))
-    try:
-        config = AutoConfig.from_pretrained(folder, **HERE)
-    except UNKNOWN as error:
-        raise ValueError(
-            f"{file}: describes no model that transformers knows ({str(error)[:200]}); "
-            "fetch or build it again"
-        ) from error
-    _check_towers(file, config.to_dict())
-
-
-UNKNOWN = (KeyError, TypeError, ValueError, AttributeError, OSError, StrictDataclassError)
-
-
-def _check_towers(file: Path, config: object) -> None:
-    for part in _dicts(config):
-        kind = str(part.get("model_type"))
-        named = [part[k] for k in ("architecture", "backbone") if part.get(k) is not None]
-        if "timm" in kind or named or part.get("use_timm_backbone"):
-            wanted = named[0] if named else None
-            if wanted not in TOWERS or kind != "timm_wrapper":
-                raise ValueError(
-                    f"{file}: asks for the tower {str(wanted)[:100]!r}, which is refused; allowed "
-                    f"are {', '.join(TOWERS)}"
-                )
-            if part.get("model_args"):
-                given = str(part["model_args"])[:100]
-                raise ValueError(
-                    f"{file}: gives the tower {wanted} arguments of its own ({given}); leave out "
-                    "model_args"
-                )
-        attention = part.get("attn_implementation") or part.get("_attn_implementation")
-        if isinstance(attention, str) and "/" in attention:
-            raise ValueError(
-                f"{file}: asks for code from the net ({attention[:100]}), which is refused; leave "
-                "out attn_implementation"
-            )
 
 
 def load_policy(
@@ -256,8 +163,14 @@ def load_policy(
 ) -> tuple[PreTrainedModel, LlavaProcessor]:
     """A VLM and its processor from a folder (safetensors only, no remote code), in eval mode.
 
-    If the folder holds `SHA256SUMS.json`, every file named there is checked first. `dtype` "auto"
-    keeps that of the file.
+    If the folder holds `SHA256SUMS.json`, every file named there is checked first.
+
+    Parameters
+    ----------
+    folder
+        As written by `save_pretrained`.
+    dtype
+        Of the weights; "auto" keeps that of the file.
 
     Raises
     ------
@@ -268,7 +181,7 @@ def load_policy(
     processor = load_processor(folder)
     try:
         model, found = AutoModelForImageTextToText.from_pretrained(
-            folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **HERE
+            folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **LOCAL_ONLY
         )
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(
@@ -282,70 +195,56 @@ def load_policy(
     return model.eval(), processor
 
 
-def write_hashes(folder: Path) -> None:
-    """Write SHA256SUMS.json for the safetensors files of a folder."""
-    sums = {
-        f.name: hashlib.sha256(f.read_bytes()).hexdigest()
-        for f in sorted(folder.glob("*.safetensors"))
-    }
-    (folder / "SHA256SUMS.json").write_text(json.dumps(sums, indent=2) + "\n")
-
-
-def check_hashes(folder: Path) -> None:
-    """Compare a folder's safetensors with its SHA256SUMS.json, if it has one."""
-    sums = folder / "SHA256SUMS.json"
-    for name, expected in (json.loads(sums.read_text()) if sums.exists() else {}).items():
-        found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        if found != expected:
-            raise ValueError(
-                f"{folder / name}: sha256 is {found[:12]}..., expected {expected[:12]}...; fetch or"
-                " build it again"
-            )
-
-
 def base_folder() -> Path:
     """Folder of the committed tiny base model (see docs/BASE_MODEL.md)."""
     return ASSETS / "vlm"
 
 
-def freeze_tower(model: PreTrainedModel, *, memoise: bool = True) -> None:
-    """Freeze the vision tower; with `memoise` an image seen before is not encoded again (exact,
-    keyed by its bytes).
-    """
-    parts = dict(model.named_modules())
-    tower = next(
-        (m for n, m in parts.items() if n.split(".")[-1] in ("vision_tower", "visual")), None
+def vision_tower(model: PreTrainedModel) -> nn.Module:
+    """The vision tower of a model; ValueError where none is found."""
+    for name, part in model.named_modules():
+        if name.split(".")[-1] in ("vision_tower", "visual"):
+            return part
+    raise ValueError(
+        f"{type(model).__name__} has neither `vision_tower` nor `visual`; freeze its vision"
+        " part yourself"
     )
-    if tower is None:
-        raise ValueError(
-            f"{type(model).__name__} has neither `vision_tower` nor `visual`; freeze its vision"
-            " part yourself"
-        )
-    tower.requires_grad_(False)
-    if memoise and hasattr(tower, "timm_model") and hasattr(tower.timm_model, "memo"):
-        tower.timm_model.memo = {}
+
+
+def stat_tower(model: PreTrainedModel) -> StatTower | None:
+    """The tower within a model's vision tower if it is one of ours, else None."""
+    own = getattr(vision_tower(model), "timm_model", None)
+    return own if isinstance(own, StatTower) else None
+
+
+def freeze_tower(model: PreTrainedModel, *, cache: bool = True) -> None:
+    """Freeze the vision tower; with `cache` one of ours encodes every image once
+    (`rali_lab.models.towers.StatTower.cache_features`).
+    """
+    vision_tower(model).requires_grad_(False)
+    if cache and (own := stat_tower(model)) is not None:
+        own.cache_features()
 
 
 def conversation(question: str, *, system: str | None = None) -> list[dict]:
     """One user turn with an image, in the form of transformers' chat templates."""
-    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
-    return (
-        [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
-    ) + [turn]
+    turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+    if system:
+        turns.insert(0, {"role": "system", "content": [{"type": "text", "text": system}]})
+    return turns
 
 
 def with_prefill(processor: ProcessorMixin, prefill: str) -> ProcessorMixin:
     """A copy of a processor whose generation prompt ends with `prefill`, as if the model had begun
     its answer so.
     """
-    opened = copy.copy(processor)
-    opened.chat_template = (
-        processor.chat_template
-        + "{% if add_generation_prompt %}{{ "
-        + json.dumps(prefill)
-        + " }}{% endif %}"
+    if not prefill:
+        return processor
+    prefilled = copy.copy(processor)
+    prefilled.chat_template += (
+        "{% if add_generation_prompt %}{{ " + json.dumps(prefill) + " }}{% endif %}"
     )
-    return opened if prefill else processor
+    return prefilled
 
 
 @torch.inference_mode()
@@ -354,7 +253,7 @@ def ask(
     processor: LlavaProcessor,
     images: Sequence[np.ndarray],
     *,
-    question: str = prompts.SCORE_QUESTION,
+    question: str = SCORE_QUESTION,
     system: str | None = None,
     prefill: str = "",
     samples: int = 1,
@@ -370,21 +269,26 @@ def ask(
     ----------
     images
         (H, W, 3) uint8 arrays; the processor resizes them.
+    question, system
+        What is asked, and the system prompt before it.
     prefill
-        beginning of the answer put into the model's mouth; it is part of the returned completions.
+        Beginning of the answer that the model continues; it is part of the returned completions.
     samples
-        completions per image.
+        Completions per image.
     temperature
         0 for greedy decoding (then `samples` must be 1).
     top_k, top_p
-        sample among the likeliest tokens only; the defaults, with temperature 1, are those of
+        Sample among the likeliest tokens only; the defaults, with temperature 1, are those of
         Q-Insight's inference.
+    max_new_tokens
+        Length at which a completion is cut.
     batch
-        completions generated together.
+        Completions generated together.
 
     Returns
     -------
-    For every image a list of `samples` completions. Sampling follows torch's global seed.
+    list of list of str
+        For every image `samples` completions. Sampling follows torch's global seed.
     """
     if temperature == 0 and samples != 1:
         raise ValueError(

@@ -2,6 +2,6 @@
 (docs/PAPER_RUN.md).
 
 The four steps of `python -m rali_lab.paper` call the code that the tiny profile runs:
-`reasoner.train` for the teacher, `reasoner.rationales` for its words, transformers' `Trainer` for
-the student, `rali.official` for the form in which RALI was released.
+`reasoner.grpo` for the teacher, `reasoner.rationales` for its rationales, transformers' `Trainer`
+for the student, `rali.released` for the form in which RALI was released.
 """

@@ -14,15 +14,33 @@ from __future__ import annotations
 
 import argparse
 import ast
+import difflib
 import hashlib
+import json
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from rali_lab.data.records import RatedImage
+from rali_lab.io import sha256_file
 from rali_lab.paper.sets import SETS, load_sets, parse_data
+
+LORA = {
+    "r": 64,
+    "lora_alpha": 128,
+    "lora_dropout": 0.05,
+    "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
+}
+EIGHT_GPUS = {
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 2,
+    "activation_checkpointing": True,
+    "save_steps": 200,
+}
+"""As released: 8 x 8 x 2 = 128 completions a step. On fewer, raise the accumulation: 16 on one."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,161 +60,84 @@ def _parser() -> argparse.ArgumentParser:
     )
     steps = parser.add_subparsers(required=True, metavar="step")
 
-    def step(name: str, run, what: str) -> argparse.ArgumentParser:
-        sub = steps.add_parser(name, help=what)
-        sub.add_argument(
-            "--data",
-            nargs="+",
-            required=True,
-            metavar="NAME=FOLDER",
-            help=f"rated sets; names: {', '.join(SETS)}",
-        )
+    def step(run, what: str) -> argparse.ArgumentParser:
+        sub = steps.add_parser(run.__name__, help=what)
+        names = f"rated sets; names: {', '.join(SETS)}"
+        sub.add_argument("--data", nargs="+", required=True, metavar="NAME=FOLDER", help=names)
         sub.add_argument("--out", type=Path, required=True, metavar="DIR")
-        sub.add_argument(
-            "--max-samples",
-            type=int,
-            metavar="N",
-            help="only the first N images of each set and split",
-        )
+        limit = "only the first N images of each set and split"
+        sub.add_argument("--max-samples", type=int, metavar="N", help=limit)
         sub.set_defaults(step=run)
         return sub
 
-    teacher = step("teacher", _teacher, "train the reasoning scorer with GRPO (resumes by itself)")
-    teacher.add_argument(
-        "--base",
-        required=True,
-        metavar="DIR",
-        help="folder of Qwen2.5-VL-7B-Instruct, or another model of transformers",
-    )
-    teacher.add_argument(
-        "--epochs",
-        type=float,
-        default=10,
-        help="passes over the training images (default: the paper's 10)",
-    )
-    teacher.add_argument(
-        "--lora",
-        action="store_true",
-        help="train rank-64 adapters of the language module instead of all weights",
-    )
-    teacher.add_argument(
-        "--vllm",
-        action="store_true",
-        help="let vLLM write the completions, on the GPUs that train (colocate)",
-    )
-    teacher.add_argument(
-        "--set",
-        nargs="*",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a field of GrpoSettings, or trl_options.KEY",
-    )
+    def folder(sub, flag: str, what: str, **options: object) -> None:
+        sub.add_argument(flag, metavar="DIR", help=what, **options)
 
-    write = step("write", _write, "let the teacher write about the training images (resumable)")
-    write.add_argument("--model", required=True, metavar="DIR")
-    write.add_argument(
-        "--samples", type=int, default=1, help="rationales an image (default: %(default)s)"
-    )
-    write.add_argument(
-        "--batch", type=int, default=16, help="completions written together (default: %(default)s)"
-    )
+    def changes(sub, config: str) -> None:
+        what = f"change fields of {config}, which are those of its trainer and ours"
+        sub.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help=what)
 
-    student = step("student", _student, "align CLIP with the words and fit the basis")
-    student.add_argument(
-        "--clip",
-        required=True,
-        metavar="DIR",
-        help="folder of clip-vit-large-patch14-336, or another Hugging Face CLIP",
-    )
-    student.add_argument(
-        "--rationales",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="rationales.parquet of the step `write`",
-    )
-    student.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint in --out"
-    )
-    student.add_argument(
-        "--set",
-        nargs="*",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a field of StudentSettings",
-    )
+    def answers(sub, samples: str) -> None:
+        sub.add_argument("--samples", type=int, default=1, help=f"{samples} (default: %(default)s)")
+        batch = "completions written together (default: %(default)s)"
+        sub.add_argument("--batch", type=int, default=16, help=batch)
 
-    evaluate = step(
-        "evaluate",
-        _evaluate,
-        "score test images and print the table next to the paper's (resumable)",
-    )
-    kind = evaluate.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--reasoner", metavar="DIR", help="a reasoning model")
-    kind.add_argument("--rali", metavar="DIR", help="a RALI, released layout or ours")
-    evaluate.add_argument(
-        "--trained-on",
-        nargs="*",
-        default=["koniq"],
-        metavar="NAME",
-        help="sets it was trained on: only their test part is scored (default: koniq)",
-    )
-    evaluate.add_argument(
-        "--samples", type=int, default=1, help="answers an image, averaged (default: %(default)s)"
-    )
-    evaluate.add_argument(
-        "--batch", type=int, default=16, help="completions written together (default: %(default)s)"
-    )
-    evaluate.add_argument(
-        "--resume", action="store_true", help="go on with the predictions in --out"
-    )
+    sub = step(teacher, "train the reasoning scorer with GRPO (resumes by itself)")
+    base = "folder of Qwen2.5-VL-7B-Instruct, or another model of transformers"
+    folder(sub, "--base", base, required=True)
+    epochs = "passes over the training images (default: the paper's 10)"
+    sub.add_argument("--epochs", type=float, default=10, help=epochs)
+    lora = "train rank-64 adapters of the language module instead of all weights"
+    sub.add_argument("--lora", action="store_true", help=lora)
+    changes(sub, "rali_lab.reasoner.grpo.GrpoConfig")
+
+    sub = step(write, "let the teacher write about the training images (resumable)")
+    folder(sub, "--model", "folder of the teacher", required=True)
+    answers(sub, "rationales an image")
+
+    sub = step(student, "align CLIP with the rationales and fit the basis")
+    clip = "folder of clip-vit-large-patch14-336, or another Hugging Face CLIP"
+    folder(sub, "--clip", clip, required=True)
+    table = "rationales.parquet of the step `write`"
+    sub.add_argument("--rationales", type=Path, required=True, metavar="FILE", help=table)
+    resume = "go on from the last checkpoint in --out"
+    sub.add_argument("--resume", action="store_true", help=resume)
+    changes(sub, "rali_lab.paper.student.StudentConfig")
+
+    sub = step(evaluate, "score test images and print the table next to the paper's (resumable)")
+    kind = sub.add_mutually_exclusive_group(required=True)
+    folder(kind, "--reasoner", "a reasoning model")
+    folder(kind, "--rali", "a RALI, released layout or ours")
+    trained = "sets it was trained on: only their test part is scored (default: koniq)"
+    sub.add_argument("--trained-on", nargs="*", default=["koniq"], metavar="NAME", help=trained)
+    answers(sub, "answers an image, averaged")
+    resume = "go on with the predictions in --out"
+    sub.add_argument("--resume", action="store_true", help=resume)
     return parser
 
 
-def _teacher(args: argparse.Namespace) -> int:
-    from rali_lab.reasoner.grpo import paper_settings, train_grpo
+def teacher(args: argparse.Namespace) -> int:
+    """Train the reasoning scorer."""
+    from rali_lab.reasoner.grpo import GrpoConfig, paper_options, train_grpo
 
     sets = load_sets(parse_data(args.data), split=("train", "val"), limit=args.max_samples)
     train, val = (
         [p for images in sets.values() for p in images if p.split == s] for s in ("train", "val")
     )
+    changes = parse_set(args.set, GrpoConfig)
     # No set of the paper says which degradation an image has, so the score is the only task;
     # validation is left to `evaluate`.
-    settings = changed(
-        paper_settings(0, degradation_share=0.0, eval_every=0, lora=LORA if args.lora else None),
-        args.set,
-    )
-    options = (
-        {"vllm_mode": "colocate", "use_vllm": True, "vllm_gpu_memory_utilization": 0.3}
-        if args.vllm
-        else {}
-    )
-    steps = settings.steps or math.ceil(args.epochs * len(train) / settings.images_per_step)
-    settings = replace(
-        settings, steps=steps, trl_options={**TRL, **options, **settings.trl_options}
-    )
-    train_grpo(args.base, train, val, settings, args.out)
+    only_scores = {"degradation_share": 0.0, "eval_every": 0, "lora": LORA if args.lora else None}
+    paper = paper_options(0, **only_scores)
+    per_step = changes.get("images_per_step", paper.images_per_step)
+    further = {"max_steps": math.ceil(args.epochs * len(train) / per_step), **EIGHT_GPUS, **changes}
+    config = GrpoConfig.from_options(replace(paper, trl_options=further), args.out)
+    train_grpo(args.base, train, val, args=config)
     return 0
 
 
-LORA = {
-    "r": 64,
-    "lora_alpha": 128,
-    "lora_dropout": 0.05,
-    "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
-}
-TRL = {
-    "per_device_train_batch_size": 8,
-    "gradient_accumulation_steps": 2,
-    "gradient_checkpointing": True,
-    "save_steps": 200,
-}
-"""As released for 8 GPUs: 8 x 8 x 2 = 128 completions a step.
-
-On fewer, raise the accumulation: 16 on one."""
-
-
-def _write(args: argparse.Namespace) -> int:
+def write(args: argparse.Namespace) -> int:
+    """Let the teacher write about the training images."""
     from transformers import set_seed
 
     from rali_lab.models.vlm import load_policy
@@ -214,40 +155,35 @@ def _write(args: argparse.Namespace) -> int:
         batch=args.batch,
         **_question(args.model),
     )
-    readable, asked = len(valid_rationales(table)), table["image"].nunique()
-    print(f"{readable} of {asked} images have a readable reasoning")
-    return 0 if readable == asked else 1
+    valid, asked = len(valid_rationales(table)), table["image"].nunique()
+    print(f"{valid} of {asked} images have a valid rationale")
+    return 0 if valid == asked else 1
 
 
-def _student(args: argparse.Namespace) -> int:
+def student(args: argparse.Namespace) -> int:
+    """Align CLIP with the rationales and fit the basis."""
     import pandas as pd
 
-    from rali_lab.paper.student import StudentSettings, train_student
+    from rali_lab.paper.student import StudentConfig, train_student
 
     sets = load_sets(parse_data(args.data), split="train", limit=args.max_samples)
-    rationales = pd.read_parquet(args.rationales)
     train = [p for images in sets.values() for p in images]
-    train_student(
-        args.clip,
-        train,
-        rationales,
-        changed(StudentSettings(), args.set),
-        args.out,
-        resume=args.resume,
-    )
+    config = StudentConfig(output_dir=str(args.out), **parse_set(args.set, StudentConfig))
+    rationales = pd.read_parquet(args.rationales)
+    train_student(args.clip, train, rationales, args=config, resume=args.resume)
     return 0
 
 
-def _evaluate(args: argparse.Namespace) -> int:
+def evaluate(args: argparse.Namespace) -> int:
+    """Score test images and print the table next to the paper's."""
     from rali_lab.paper import evaluation
 
     sets = test_part(load_sets(parse_data(args.data)), args.trained_on, args.max_samples)
-    model = args.reasoner or args.rali
-    kind = "rali" if args.rali else "reasoner"
+    model = Path(args.reasoner or args.rali)
     about = {
-        "model": Path(model).name,
-        "kind": kind,
-        "weights": digest(Path(model)),
+        "model": model.name,
+        "kind": "rali" if args.rali else "reasoner",
+        "weights": weights_digest(model),
         "samples": args.samples,
     }
     if args.rali:
@@ -258,13 +194,13 @@ def _evaluate(args: argparse.Namespace) -> int:
         )
     args.out.mkdir(parents=True, exist_ok=True)
     found = evaluation.predict(scorer, sets, args.out, about=about, resume=args.resume)
-    made = evaluation.table(found, method=Path(model).name)
+    made = evaluation.table(found, method=model.name)
     made.to_csv(args.out / "table.csv", index=False)
     print(made.to_string(index=False))
-    silent = found[found["status"] != "ok"]
-    for status, part in silent.groupby("status"):
+    unscored = found[found["status"] != "ok"]
+    for status, part in unscored.groupby("status"):
         print(f"{len(part)} images: {status} ({part['image'].iloc[0]} first)", file=sys.stderr)
-    return 1 if len(silent) else 0
+    return 1 if len(unscored) else 0
 
 
 def test_part(
@@ -273,10 +209,8 @@ def test_part(
     """Of sets that were trained on their test split, of the others everything, as in the paper's
     tables.
     """
-    if strangers := set(trained_on) - set(SETS):
-        raise ValueError(
-            f"--trained-on {sorted(strangers)}: expected names among {', '.join(SETS)}"
-        )
+    if unknown := set(trained_on) - set(SETS):
+        raise ValueError(f"--trained-on {sorted(unknown)}: expected names among {', '.join(SETS)}")
     parts = {
         name: [p for p in images if p.split == "test" or name not in trained_on]
         for name, images in sets.items()
@@ -286,8 +220,8 @@ def test_part(
     return {name: part[:limit] for name, part in parts.items()}
 
 
-def digest(folder: Path) -> str:
-    """sha256 over a model folder's weights, whatever their form, and over what a RALI adds to them."""
+def weights_digest(folder: Path) -> str:
+    """sha256 over a model folder's weights, in any form, and over what a RALI adds to them."""
     files = sorted(
         f
         for kind in ("safetensors", "pt", "npz", "pkl")
@@ -298,49 +232,49 @@ def digest(folder: Path) -> str:
         raise FileNotFoundError(f"{folder}: no weights here; give the folder of a model")
     total = hashlib.sha256()
     for file in files:
-        with file.open("rb") as handle:
-            total.update(hashlib.file_digest(handle, "sha256").digest())
+        total.update(bytes.fromhex(sha256_file(file)))
     return total.hexdigest()
 
 
-def changed(settings, changes: Sequence[str]):
-    """Settings with ``["steps=3", "trl_options.bf16=False"]`` applied; ValueError on an unknown
-    field or a value that is no literal.
+def parse_set(changes: Sequence[str], config: type) -> dict[str, Any]:
+    """``["beta=0.5", "bf16=False"]`` as fields of a dataclass and their values; what is no literal
+    of Python is a text.
 
-    >>> from rali_lab.reasoner.grpo import GrpoSettings
-    >>> changed(GrpoSettings(), ["beta=0.5", "trl_options.bf16=False"]).trl_options
-    {'bf16': False}
+    Raises
+    ------
+    ValueError
+        On a field that `config` does not have.
+
+    Examples
+    --------
+    >>> from rali_lab.profiles import GrpoOptions
+    >>> parse_set(["beta=0.5", "prefill=<think>"], GrpoOptions)
+    {'beta': 0.5, 'prefill': '<think>'}
     """
-    known = {f.name for f in fields(settings)}
+    known, out = [f.name for f in fields(config)], {}
     for change in changes:
-        key, equals, text = change.partition("=")
-        name, dot, inner = key.partition(".")
+        name, equals, text = change.partition("=")
         if not equals or name not in known:
-            kind = type(settings).__name__
+            near = difflib.get_close_matches(name, known)
             raise ValueError(
-                f"--set {change!r}: expected FIELD=VALUE with a field of {kind}:"
-                f" {', '.join(sorted(known))}"
+                f"--set {change!r}: expected FIELD=VALUE with a field of {config.__name__}"
+                + (f", such as {', '.join(near)}" if near else "")
             )
         try:
-            value = ast.literal_eval(text)
+            out[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            value = text
-        settings = replace(
-            settings, **{name: {**getattr(settings, name), inner: value} if dot else value}
-        )
-    return settings
+            out[name] = text
+    return out
 
 
-def _question(model: str) -> dict[str, object]:
+def _question(model: str | Path) -> dict[str, object]:
     """System prompt, question and length that a model was trained with, from its settings.json; the
     paper's where there are none.
     """
-    import json
-
-    from rali_lab.reasoner.grpo import paper_settings
+    from rali_lab.reasoner.grpo import paper_options
 
     file = Path(model) / "settings.json"
-    kept = json.loads(file.read_text()) if file.exists() else vars(paper_settings(1))
+    kept = json.loads(file.read_text()) if file.exists() else vars(paper_options(1))
     return {
         "question": kept["score_question"],
         "system": kept["system"],

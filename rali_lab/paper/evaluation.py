@@ -16,7 +16,7 @@ from rali_lab.data.images import ImageError
 from rali_lab.data.records import RatedImage, mos_of
 from rali_lab.evaluate.correlation import correlate
 from rali_lab.evaluate.samples import CollapsedScores
-from rali_lab.io import write_json
+from rali_lab.io import atomic_write, write_json
 from rali_lab.paper.sets import published
 from rali_lab.reproduce.provenance import stamp
 
@@ -37,26 +37,33 @@ def predict(
     chunk: int = CHUNK,
     report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Score sets of images and keep everything said about them.
+    """Score sets of images and keep everything that the scorer returns.
 
     Parameters
     ----------
     scorer
-        asked for `chunk` images at a time. An image that cannot be read gets no score and the
+        Called with `chunk` images at a time. An image that cannot be read gets no score and the
         reason as its status.
+    sets
+        Rated images by the name of their set.
     folder
-        gets `predictions.parquet`, written after every chunk, and `run.json` (what was run, on
+        Gets `predictions.parquet`, written after every chunk, and `run.json` (what was run, on
         what, with which versions).
     about
-        what identifies the scorer (model, weights' hash, settings); a resumed run must have the
+        What identifies the scorer (model, weights' hash, settings); a resumed run must have the
         same.
     resume
-        go on with what `folder` holds; without it a folder that holds predictions is refused.
+        Go on with what `folder` holds; without it a folder that holds predictions is refused.
+    chunk
+        Images between two writes.
+    report
+        Called with one line per chunk.
 
     Returns
     -------
-    One row per image: set, image, path, source, mos, score, status ("ok" or what is wrong), and the
-    scorer's own columns.
+    DataFrame
+        One row per image: set, image, path, source, mos, score, status ("ok" or what is wrong), and
+        the scorer's own columns.
 
     Raises
     ------
@@ -77,7 +84,7 @@ def predict(
         for start in range(0, len(todo), chunk):
             new = _scored(scorer, name, todo[start : start + chunk])
             table = new if table is None else pd.concat([table, new], ignore_index=True)
-            _write(table, folder / "predictions.parquet")
+            atomic_write(folder / "predictions.parquet", table.to_parquet(index=False))
             report(f"{name}: {start + len(new)} of {len(todo)}")
     wanted = {(name, p.id) for name, images in sets.items() for p in images}
     return table[
@@ -110,7 +117,7 @@ def _scored(scorer: Scorer, name: str, images: Sequence[RatedImage]) -> pd.DataF
             readable.append(replace(p, path=None, array=p.pixels()))  # decoded once
         except ImageError as error:
             broken[p.id] = str(error)
-    said = scorer(readable).set_index("image") if readable else pd.DataFrame(columns=["score"])
+    scored = scorer(readable).set_index("image") if readable else pd.DataFrame(columns=["score"])
     ids = [p.id for p in images]
     rows = pd.DataFrame(
         {
@@ -121,23 +128,17 @@ def _scored(scorer: Scorer, name: str, images: Sequence[RatedImage]) -> pd.DataF
             "mos": mos_of(images),
         }
     )
-    rows = pd.concat([rows, said.reindex(ids).reset_index(drop=True)], axis=1)
+    rows = pd.concat([rows, scored.reindex(ids).reset_index(drop=True)], axis=1)
     rows["score"] = rows["score"].astype(float)
-    silent = np.where(rows["score"].isna(), "no readable score", "ok")
-    return rows.assign(status=[broken.get(i, s) for i, s in zip(ids, silent, strict=True)])
-
-
-def _write(table: pd.DataFrame, file: Path) -> None:
-    partial = file.with_suffix(".partial")
-    table.to_parquet(partial, index=False)
-    partial.replace(file)
+    status = np.where(rows["score"].isna(), "no readable score", "ok")
+    return rows.assign(status=[broken.get(i, s) for i, s in zip(ids, status, strict=True)])
 
 
 def reasoner_scorer(
     folder: str | Path, *, samples: int = 1, seed: int = 0, **options: object
 ) -> Scorer:
-    """A reasoner's ratings: mean over `samples` answers an image, with its first reasoning;
-    `options` as for `policy.ask`.
+    """A reasoner's ratings: mean over `samples` answers an image, with its first answer; `options`
+    as for `rali_lab.models.vlm.ask`.
     """
     import torch
     from transformers import set_seed
@@ -152,10 +153,8 @@ def reasoner_scorer(
     set_seed(seed)
 
     def score(images: Sequence[RatedImage]) -> pd.DataFrame:
-        answers, ids = (
-            write_rationales(model, processor, images, samples=samples, **options),
-            [p.id for p in images],
-        )
+        answers = write_rationales(model, processor, images, samples=samples, **options)
+        ids = [p.id for p in images]
         first = answers[answers["sample"] == 0].set_index("image")["text"].reindex(ids).to_numpy()
         read = answers.groupby("image")["rating"].count().reindex(ids).to_numpy()
         return pd.DataFrame(
@@ -190,9 +189,22 @@ def table(
     """PLCC and SRCC of every set with intervals clustered by source, next to the paper's numbers
     under the paper's own names.
 
-    Columns: set, n, unscored, `<method> PLCC [95 %]`, `<method> SRCC [95 %]`, and `paper: <name>`
-    for each in `beside` (trained on KonIQ). "-" where the paper has none, or fewer than three
-    images of a set have a score.
+    Parameters
+    ----------
+    predictions
+        Of `predict`.
+    method
+        Name of the scorer, in the names of its columns.
+    beside
+        The paper's methods (trained on KonIQ) to print beside it.
+    n_boot
+        Bootstrap resamples.
+
+    Returns
+    -------
+    DataFrame
+        set, n, unscored, `<method> PLCC [95 %]`, `<method> SRCC [95 %]`, and `paper: <name>`; "-"
+        where the paper has none, or fewer than three images of a set have a score.
     """
     printed = published()
     printed = printed[printed["trained_on"] == "koniq"].set_index(["method", "set"])

@@ -29,8 +29,8 @@ def published() -> pd.DataFrame:
     """The paper's tables: trained_on, method, set, plcc, srcc (as quoted in arXiv 2510.11369; no
     intervals were printed).
 
-    >>> rows = published()
-    >>> rows[(rows["method"] == "RALI") & (rows["set"] == "pipal")][["plcc", "srcc"]].values.tolist()
+    >>> row = published().query("method == 'RALI' and set == 'pipal'")
+    >>> row[["plcc", "srcc"]].values.tolist()
     [[0.527, 0.528]]
     """
     with resources.as_file(resources.files("rali_lab.paper") / "published.csv") as file:

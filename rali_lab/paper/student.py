@@ -1,4 +1,4 @@
-"""RALI as in the paper: CLIP's image encoder aligned with the reasoner's words, PCA, binned
+"""RALI as in the paper: CLIP's image encoder aligned with the reasoner's rationales, PCA, binned
 k-means, the released layout.
 
 The contrastive training is transformers' `Trainer` on transformers' `CLIPModel`, so accelerate,
@@ -9,50 +9,60 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from transformers import TrainingArguments
 
 from rali_lab.data.records import RatedImage, mos_of
-from rali_lab.models.vlm import HERE, refuse_code
+from rali_lab.models.model_folder import LOCAL_ONLY, refuse_code
 from rali_lab.rali.basis import TAU
 from rali_lab.rali.released import OfficialScorer, write_official
 from rali_lab.rali.scorer import RaliScorer
-from rali_lab.reasoner.checkpoints import whole_checkpoint
+from rali_lab.reasoner.checkpoints import last_whole_checkpoint
 from rali_lab.reasoner.rationales import valid_rationales
+from rali_lab.reasoner.training import chosen_fields
 
 
-@dataclass(frozen=True)
-class StudentSettings:
-    """Everything that decides the student; names and defaults of the second half are the paper's.
+@dataclass
+class StudentConfig(TrainingArguments):
+    """transformers' `TrainingArguments` with the fields of `rali_lab.rali.scorer.RaliScorer`;
+    everything that decides the student.
 
-    Attributes
-    ----------
-    epochs, batch, learning_rate, weight_decay
-        of the contrastive training (the paper prints none of them; these are CLIP fine-tuning's
-        usual ones and were not tuned).
-    trainer_options
-        anything else for `transformers.TrainingArguments` (bf16, deepspeed, gradient checkpointing
-        ...).
-    n_components, n_bins, n_basis, tau, fine_tune_epochs
-        of `rali_lab.rali.scorer.RaliScorer`.
+    The paper prints those of the scorer (`n_components` to `fine_tune_epochs`) and none of the
+    contrastive training; these are CLIP fine-tuning's usual ones and were not tuned.
     """
 
-    epochs: int = 10
-    batch: int = 128
-    learning_rate: float = 1e-5
-    weight_decay: float = 0.01
-    trainer_options: dict = field(default_factory=dict)
     n_components: int = 512
     n_bins: int = 240
     n_basis: int = 250
     tau: float = TAU
     fine_tune_epochs: int = 30
+
+    num_train_epochs: float = 10
+    per_device_train_batch_size: int = 128
+    learning_rate: float = 1e-5
+    weight_decay: float = 0.01
+    lr_scheduler_type: str = "cosine"
+    warmup_steps: float = 0.05
     seed: int = 0
+    logging_steps: float = 1
+    save_strategy: str = "epoch"
+    save_total_limit: int | None = 1
+    report_to: str = "none"
+    remove_unused_columns: bool | None = False
+    use_cpu: bool = field(default_factory=lambda: not torch.cuda.is_available())
+    disable_tqdm: bool | None = True
+
+    def scorer_options(self) -> dict[str, Any]:
+        """Keyword arguments of `RaliScorer`."""
+        names = ("n_components", "n_bins", "n_basis", "tau", "fine_tune_epochs")
+        return {name: getattr(self, name) for name in names}
 
 
 class RationalePairs(torch.utils.data.Dataset):
@@ -66,7 +76,7 @@ class RationalePairs(torch.utils.data.Dataset):
         known = valid_rationales(rationales)
         if lost := [p.id for p in images if p.id not in known.index]:
             raise ValueError(
-                f"{len(lost)} of {len(images)} images have no readable reasoning, {lost[0]} first;"
+                f"{len(lost)} of {len(images)} images have no valid rationale, {lost[0]} first;"
                 " let the teacher write more samples, or leave them out by name"
             )
         self.images, self.texts = list(images), [known[p.id] for p in images]
@@ -105,93 +115,71 @@ def train_student(
     clip: str | Path,
     images: Sequence[RatedImage],
     rationales: pd.DataFrame,
-    settings: StudentSettings,
-    folder: str | Path,
     *,
+    args: StudentConfig,
     resume: bool = False,
 ) -> OfficialScorer | None:
-    """Align, compress, and write a scorer in the released layout to `folder`.
+    """Align, compress, and write a scorer in the released layout to ``args.output_dir``.
 
     Parameters
     ----------
     clip
-        folder of a Hugging Face CLIP (safetensors; ViT-L/14-336 in the paper). Its text side stays
+        Folder of a Hugging Face CLIP (safetensors; ViT-L/14-336 in the paper). Its text side stays
         frozen.
     images
-        rated training images.
+        Rated training images.
     rationales
-        the table of `write_rationales` for them.
+        The table of `write_rationales` for them.
+    args
+        Everything else.
     resume
-        go on from the last checkpoint in `folder`.
+        Go on from the last checkpoint in ``args.output_dir``.
 
     Returns
     -------
-    The scorer; None on every process but the first. `folder` also gets alignment.csv and
-    settings.json.
-    """
-    from transformers import CLIPModel, CLIPProcessor, Trainer, TrainingArguments
+    OfficialScorer or None
+        None on every process but the first. The folder also gets alignment.csv and settings.json.
 
-    folder = Path(folder)
+    Raises
+    ------
+    ValueError
+        When an image has no valid rationale, naming it.
+    """
+    from transformers import CLIPModel, CLIPProcessor, Trainer
+
+    folder = Path(args.output_dir)
     refuse_code(clip)
-    model = CLIPModel.from_pretrained(clip, use_safetensors=True, **HERE)
-    processor = CLIPProcessor.from_pretrained(clip, **HERE)
+    model = CLIPModel.from_pretrained(clip, use_safetensors=True, **LOCAL_ONLY)
+    processor = CLIPProcessor.from_pretrained(clip, **LOCAL_ONLY)
     for part in (model.text_model, model.text_projection):
         part.requires_grad_(False)
-    options = {
-        "output_dir": str(folder),
-        "num_train_epochs": settings.epochs,
-        "per_device_train_batch_size": settings.batch,
-        "learning_rate": settings.learning_rate,
-        "weight_decay": settings.weight_decay,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": 0.05,
-        "seed": settings.seed,
-        "logging_steps": 1,
-        "save_strategy": "epoch",
-        "save_total_limit": 1,
-        "report_to": "none",
-        "remove_unused_columns": False,
-        "dataloader_drop_last": False,
-        "use_cpu": not torch.cuda.is_available(),
-        "disable_tqdm": True,
-    }
     trainer = Trainer(
         model=model,
-        args=TrainingArguments(**{**options, **settings.trainer_options}),
-        train_dataset=RationalePairs(images, rationales, settings.seed),
+        args=args,
+        train_dataset=RationalePairs(images, rationales, args.seed),
         data_collator=Collate(processor, model.config.text_config.max_position_embeddings),
     )
-    checkpoint = whole_checkpoint(folder) if resume else None
+    checkpoint = last_whole_checkpoint(folder) if resume else None
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if not trainer.is_world_process_zero():
         return None
     pd.DataFrame(trainer.state.log_history).to_csv(folder / "alignment.csv", index=False)
-    (folder / "settings.json").write_text(json.dumps(asdict(settings), indent=2))
-    scorer = fit_basis(
-        trainer.accelerator.unwrap_model(trainer.model).eval(),
-        processor.image_processor,
-        images,
-        settings,
-    )
+    settings = chosen_fields(args, always=args.scorer_options().keys())
+    (folder / "settings.json").write_text(json.dumps(settings, indent=2, default=str))
+    aligned = trainer.accelerator.unwrap_model(trainer.model).eval()
+    scorer = fit_basis(aligned, processor.image_processor, images, args)
     write_official(scorer, folder)
     return scorer
 
 
 def fit_basis(
-    clip, image_processor, images: Sequence[RatedImage], settings: StudentSettings
+    clip, image_processor, images: Sequence[RatedImage], args: StudentConfig
 ) -> OfficialScorer:
     """PCA, basis vectors and fine-tuned basis scores on top of an aligned CLIP."""
-    bare = OfficialScorer(clip, image_processor, None, np.zeros((0, 0)), np.zeros(0), settings.tau)
+    bare = OfficialScorer(clip, image_processor, None, np.zeros((0, 0)), np.zeros(0), args.tau)
     chunks = (images[i : i + 64] for i in range(0, len(images), 64))
     z = np.concatenate([bare.embed([p.pixels() for p in chunk]) for chunk in chunks])
-    fitted = RaliScorer(
-        n_components=settings.n_components,
-        n_bins=settings.n_bins,
-        n_basis=settings.n_basis,
-        tau=settings.tau,
-        fine_tune_epochs=settings.fine_tune_epochs,
-        random_state=settings.seed,
-    ).fit(z, mos_of(images))
+    fitted = RaliScorer(**args.scorer_options(), random_state=args.seed).fit(z, mos_of(images))
     return OfficialScorer(
-        clip, image_processor, fitted.compressor_, fitted.vectors_, fitted.scores_, settings.tau
+        clip, image_processor, fitted.compressor_, fitted.vectors_, fitted.scores_, args.tau
     )

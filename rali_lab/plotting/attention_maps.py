@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from .style import INK, METHODS, caption, look, panels, styled
+from rali_lab.plotting.style import INK, METHODS, caption, panels, styled
 
 GROUPS = {
     "sink": "#9ca3af",
@@ -40,7 +40,7 @@ def plot_score_attention(
     Parameters
     ----------
     tokens, groups, weights
-        of a `rali_lab.interpret.ScoreRow`; weights (layers, heads, tokens). Neighbouring image
+        Of a `rali_lab.interpret.ScoreRow`; weights (layers, heads, tokens). Neighbouring image
         tokens are drawn as one column that holds their sum, so that hundreds of them still fit.
     """
     tokens, groups, weights = _image_as_one(tokens, groups, weights)
@@ -51,44 +51,31 @@ def plot_score_attention(
         )
     layers, heads, n = weights.shape
     fig = Figure(figsize=(1.6 + 0.23 * n, 1.9 + 0.13 * layers * heads), layout="constrained")
-    top, band = fig.subplots(
-        2, 1, sharex=True, gridspec_kw={"height_ratios": [layers * heads, 0.9]}
-    )
-    image = top.imshow(
-        weights.reshape(-1, n),
-        aspect="auto",
-        cmap="magma_r",
-        vmin=0,
-        vmax=max(0.3, float(np.quantile(weights, 0.995))),
-    )
+    ratios = {"height_ratios": [layers * heads, 0.9]}
+    top, band = fig.subplots(2, 1, sharex=True, gridspec_kw=ratios)
+    span = {"vmin": 0, "vmax": max(0.3, float(np.quantile(weights, 0.995)))}
+    image = top.imshow(weights.reshape(-1, n), aspect="auto", cmap="magma_r", **span)
     top.grid(False)
     for layer in range(1, layers):
         top.axhline(layer * heads - 0.5, color="white", lw=2)
-    top.set_yticks(
-        [heads * (i + 0.5) - 0.5 for i in range(layers)], [f"layer {i + 1}" for i in range(layers)]
-    )
+    middles = [heads * (i + 0.5) - 0.5 for i in range(layers)]
+    top.set_yticks(middles, [f"layer {i + 1}" for i in range(layers)])
     top.set_title(title)
     fig.colorbar(image, ax=top, label="attention", shrink=0.8, pad=0.01)
     for i, group in enumerate(groups):
         band.bar(i, 1, width=1, color=GROUPS[group], lw=0)
     band.set(yticks=[], ylim=(0, 1), xlim=(-0.5, n - 0.5))
-    band.set_xticks(
-        range(n),
-        [t.replace("$", r"\$") for t in tokens],
-        rotation=90,
-        fontsize=7.5,
-        family="DejaVu Sans Mono",
-    )
+    font = {"rotation": 90, "fontsize": 7.5, "family": "DejaVu Sans Mono"}
+    band.set_xticks(range(n), [t.replace("$", r"\$") for t in tokens], **font)
     band.grid(False)
-    present = [g for g in GROUPS if g in groups]
-    fig.legend(
-        handles=[Patch(color=GROUPS[g], label=g) for g in present],
-        loc="outside upper center",
-        ncols=len(present),
-    )
-    if note:
-        caption(fig, note)
+    _legend(fig, [g for g in GROUPS if g in groups])
+    caption(fig, note)
     return fig
+
+
+def _legend(fig: Figure, groups: list[str]) -> None:
+    handles = [Patch(color=GROUPS[g], label=g) for g in groups]
+    fig.legend(handles=handles, loc="outside upper center", ncols=len(groups))
 
 
 def _image_as_one(tokens, groups, weights):
@@ -111,8 +98,8 @@ def plot_image_attention(
     columns: int = 4,
     note: str = "",
 ) -> Figure:
-    """Where on the image the score tokens look: each image with its (rows, columns) attention per
-    token laid over it.
+    """Attention of the score tokens over the image: each image with its (rows, columns) attention
+    per token laid over it.
 
     Darkened where attention is below the image's own maximum; the caption should carry how much
     there is in all.
@@ -133,8 +120,7 @@ def plot_image_attention(
         ax.grid(False)
         if captions is not None:
             ax.set_title(captions[i], fontsize=8, fontweight="normal")
-    if note:
-        caption(fig, note)
+    caption(fig, note)
     return fig
 
 
@@ -146,7 +132,7 @@ def plot_token_shares(data: pd.DataFrame, *, note: str = "") -> Figure:
     Parameters
     ----------
     data
-        columns method, group, share (sums to 1 within a method), per_token
+        Columns method, group, share (sums to 1 within a method), per_token.
     """
     methods = [m for m in METHODS if m in set(data["method"])]
     fig = Figure(figsize=(9.0, 1.5 + 0.5 * len(methods)), layout="constrained")
@@ -157,33 +143,17 @@ def plot_token_shares(data: pd.DataFrame, *, note: str = "") -> Figure:
             share = float(rows.loc[group, "share"])
             left.barh(y, share, left=start, color=color, height=0.62, edgecolor="white")
             if share > 0.045:
-                left.text(
-                    start + share / 2,
-                    y,
-                    f"{100 * share:.0f}",
-                    ha="center",
-                    va="center",
-                    color="white",
-                    fontsize=8.5,
-                )
+                font = {"ha": "center", "va": "center", "color": "white", "fontsize": 8.5}
+                left.text(start + share / 2, y, f"{100 * share:.0f}", **font)
             start += share
     wide = 0.8 / len(methods)
     for k, method in enumerate(methods):
         rows = data[data["method"] == method].set_index("group").loc[list(GROUPS)]
         at = np.arange(len(GROUPS)) + (k - (len(methods) - 1) / 2) * wide
-        right.bar(
-            at,
-            rows["per_token"],
-            width=0.9 * wide,
-            color=look(method).color,
-            label=look(method).label,
-        )
-    left.set(
-        yticks=range(len(methods)),
-        yticklabels=[look(m).label for m in methods],
-        xlim=(0, 1),
-        xlabel="share of attention (figures: %)",
-    )
+        color, label = METHODS[method].color, METHODS[method].label
+        right.bar(at, rows["per_token"], width=0.9 * wide, color=color, label=label)
+    left.set_yticks(range(len(methods)), [METHODS[m].label for m in methods])
+    left.set(xlim=(0, 1), xlabel="share of attention (figures: %)")
     left.invert_yaxis()
     left.grid(axis="y", visible=False)
     right.axhline(1, color=INK, lw=1, ls="--")
@@ -191,11 +161,6 @@ def plot_token_shares(data: pd.DataFrame, *, note: str = "") -> Figure:
     right.set_xticks(range(len(GROUPS)), list(GROUPS), fontsize=8.5)
     right.grid(axis="x", visible=False)
     right.legend()
-    fig.legend(
-        handles=[Patch(color=c, label=g) for g, c in GROUPS.items()],
-        loc="outside upper center",
-        ncols=len(GROUPS),
-    )
-    if note:
-        caption(fig, note)
+    _legend(fig, list(GROUPS))
+    caption(fig, note)
     return fig

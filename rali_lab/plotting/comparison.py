@@ -1,4 +1,4 @@
-"""The figure of a `Comparison`; imported only when one is drawn."""
+"""The figure of what `rali_lab.analysis.compare` found."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from rali_lab.plotting.style import DOMAINS, INK, METHODS, MUTED, caption, panel
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rali_lab.analysis import Comparison
 
 TITLES = {
     "participation_ratio": "Participation ratio (axes)",
@@ -30,17 +32,11 @@ _RAW, _EQUAL = METHODS["teacher"].color, METHODS["rali"].color
 
 
 @styled
-def plot_comparison(table: pd.DataFrame, cka: pd.DataFrame) -> Figure:
-    """Panels of `rali_lab.analysis.compare`'s table: representations as rows, one panel per
-    measure, CKA last.
-
-    Parameters
-    ----------
-    table
-        `Comparison.table`
-    cka
-        `Comparison.cka`; no panel if empty
+def plot_comparison(report: Comparison) -> Figure:
+    """One panel per measure, representations as rows: dots with intervals, rings for the null, bars
+    for the floor. CKA comes last, as a heat map, if there are several representations.
     """
+    table, cka = report.table, report.cka
     measures = [m for m in TITLES if (table["measure"] == m).any()]
     names = list(dict.fromkeys(table.loc[table["measure"] != "cka", "representation"]))
     size = (3.2, 1.25 + 0.36 * max(3, len(names)))

@@ -1,4 +1,4 @@
-"""Sheets of images: what the data look like before any number is believed."""
+"""Sheets of images: check the data before any number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from .style import MUTED, caption, panels, styled
+from rali_lab.plotting.style import MUTED, caption, panels, styled
 
 LEVELS = ("1 slight", "2 moderate", "3 obvious", "4 serious", "5 catastrophic")
 
@@ -33,8 +33,7 @@ def plot_images_grid(
         _show(ax, image)
         if captions is not None:
             ax.set_title(captions[i], fontsize=8, fontweight="normal")
-    if note:
-        caption(fig, note)
+    caption(fig, note)
     return fig
 
 
@@ -42,7 +41,7 @@ def plot_images_grid(
 def plot_distortion_sheet(
     sheet: Mapping[str, Sequence[np.ndarray]], *, pristine: np.ndarray | None = None, note: str = ""
 ) -> Figure:
-    """Distortions down, severities across: ``{name: five images (H, W, 3) uint8, mildest first}``."""
+    """Distortions down, severities across: ``{name: five uint8 images, mildest first}``."""
     if wrong := {name: len(row) for name, row in sheet.items() if len(row) != len(LEVELS)}:
         raise ValueError(f"expected {len(LEVELS)} severities for each distortion, got {wrong}")
     rows = [[pristine, *row] if pristine is not None else list(row) for row in sheet.values()]
@@ -56,8 +55,7 @@ def plot_distortion_sheet(
         line[0].set_ylabel(name.replace("_", " "), rotation=0, ha="right", va="center", fontsize=9)
     for ax, head in zip(axes[0], heads, strict=True):
         ax.set_title(head, fontsize=9, fontweight="normal")
-    if note:
-        caption(fig, note)
+    caption(fig, note)
     return fig
 
 

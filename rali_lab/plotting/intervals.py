@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .style import GRID, INK, METHODS, MUTED, caption, look, panels, styled
+from rali_lab.plotting.style import GRID, INK, METHODS, MUTED, caption, panels, style_of, styled
 
 
 @styled
@@ -27,38 +27,26 @@ def plot_effects(
     Parameters
     ----------
     data
-        columns effect, method, value, ci_low, ci_high; rows are drawn in the order in which effects
-        first occur
+        Columns effect, method, value, ci_low, ci_high; rows are drawn in the order in which effects
+        first occur.
     bands
-        effects that begin a new block (a thin line is drawn above them).
+        Effects that begin a new block (a thin line is drawn above them).
     xlim
-        ends of the axis, where it has natural ones
+        Ends of the axis, where it has natural ones.
     """
     effects = list(dict.fromkeys(data["effect"]))
     methods = [m for m in METHODS if m in set(data["method"])]
     step = 0.8 / max(len(methods), 2)
-    fig = Figure(
-        figsize=(7.6, 1.1 + len(effects) * (0.2 + 0.16 * len(methods))), layout="constrained"
-    )
+    height = 1.1 + len(effects) * (0.2 + 0.16 * len(methods))
+    fig = Figure(figsize=(7.6, height), layout="constrained")
     ax = fig.subplots()
     for k, method in enumerate(methods):
-        rows, style = data[data["method"] == method], look(method)
-        y = (
-            np.array([effects.index(e) for e in rows["effect"]])
-            + (k - (len(methods) - 1) / 2) * step
-        )
+        rows, style = data[data["method"] == method], style_of(method)
+        shift = (k - (len(methods) - 1) / 2) * step
+        y = np.array([effects.index(e) for e in rows["effect"]]) + shift
         around = np.stack([rows["value"] - rows["ci_low"], rows["ci_high"] - rows["value"]]).clip(0)
-        ax.errorbar(
-            rows["value"],
-            y,
-            xerr=around,
-            fmt=style.marker,
-            color=style.color,
-            label=style.label,
-            ms=5,
-            lw=1.4,
-            capsize=0,
-        )
+        drawn = {"fmt": style.marker, "color": style.color, "label": style.label}
+        ax.errorbar(rows["value"], y, xerr=around, **drawn, ms=5, lw=1.4, capsize=0)
     for i in range(len(effects)):
         if i % 2:
             ax.axhspan(i - 0.5, i + 0.5, color=GRID, alpha=0.45, lw=0)
@@ -66,18 +54,13 @@ def plot_effects(
             ax.axhline(i - 0.5, color=MUTED, lw=0.8)
     if reference is not None:
         ax.axvline(reference, color=INK, lw=1, ls="--")
-    ax.set(
-        yticks=range(len(effects)),
-        yticklabels=effects,
-        ylim=(len(effects) - 0.5, -0.5),
-        xlabel=xlabel,
-    )
+    ax.set(yticks=range(len(effects)), yticklabels=effects, xlabel=xlabel)
+    ax.set_ylim(len(effects) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     if xlim is not None:
         ax.set_xlim(*xlim)
     fig.legend(loc="outside upper center", ncols=min(4, len(methods)))
-    if note:
-        caption(fig, note)
+    caption(fig, note)
     return fig
 
 
@@ -95,14 +78,15 @@ def plot_sweeps(
     Parameters
     ----------
     data
-        columns setting, at (the setting's value), images, value
+        Columns setting, at (the setting's value), images, value.
     chosen
-        the value in use of each setting, drawn as a dashed line
+        The value in use of each setting, drawn as a dashed line.
     """
     settings, sets = list(dict.fromkeys(data["setting"])), list(dict.fromkeys(data["images"]))
+    colors = (INK, METHODS["rali"].color, METHODS["teacher"].color)
     fig, axes = panels(len(settings), columns=4, size=(3.0, 2.7), sharey=True)
     for ax, setting in zip(axes, settings, strict=True):
-        for color, images in zip((INK, "#d55e00", "#0173b2"), sets, strict=False):
+        for color, images in zip(colors, sets, strict=False):
             rows = data[(data["setting"] == setting) & (data["images"] == images)].sort_values("at")
             ax.plot(rows["at"], rows["value"], "o-", color=color, ms=4, lw=1.5, label=images)
         at = data.loc[data["setting"] == setting, "at"]
@@ -113,6 +97,5 @@ def plot_sweeps(
         ax.set_xlabel(setting)
     axes[0].set_ylabel(ylabel)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(sets))
-    if note:
-        caption(fig, note)
+    caption(fig, note)
     return fig

@@ -1,4 +1,4 @@
-"""One look: colours, markers and names that mean the same in every figure, and files that can be
+"""One style: colours, markers and names that mean the same in every figure, and files that can be
 checked.
 """
 
@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib as mpl
-import seaborn as sns
 from matplotlib.figure import Figure
-
-from rali_lab import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 INK, MUTED, GRID = "#22272e", "#6b7280", "#e5e7eb"
 
 
-class Look(NamedTuple):
+class Style(NamedTuple):
     """Colour, marker and printed name of a method or domain."""
 
     color: str
@@ -32,33 +29,36 @@ class Look(NamedTuple):
 # Methods: seaborn's "colorblind" (Okabe-Ito); domains: Paul Tol's "muted". Markers do without
 # colour.
 METHODS = {
-    "base": Look("#8c8c8c", "o", "base VLM"),
-    "teacher": Look("#0173b2", "s", "teacher"),
-    "teacher_no_reasoning": Look("#56b4e9", "v", "teacher, no reasoning"),
-    "supervised": Look("#de8f05", "X", "supervised"),
-    "unreasoned": Look("#ca9161", "p", "RL without reasoning"),
-    "ridge_visual": Look("#029e73", "D", "ridge, visual features"),
-    "rali": Look("#d55e00", "^", "RALI"),
-    "rali_onnx": Look("#a6761d", "h", "RALI, ONNX"),
-    "rali_int8": Look("#e6ab02", "H", "RALI, 8 bits"),
-    "ract": Look("#b30059", "P", "RACT"),
-    "naive_mixing": Look("#7f7f00", "*", "naive mixing"),
-    "scaled_mixing": Look("#5e4fa2", "8", "mixing, rescaled scores"),
-    "aligned": Look("#882255", "<", "aligned features"),
-    "unaligned": Look("#cc79a7", ">", "before alignment"),
-    "raw": Look("#4d4d4d", "d", "trunk statistics"),
+    "base": Style("#8c8c8c", "o", "base VLM"),
+    "teacher": Style("#0173b2", "s", "teacher"),
+    "teacher_no_reasoning": Style("#56b4e9", "v", "teacher, no reasoning"),
+    "supervised": Style("#de8f05", "X", "supervised"),
+    "unreasoned": Style("#ca9161", "p", "RL without reasoning"),
+    "ridge_visual": Style("#029e73", "D", "ridge, visual features"),
+    "rali": Style("#d55e00", "^", "RALI"),
+    "rali_onnx": Style("#a6761d", "h", "RALI, ONNX"),
+    "rali_int8": Style("#e6ab02", "H", "RALI, 8 bits"),
+    "ract": Style("#b30059", "P", "RACT"),
+    "naive_mixing": Style("#7f7f00", "*", "naive mixing"),
+    "scaled_mixing": Style("#5e4fa2", "8", "mixing, rescaled scores"),
+    "aligned": Style("#882255", "<", "aligned features"),
+    "unaligned": Style("#cc79a7", ">", "before alignment"),
+    "raw": Style("#4d4d4d", "d", "trunk statistics"),
 }
 DOMAINS = {
-    "photo": Look("#332288", "o", "photo"),
-    "authentic": Look("#44aa99", "s", "authentic"),
-    "procedural": Look("#b8952b", "D", "procedural"),
-    "novel": Look("#cc6677", "^", "novel"),
-    "generated": Look("#aa4499", "v", "generated"),
-    "snapshots": Look("#88ccee", "X", "snapshots"),
-    "livec": Look("#117733", "P", "LIVE Challenge"),
+    "photo": Style("#332288", "o", "photo"),
+    "authentic": Style("#44aa99", "s", "authentic"),
+    "procedural": Style("#b8952b", "D", "procedural"),
+    "novel": Style("#cc6677", "^", "novel"),
+    "generated": Style("#aa4499", "v", "generated"),
+    "snapshots": Style("#88ccee", "X", "snapshots"),
+    "livec": Style("#117733", "P", "LIVE Challenge"),
 }
-STYLE = {
+RC = {
+    "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
+    "axes.facecolor": "white",
+    "axes.grid": True,
     "axes.labelcolor": INK,
     "axes.labelsize": 10,
     "axes.spines.right": False,
@@ -66,41 +66,49 @@ STYLE = {
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
     "figure.dpi": 100,
+    "figure.facecolor": "white",
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
     "grid.color": GRID,
     "legend.frameon": False,
     "legend.fontsize": 9,
+    "lines.solid_capstyle": "round",
+    "patch.edgecolor": "w",
+    "patch.force_edgecolor": True,
     "savefig.dpi": 150,
     "svg.hashsalt": "rali_lab",
     "text.color": INK,
+    "xtick.bottom": False,
     "xtick.color": INK,
     "xtick.labelsize": 9,
     "ytick.color": INK,
     "ytick.labelsize": 9,
+    "ytick.left": False,
 }
 
 
-def look(name: str) -> Look:
-    """Fixed look of a method or domain; an unknown name is an error, so that no colour changes
+def style_of(name: str) -> Style:
+    """Fixed style of a method or domain; an unknown name is an error, so that no colour changes
     meaning.
 
-    >>> look("rali").label
+    >>> style_of("rali").label
     'RALI'
     """
     known = METHODS | DOMAINS
     if name not in known:
         raise ValueError(
-            f"no look for {name!r}, known: {', '.join(known)}; add one to"
+            f"no style for {name!r}, known: {', '.join(known)}; add one to"
             " rali_lab/plotting/style.py"
         )
     return known[name]
 
 
 def use_style() -> None:
-    """Make the style the default for a notebook's own plots; the figure functions here carry it
-    anyway.
+    """Make the style the default for a notebook's own plots, with seaborn's sizes and palette; the
+    figure functions here carry it anyway.
     """
-    sns.set_theme(style="whitegrid", rc=STYLE)
+    import seaborn as sns
+
+    sns.set_theme(style="whitegrid", rc=RC)
 
 
 def styled(function: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -108,15 +116,18 @@ def styled(function: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @functools.wraps(function)
     def draw(*args, **kwargs) -> Figure:
-        with sns.axes_style("whitegrid"), mpl.rc_context(STYLE):
+        with mpl.rc_context(RC):
             return function(*args, **kwargs)
 
     return draw
 
 
-def caption(fig: Figure, text: str) -> None:
-    """A line of small print under the figure: n, what the bars are, how they were made."""
-    fig.supxlabel(text, fontsize=8.5, color=MUTED)
+def caption(fig: Figure, *parts: str) -> None:
+    """A line of small print under the figure: n, what the bars are, how they were made. Empty parts
+    are left out; without any, nothing is written.
+    """
+    if text := "; ".join(filter(None, parts)):
+        fig.supxlabel(text, fontsize=8.5, color=MUTED)
 
 
 def save_figure(
@@ -139,25 +150,27 @@ def save_figure(
     Parameters
     ----------
     fig
-        any matplotlib figure
+        Any matplotlib figure.
     name
-        file name without ending
+        File name without ending.
     folder
-        made if missing
+        Made if missing.
     data
-        the plotted values
+        The plotted values.
     provenance
-        where they come from, such as "profile tiny, seed 0, results.json sha256 12ab"
+        Where they come from, such as "profile tiny, seed 0, results.json sha256 12ab".
 
     Returns
     -------
     Figure
         ``fig``, so that the last line of a cell saves and shows it.
     """
+    from rali_lab import __version__
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(STYLE):
-        dpi = 100 if _shows_photographs(fig) else STYLE["savefig.dpi"]
+    with mpl.rc_context(RC):
+        dpi = 100 if _shows_photographs(fig) else RC["savefig.dpi"]
         for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             if ending == "svg" and _shows_photographs(fig):
                 (folder / f"{name}.svg").unlink(missing_ok=True)  # of an older run
@@ -170,9 +183,8 @@ def save_figure(
                 dpi=dpi,
             )
     if data is not None:
-        comment = ", ".join(
-            part for part in (f"figure {name}", f"rali_lab {__version__}", provenance) if part
-        )
+        origin = (f"figure {name}", f"rali_lab {__version__}", provenance)
+        comment = ", ".join(filter(None, origin))
         text = data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         (folder / f"{name}.csv").write_text(
             "# " + comment.replace("\n", " ") + "\n" + text, encoding="utf-8"

@@ -1,4 +1,4 @@
-"""Contrastive alignment of the image tower with the reasoner's texts: step 1 of RALI."""
+"""Contrastive alignment of the image encoder with the reasoner's texts: step 1 of RALI."""
 
 from __future__ import annotations
 
@@ -13,19 +13,10 @@ import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
-from rali_lab.models.clip import build_clip, check_text_tower, embed_texts, text_tower_folder
+from rali_lab.models.clip import embed_texts
 from rali_lab.models.image_encoder import check_images, embed_images, encode
+from rali_lab.models.optimiser import ScheduledAdamW
 from rali_lab.models.towers import StatTower
-
-__all__ = [
-    "SharedTextClipLoss",
-    "align",
-    "build_clip",
-    "check_text_tower",
-    "embed_images",
-    "embed_texts",
-    "text_tower_folder",
-]
 
 MAX_LOGIT_SCALE = math.log(100)
 """Upper bound of the learned log inverse temperature, as in CLIP."""
@@ -36,13 +27,13 @@ Texts = Sequence[str] | Sequence[Sequence[str]]
 class SharedTextClipLoss(ClipLoss):
     """open_clip's `ClipLoss` for texts that repeat: images with one text share its target evenly.
 
-    Rationales come from a small vocabulary, so a batch holds equal ones. Sharing the target says in
-    the loss what is meant; with a frozen text tower, where equal texts have equal embeddings, value
-    and gradient are those of `ClipLoss` (notebook 06 asserts it). They differ once the text tower
-    is trained.
+    Rationales come from a small vocabulary, so a batch holds equal ones. With a frozen text tower,
+    where equal texts have equal embeddings, value and gradient are those of `ClipLoss` (notebook 06
+    asserts it). They differ once the text tower is trained.
 
     >>> x, y = F.normalize(torch.eye(4, 8) + 0.1, dim=-1), F.normalize(torch.eye(4, 8), dim=-1)
-    >>> bool(torch.isclose(SharedTextClipLoss()(x, y, 10.0, torch.arange(4)), ClipLoss()(x, y, 10.0)))
+    >>> shared = SharedTextClipLoss()(x, y, 10.0, torch.arange(4))
+    >>> bool(torch.isclose(shared, ClipLoss()(x, y, 10.0)))
     True
     """
 
@@ -76,8 +67,8 @@ def align(
     seed: int = 0,
     holdout: tuple[Sequence[np.ndarray], Texts] | None = None,
 ) -> pd.DataFrame:
-    """Train the image side so that an image's embedding lies near the text the reasoner wrote about
-    it.
+    """Train the image encoder so that an image's embedding lies near the text that the reasoner
+    wrote about it.
 
     AdamW with a cosine learning rate on `SharedTextClipLoss` against frozen text embeddings. Trunk
     features are computed once when only the head is trained. The trunk of a `StatTower` that was
@@ -85,45 +76,47 @@ def align(
 
     Parameters
     ----------
-    model
-        from `build_clip`; changed in place, left in eval mode.
-    images
-        n arrays (H, W, 3) uint8 of at least 32 px, of any sizes; or, for train="head", what the
-        trunk of a `StatTower` says of them before standardisation, one (n, d) array
+    model : open_clip.CustomTextCLIP
+        From `build_clip`; changed in place, left in eval mode.
+    images : sequence of np.ndarray
+        n arrays (H, W, 3) uint8 of at least 32 px, of any sizes; or, for train="head", the
+        features of a `StatTower` before standardisation, one (n, d) array
         (`rali_lab.rali.baselines.visual_features`).
-    texts
-        one string per image, or a sequence of strings per image, of which each epoch draws one
+    texts : sequence
+        One string per image, or a sequence of strings per image, of which each epoch draws one
         ("seed augmentation" in the paper).
-    epochs, lr, batch_size, weight_decay
-        of the training; 60 epochs of the head on 2000 images take 4 to 7 s on one core.
-    temperature
-        start of the learned temperature, ``exp(-logit_scale)``; None goes on from the model's (0.07
-        at first).
-    train
+    epochs, lr, batch_size, weight_decay : int, float, int, float
+        Of the training; 60 epochs of the head on 2000 images take 4 to 7 s on one core.
+    temperature : float, optional
+        Start of the learned temperature, ``exp(-logit_scale)``; None continues from the model's
+        (0.07 at first).
+    train : str
         "head" or "all" (trunk too: slow on a CPU, images of one batch are held in memory).
-    anchor
-        weight of the squared distance of all trained weights to where they start. Above 0 keeps a
+    anchor : float
+        Weight of the squared distance of all trained weights to their start. Above 0 keeps a
         pretrained trunk near its start.
-    jitter
-        standard deviation of the noise added to standardised trunk features (train="head" only;
-        ours, not the paper's). It keeps a small head from learning the training photographs by
-        heart.
-    seed
-        of the shuffling, drawing and noise. Multi-threaded sums may differ in the last digits
+    jitter : float
+        Standard deviation of the noise added to standardised trunk features (train="head" only;
+        ours, not the paper's). It keeps a small head from overfitting the training images.
+    seed : int
+        Of the shuffling, drawing and noise. Multi-threaded sums may differ in the last digits
         between machines.
-    holdout
-        (images, texts) measured after every epoch, never trained on.
+    holdout : tuple, optional
+        Images and texts measured after every epoch, never trained on.
 
     Returns
     -------
-    One row per epoch: epoch, loss, temperature, lr, seconds, and with a holdout its loss and top1,
-    the share of images whose nearest text among the different holdout texts is one of their own.
+    pd.DataFrame
+        One row per epoch: epoch, loss, temperature, lr, seconds, and with a holdout its
+        holdout_loss and holdout_top1, the share of images whose nearest text among the different
+        holdout texts is one of their own.
 
     Raises
     ------
     ValueError
         On lists of different lengths, an image without text, or an unknown `train`.
 
+    >>> from rali_lab.models.clip import build_clip
     >>> model, _ = build_clip()
     >>> dark, light = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
     >>> history = align(model, [dark, light], ["a dark image", "a bright image"], epochs=5)
@@ -135,70 +128,43 @@ def align(
     pairs = _Pairs(model, images, texts)
     held = None if holdout is None else _Pairs(model, *holdout)
     steps = math.ceil(len(images) / batch_size)
-    descent = _Descent(
-        model, train, lr=lr, steps=epochs * steps, weight_decay=weight_decay, anchor=anchor
+    trained, scale = _unfreeze(model, train), model.logit_scale.requires_grad_(True)
+    start = [p.detach().clone() for p in trained]
+    optimiser = ScheduledAdamW(
+        [{"params": trained}, {"params": [scale], "weight_decay": 0.0}],
+        lr=lr,
+        steps=epochs * steps,
+        weight_decay=weight_decay,
     )
     if temperature is not None:
-        model.logit_scale.data.fill_(-math.log(temperature))
+        scale.data.fill_(-math.log(temperature))
     _prepare(model.visual.trunk, [p for p in (pairs, held) if p is not None], keep=train == "head")
     rng, noise = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     rows, contrast, began = [], SharedTextClipLoss(), time.perf_counter()
     for epoch in range(1, epochs + 1):
-        total, drawn, rate = 0.0, pairs.draw(rng), descent.lr
+        total, drawn, rate = 0.0, pairs.draw(rng), optimiser.lr
         for batch in np.array_split(rng.permutation(len(images)), steps):
             z = F.normalize(pairs.embed(model, batch, jitter, noise), dim=-1)
-            loss = contrast(z, pairs.z[drawn[batch]], model.logit_scale.exp(), drawn[batch])
-            descent.step(loss)
+            loss = contrast(z, pairs.z[drawn[batch]], scale.exp(), drawn[batch])
             total += loss.item() * len(batch)
-        row = {
-            "epoch": epoch,
-            "loss": total / len(images),
-            "temperature": (-model.logit_scale).exp().item(),
-        }
+            if anchor:
+                moved = (((p - p0) ** 2).sum() for p, p0 in zip(trained, start, strict=True))
+                loss = loss + anchor * sum(moved)
+            optimiser.step(loss)
+            scale.data.clamp_(0, MAX_LOGIT_SCALE)
+        row = {"epoch": epoch, "loss": total / len(images), "temperature": (-scale).exp().item()}
         row |= {"lr": rate, "seconds": time.perf_counter() - began}
         rows.append(row | (held.measure(model) if held is not None else {}))
     return pd.DataFrame(rows)
 
 
-class _Descent:
-    """AdamW with a cosine rate on the chosen part of the image side and the temperature; all else
-    is frozen.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        train: str,
-        *,
-        lr: float,
-        steps: int,
-        weight_decay: float,
-        anchor: float,
-    ) -> None:
-        if train not in ("head", "all"):
-            raise ValueError(f'train must be "head" or "all", got {train!r}')
-        model.eval().requires_grad_(False)
-        part = model.visual.head if train == "head" else model.visual
-        self.trained = list(part.requires_grad_(True).parameters())
-        self.scale = model.logit_scale.requires_grad_(True)
-        self.anchor, self.start = anchor, [p.detach().clone() for p in self.trained]
-        groups = [{"params": self.trained}, {"params": [self.scale], "weight_decay": 0.0}]
-        self.optimiser = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, steps)
-
-    @property
-    def lr(self) -> float:
-        return self.schedule.get_last_lr()[0]
-
-    def step(self, loss: Tensor) -> None:
-        if self.anchor:
-            moved = (((p - p0) ** 2).sum() for p, p0 in zip(self.trained, self.start, strict=True))
-            loss = loss + self.anchor * sum(moved)
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        self.schedule.step()
-        self.scale.data.clamp_(0, MAX_LOGIT_SCALE)
+def _unfreeze(model: nn.Module, train: str) -> list[nn.Parameter]:
+    """Freeze the model but for its head, or its whole image encoder; returns what is trained."""
+    if train not in ("head", "all"):
+        raise ValueError(f'train must be "head" or "all", got {train!r}')
+    model.eval().requires_grad_(False)
+    part = model.visual.head if train == "head" else model.visual
+    return list(part.requires_grad_(True).parameters())
 
 
 class _Pairs:
@@ -217,14 +183,12 @@ class _Pairs:
             )
         own = [[t] if isinstance(t, str) else list(t) for t in texts]
         if not all(own):
-            raise ValueError(
-                f"image {[bool(o) for o in own].index(False)} has no text; leave it out of the"
-                " alignment"
-            )
+            first = [bool(o) for o in own].index(False)
+            raise ValueError(f"image {first} has no text; leave it out of the alignment")
         vocabulary = list(dict.fromkeys(t for o in own for t in o))
-        place = {t: i for i, t in enumerate(vocabulary)}
+        position = {t: i for i, t in enumerate(vocabulary)}
         self.images, self.features = images, None
-        self.choices = [[place[t] for t in o] for o in own]
+        self.choices = [[position[t] for t in o] for o in own]
         self.z = torch.from_numpy(embed_texts(model, vocabulary)).to(model.logit_scale.device)
 
     def draw(self, rng: np.random.Generator) -> Tensor:
@@ -236,9 +200,9 @@ class _Pairs:
         if self.features is None:
             return encode(model.visual, [self.images[i] for i in rows])
         x = self.features[torch.from_numpy(rows).to(self.z.device)]
-        return model.visual.head(
-            x + jitter * torch.randn(x.shape, generator=noise).to(x.device) if jitter else x
-        )
+        if jitter:
+            x = x + jitter * torch.randn(x.shape, generator=noise).to(x.device)
+        return model.visual.head(x)
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> dict[str, float]:
@@ -252,19 +216,13 @@ class _Pairs:
         first = torch.tensor([c[0] for c in self.choices], device=z.device)
         loss = SharedTextClipLoss()(z, self.z[first], model.logit_scale.exp(), first).item()
         nearest = (z @ self.z.T).argmax(dim=1).tolist()
-        return {
-            "holdout_loss": loss,
-            "holdout_top1": float(
-                np.mean([n in c for n, c in zip(nearest, self.choices, strict=True)])
-            ),
-        }
+        hits = [n in c for n, c in zip(nearest, self.choices, strict=True)]
+        return {"holdout_loss": loss, "holdout_top1": float(np.mean(hits))}
 
 
 @torch.no_grad()
 def _prepare(trunk: nn.Module, sets: list[_Pairs], *, keep: bool) -> None:
-    """Standardise a fresh `StatTower` on the first set; with `keep`, leave the trunk's features
-    with every set.
-    """
+    """Standardise a fresh `StatTower` on the first set; with `keep`, store every set's features."""
     fresh = isinstance(trunk, StatTower) and bool((trunk.stat_std == 1).all())
     if fresh:
         raw = _features(trunk, sets[0].images)

@@ -2,8 +2,7 @@
 
 An embedding is standardised and projected by PCA; k-means inside bins of equal score width gives K
 basis vectors, each with the mean score of its images; an image's score is the softmax-weighted mean
-of the basis scores. This file needs numpy and scikit-learn only, and the latter's heavy parts for
-fitting only.
+of the basis scores. This file needs numpy and scikit-learn only.
 """
 
 from __future__ import annotations
@@ -11,87 +10,92 @@ from __future__ import annotations
 from importlib import import_module
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.decomposition import PCA
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 TAU = 0.07
 """Temperature of the released code; the paper's Eq. (3) prints none (see `softmax_weights`)."""
 
 
-class Compressor(TransformerMixin, BaseEstimator):
-    """Standardise every dimension, then project on the leading principal components.
+def fit_compressor(z: np.ndarray, n_components: int | None = 64) -> tuple[Pipeline, float]:
+    """Standardisation of every dimension and projection on the leading principal components.
 
     The released RALI divides by the standard deviation before it projects; a dimension that never
-    varies is only centred.
+    varies is only centred. Cost: O(n d min(n, d)).
 
     Parameters
     ----------
-    n_components
-        dimensions kept, 1..min(n, d). The paper keeps 512 of 768. None leaves embeddings as they
+    z : np.ndarray
+        (n, d) embeddings.
+    n_components : int, optional
+        Dimensions kept, 1..min(n, d). The paper keeps 512 of 768. None leaves embeddings as they
         are (an ablation).
 
-    Attributes
-    ----------
-    mean_, scale_
-        (d,) float64.
-    components_
-        (n_components, d), orthonormal rows.
-    explained_share_
-        share of the standardised variance kept, 0..1.
+    Returns
+    -------
+    compressor : Pipeline
+        Of `build_compressor`: (m, d) embeddings to (m, n_components) float64.
+    explained_share : float
+        Share of the standardised variance kept, 0..1.
 
     Raises
     ------
     ValueError
-        When there are more components than samples or dimensions, or an embedding of another width
-        is projected.
+        When there are more components than samples or dimensions.
 
     >>> z = np.random.default_rng(0).normal(size=(50, 3)) @ np.ones((3, 8))
-    >>> c = Compressor(2).fit(z)
-    >>> c.transform(z).shape, round(c.explained_share_, 6)
+    >>> compressor, explained_share = fit_compressor(z, 2)
+    >>> compressor.transform(z).shape, round(explained_share, 6)
     ((50, 2), 1.0)
     """
-
-    def __init__(self, n_components: int | None = 64) -> None:
-        self.n_components = n_components
-
-    def fit(self, z: np.ndarray, y: object = None) -> Compressor:
-        """Learn from (n, d) embeddings. Cost: O(n d min(n, d))."""
-        from sklearn.decomposition import PCA
-        from sklearn.preprocessing import StandardScaler
-
-        z = _matrix(z)
-        if self.n_components is None:
-            d = z.shape[1]
-            self.mean_, self.scale_, self.components_, self.explained_share_ = (
-                np.zeros(d),
-                np.ones(d),
-                np.eye(d),
-                1.0,
-            )
-            return self
-        if not 1 <= self.n_components <= min(z.shape):
-            raise ValueError(
-                f"n_components={self.n_components} must be 1..{min(z.shape)} for embeddings of"
-                f" shape {z.shape}; lower n_components or give more images"
-            )
-        scaler = StandardScaler().fit(z)
-        pca = PCA(self.n_components, svd_solver="full").fit(scaler.transform(z))
-        self.mean_, self.scale_, self.components_ = (
-            scaler.mean_,
-            scaler.scale_,
-            np.ascontiguousarray(pca.components_),
+    z = _matrix(z)
+    if n_components is None:
+        d = z.shape[1]
+        return build_compressor(np.zeros(d), np.ones(d), np.eye(d)), 1.0
+    if not 1 <= n_components <= min(z.shape):
+        raise ValueError(
+            f"n_components={n_components} must be 1..{min(z.shape)} for embeddings of shape"
+            f" {z.shape}; lower n_components or give more images"
         )
-        self.explained_share_ = float(np.nansum(pca.explained_variance_ratio_))
-        return self
+    scaler, pca = StandardScaler(), PCA(n_components, svd_solver="full")
+    pca.fit(scaler.fit_transform(z))
+    compressor = build_compressor(scaler.mean_, scaler.scale_, pca.components_)
+    return compressor, float(np.nansum(pca.explained_variance_ratio_))
 
-    def transform(self, z: np.ndarray) -> np.ndarray:
-        """(n, d) embeddings to (n, n_components) float64."""
-        z = _matrix(z)
-        if z.shape[1] != len(self.mean_):
-            raise ValueError(
-                f"expected embeddings of width {len(self.mean_)}, got {z.shape}; embed with the"
-                " same tower"
-            )
-        return ((z - self.mean_) / self.scale_) @ self.components_.T
+
+def build_compressor(mean: np.ndarray, scale: np.ndarray, components: np.ndarray) -> Pipeline:
+    """A fitted scikit-learn pipeline `check`, `scaler`, `pca` from the arrays of a saved one.
+
+    The PCA's own mean is 0. That of standardised embeddings is 0 up to rounding (1e-16), and
+    without it a scorer gives the same bits before saving and after loading.
+
+    Parameters
+    ----------
+    mean, scale : np.ndarray
+        (d,) float64.
+    components : np.ndarray
+        (k, d), orthonormal rows.
+
+    Returns
+    -------
+    Pipeline
+        Its `transform` raises ValueError on embeddings that are not finite or of another width.
+    """
+    k, d = components.shape
+    check = FunctionTransformer(_matrix, kw_args={"width": d})
+    scaler, pca = StandardScaler(), PCA(k)
+    scaler.mean_, scaler.scale_, scaler.var_ = mean, scale, scale**2
+    scaler.n_features_in_, scaler.n_samples_seen_ = d, 1
+    pca.components_, pca.mean_ = np.ascontiguousarray(components), np.zeros(d)
+    pca.n_features_in_, pca.n_components_ = d, k
+    return Pipeline([("check", check), ("scaler", scaler), ("pca", pca)])
+
+
+def compressor_arrays(compressor: Pipeline) -> dict[str, np.ndarray]:
+    """The arguments of `build_compressor` that give this pipeline: mean, scale, components."""
+    scaler, pca = compressor["scaler"], compressor["pca"]
+    return {"mean": scaler.mean_, "scale": scaler.scale_, "components": pca.components_}
 
 
 def binned_kmeans(
@@ -106,19 +110,21 @@ def binned_kmeans(
 
     Parameters
     ----------
-    z
+    z : np.ndarray
         (n, d) compressed embeddings.
-    mos
+    mos : np.ndarray
         (n,) scores.
-    n_bins, n_basis
+    n_bins, n_basis : int
         N and K of the paper.
-    seed
-        for k-means.
+    seed : int
+        For k-means.
 
     Returns
     -------
-    vectors : (n_basis, d), mean of each cluster, ordered by bin. scores : (n_basis,), mean score of
-    the same images.
+    vectors : np.ndarray
+        (n_basis, d), the mean of each cluster, ordered by bin.
+    scores : np.ndarray
+        (n_basis,), the mean score of the same images.
 
     Raises
     ------
@@ -185,21 +191,23 @@ def softmax_weights(z, vectors, *, tau: float = TAU):
 
     Parameters
     ----------
-    z
+    z : np.ndarray or torch.Tensor
         (n, d).
-    vectors
-        (k, d). Both numpy arrays, or both torch tensors (gradients pass). The length of a vector is
-        immaterial; a zero vector has cosine 0 with everything.
-    tau
-        > 0. Near 0 the nearest vector decides; large values give every vector the same weight.
+    vectors : np.ndarray or torch.Tensor
+        (k, d), of the same kind as `z` (gradients pass). The length of a vector is immaterial; a
+        zero vector has cosine 0 with everything.
+    tau : float
+        Above 0. Near 0 the nearest vector decides; large values give all vectors the same weight.
 
     Returns
     -------
-    (n, k), rows summing to 1, of the inputs' kind.
+    np.ndarray or torch.Tensor
+        (n, k), rows summing to 1, of the inputs' kind.
 
     Without a temperature a perfect match is lost among K = 250 vectors:
 
-    >>> [softmax_weights(np.eye(250)[:1], np.eye(250), tau=t)[0, 0].round(4).item() for t in (1.0, 0.25, 0.07)]
+    >>> v = np.eye(250)
+    >>> [softmax_weights(v[:1], v, tau=t)[0, 0].round(4).item() for t in (1.0, 0.25, 0.07)]
     [0.0108, 0.1798, 0.9998]
     """
     if not tau > 0:
@@ -216,20 +224,18 @@ def softmax_score(z, vectors, scores, *, tau: float = TAU):
 
     Parameters
     ----------
-    z
-        (n, d).
-    vectors
-        (k, d).
-    scores
-        (k,). All numpy, or all torch.
-    tau
-        see `softmax_weights`.
+    z, vectors, scores : np.ndarray or torch.Tensor
+        (n, d), (k, d) and (k,), all numpy or all torch.
+    tau : float
+        See `softmax_weights`.
 
     Returns
     -------
-    (n,) of the inputs' kind.
+    np.ndarray or torch.Tensor
+        (n,) of the inputs' kind.
 
-    >>> softmax_score(np.array([[3.0, 0.0], [1.0, 1.0]]), np.eye(2), np.array([1.0, 5.0])).round(3).tolist()
+    >>> z = np.array([[3.0, 0.0], [1.0, 1.0]])
+    >>> softmax_score(z, np.eye(2), np.array([1.0, 5.0])).round(3).tolist()
     [1.0, 3.0]
     """
     return softmax_weights(z, vectors, tau=tau) @ scores
@@ -251,11 +257,16 @@ def _unit(x, xp):
     return x / xp.clip(xp.linalg.norm(x, axis=-1, keepdims=True), 1e-12, None)
 
 
-def _matrix(z: np.ndarray) -> np.ndarray:
+def _matrix(z: np.ndarray, width: int | None = None) -> np.ndarray:
+    """`z` as float64; ValueError unless it is (n, d) and finite, with `width` columns if given."""
     z = np.asarray(z, dtype=np.float64)
     if z.ndim != 2 or not len(z) or not np.isfinite(z).all():
         raise ValueError(
             f"expected (n, d) finite embeddings with n >= 1, got shape {z.shape}; check the images"
             " embedded"
+        )
+    if width not in (None, z.shape[1]):
+        raise ValueError(
+            f"expected embeddings of width {width}, got {z.shape}; embed with the same tower"
         )
     return z

@@ -1,9 +1,9 @@
-"""Dynamic basis selection, a next step that the paper names: other ways to weigh the same basis
+"""Dynamic basis selection, a next step that the paper names: other weights of the same basis
 vectors for one image.
 
 All keep the fitted basis and change the weights alone; `rali_lab.rali.basis.softmax_weights` is the
-fixed rule they are compared with. Shapes: z (n, d) compressed embeddings, vectors (k, d); results
-(n, k), rows summing to 1.
+fixed rule they are compared with. Every function takes `z`, (n, d) compressed embeddings, and
+`vectors`, (k, d), and returns (n, k), rows summing to 1.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ def nearest_weights(
 ) -> np.ndarray:
     """The softmax among the `k` nearest basis vectors of each image alone (selection by distance).
 
-    >>> nearest_weights(np.array([[1.0, 0.1]]), np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), tau=1.0, k=1).tolist()
+    >>> vectors = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    >>> nearest_weights(np.array([[1.0, 0.1]]), vectors, tau=1.0, k=1).tolist()
     [[1.0, 0.0, 0.0]]
     """
     if not 1 <= k <= len(vectors):
@@ -35,11 +36,16 @@ def entropy_weights(
     """A temperature of its own for every image, so that the weights of all have the same entropy
     (selection by certainty).
 
+    Solved by bisection on the logarithm of the temperature, with which the entropy grows.
+
     Parameters
     ----------
-    entropy
-        in nats, 0 < entropy < log(k). Solved by bisection on the logarithm of the temperature,
-        which the entropy grows with.
+    z, vectors : np.ndarray
+        (n, d) and (k, d).
+    entropy : float
+        In nats, 0 < entropy < log(k).
+    low, high : float
+        Range of the temperature.
 
     >>> w = entropy_weights(np.array([[1.0, 0.2], [0.3, 1.0]]), np.eye(2), entropy=0.5)
     >>> (-(w * np.log(w)).sum(axis=1)).round(3).tolist()
@@ -51,9 +57,7 @@ def entropy_weights(
             f" {entropy}"
         )
     bottom, top = np.full(len(z), np.log(low)), np.full(len(z), np.log(high))
-    cosines = np.log(
-        softmax_weights(z, vectors, tau=1.0)
-    )  # the cosines, up to a constant of each row
+    cosines = np.log(softmax_weights(z, vectors, tau=1.0))  # up to a constant of each row
     for _ in range(60):
         middle = (bottom + top) / 2
         weights = _softmax(cosines / np.exp(middle)[:, None])
@@ -65,20 +69,19 @@ def entropy_weights(
 def domain_weights(
     z: np.ndarray, vectors: np.ndarray, *, tau: float = TAU, strength: float = 1.0
 ) -> np.ndarray:
-    """Vectors that the images at hand use much count more, those they do not use less (selection by
-    domain, without labels).
+    """The mean weight of each vector over all of `z` as a prior (selection by domain, without
+    labels).
 
-    The mean weight of each vector over all of `z` is a prior; `strength` is its exponent, 0 for
-    none. Transductive: the score of an image then depends on the others, so give one domain at a
-    time.
+    `strength` is the prior's exponent, 0 for none. Transductive: the score of an image then depends
+    on the others, so give one domain at a time.
 
     >>> z, v = np.array([[1.0, 0.1]] * 9 + [[0.1, 1.0]]), np.eye(2)
     >>> bool(domain_weights(z, v, tau=0.5)[9, 0] > softmax_weights(z, v, tau=0.5)[9, 0])
     True
     """
     weights = softmax_weights(z, vectors, tau=tau)
-    weighed = weights * weights.mean(axis=0) ** strength
-    return weighed / weighed.sum(axis=1, keepdims=True)
+    weights = weights * weights.mean(axis=0) ** strength
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -107,7 +107,7 @@ class _PcaReader:
                 raise ValueError(f"no instruction is {code!r}")
             if op.name == "STOP":
                 return self.pop()
-            if op.name not in KNOWN:  # before its argument is looked at
+            if op.name not in KNOWN:  # before its argument is read
                 raise _Stranger(f"the instruction {op.name}")
             if op.name == "GLOBAL":  # its own reader resolves escapes, which pickle does not
                 self.name(f"{self.line()} {self.line()}")
@@ -157,14 +157,14 @@ class _PcaReader:
         items = tuple(self.to_mark())
         self.stack.append(items)
 
-    def store_texts(self, arg: int | None) -> None:
+    def memoize(self, arg: int | None) -> None:
         value = self.pop()
         self.stack.append(value)
         self.memo[len(self.memo) if arg is None else arg] = value
 
     def recall(self, arg: int) -> None:
         if arg not in self.memo:
-            raise ValueError(f"nothing was remembered as {arg}")
+            raise ValueError(f"its memo has no entry {arg}")
         self.stack.append(self.memo[arg])
 
     def append(self, arg) -> None:
@@ -263,7 +263,7 @@ ACTIONS = {
     "EMPTY_LIST": lambda reader, arg: reader.stack.append([]),
     "EMPTY_DICT": lambda reader, arg: reader.stack.append({}),
     "TUPLE": _PcaReader.tuple_of,
-    **dict.fromkeys(("MEMOIZE", "BINPUT", "LONG_BINPUT"), _PcaReader.remember),
+    **dict.fromkeys(("MEMOIZE", "BINPUT", "LONG_BINPUT"), _PcaReader.memoize),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), _PcaReader.recall),
     "STACK_GLOBAL": _PcaReader.name,
     "APPEND": _PcaReader.append,

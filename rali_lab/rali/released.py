@@ -17,7 +17,6 @@ converted where it is trusted; `pca.npz` is read in its place:
 
 from __future__ import annotations
 
-import math
 import pickle
 import zipfile
 import zlib
@@ -29,12 +28,10 @@ import joblib
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.decomposition import PCA
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import Pipeline
 from torch import nn
 
-from rali_lab.rali.basis import TAU, Compressor, softmax_score
+from rali_lab.rali.basis import TAU, build_compressor, softmax_score
 from rali_lab.rali.pickled_pca import (
     CONVERTED,
     MAX_BYTES,
@@ -59,16 +56,18 @@ class OfficialScorer:
     Attributes
     ----------
     clip, image_processor
-        transformers' CLIPModel and what prepares its images.
-    compressor
-        standardisation and projection.
-    vectors, scores, tau
-        the basis (K, d), (K,) and the softmax's temperature.
+        The CLIPModel of transformers and what prepares its images.
+    compressor : Pipeline
+        Standardisation and projection (`rali_lab.rali.basis.build_compressor`).
+    vectors, scores : np.ndarray
+        The basis, (K, d) and (K,).
+    tau : float
+        Temperature of the softmax.
     """
 
     clip: nn.Module
     image_processor: object
-    compressor: Compressor
+    compressor: Pipeline
     vectors: np.ndarray
     scores: np.ndarray
     tau: float = TAU
@@ -85,14 +84,10 @@ class OfficialScorer:
                 self.clip.device, self.clip.dtype
             )
             found = self.clip.get_image_features(pixel_values=x)
-            parts.append(
-                getattr(found, "pooler_output", found).float().cpu().numpy()
-            )  # an output object since transformers 5
-        return (
-            np.concatenate(parts)
-            if parts
-            else np.zeros((0, self.clip.config.projection_dim), np.float32)
-        )
+            found = getattr(found, "pooler_output", found)  # an output object since transformers 5
+            parts.append(found.float().cpu().numpy())
+        width = self.clip.config.projection_dim
+        return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
 
     def predict_embeddings(self, z: np.ndarray) -> np.ndarray:
         """Scores (n,) of image features (n, d)."""
@@ -108,8 +103,10 @@ def read_official(folder: str | Path, *, tau: float = TAU) -> OfficialScorer:
 
     Parameters
     ----------
-    tau
-        temperature; the folder does not say, the released code's default is 0.07.
+    folder : str or Path
+        Holds `ckpt.pt`, `pca.pkl` or `pca.npz`, `basis.npz` and `best/`.
+    tau : float
+        Temperature; the folder does not say, the released code's default is 0.07.
 
     Raises
     ------
@@ -121,7 +118,7 @@ def read_official(folder: str | Path, *, tau: float = TAU) -> OfficialScorer:
     """
     from transformers import AutoImageProcessor, CLIPImageProcessor, CLIPModel
 
-    from rali_lab.models.vlm import HERE, refuse_code
+    from rali_lab.models.model_folder import LOCAL_ONLY, refuse_code
 
     folder = Path(folder)
     projection = CONVERTED if (folder / CONVERTED).exists() else PROJECTION
@@ -134,7 +131,7 @@ def read_official(folder: str | Path, *, tau: float = TAU) -> OfficialScorer:
     refuse_code(folder)
     refuse_code(folder / CLIP)
     clip = (
-        CLIPModel.from_pretrained(folder / CLIP, use_safetensors=True, **HERE)
+        CLIPModel.from_pretrained(folder / CLIP, use_safetensors=True, **LOCAL_ONLY)
         .eval()
         .requires_grad_(False)
     )
@@ -143,14 +140,14 @@ def read_official(folder: str | Path, *, tau: float = TAU) -> OfficialScorer:
     side = {"shortest_edge": RELEASED_SIDE}
     crop = {"height": RELEASED_SIDE, "width": RELEASED_SIDE}
     own = CLIPImageProcessor(size=side, crop_size=crop)
-    processor = AutoImageProcessor.from_pretrained(folder / CLIP, **HERE) if known else own
+    processor = AutoImageProcessor.from_pretrained(folder / CLIP, **LOCAL_ONLY) if known else own
     compressor = _projection(folder / projection)
     vectors, scores = _basis(folder / BASIS, compressor)
-    if len(compressor.mean_) != clip.config.projection_dim:
+    width = compressor["pca"].n_features_in_
+    if width != clip.config.projection_dim:
         raise ValueError(
-            f"{folder / projection}: projects {len(compressor.mean_)} features, {CLIP}/ gives "
-            f"{clip.config.projection_dim}; "
-            "the parts belong to different models"
+            f"{folder / projection}: projects {width} features, {CLIP}/ gives"
+            f" {clip.config.projection_dim}; the parts belong to different models"
         )
     return OfficialScorer(clip, processor, compressor, vectors, scores, tau)
 
@@ -164,7 +161,7 @@ def write_official(scorer: OfficialScorer, folder: str | Path) -> Path:
     scorer.clip.save_pretrained(folder / CLIP)
     scorer.image_processor.save_pretrained(folder / CLIP)
     torch.save(scorer.clip.state_dict(), folder / WEIGHTS)
-    joblib.dump(_sklearn(scorer.compressor), folder / PROJECTION)
+    joblib.dump(scorer.compressor[1:], folder / PROJECTION)  # scaler and PCA, without the check
     np.savez(folder / BASIS, vectors=scorer.vectors, scores=scorer.scores)
     return folder
 
@@ -198,16 +195,13 @@ def _overlay(clip: nn.Module, file: Path) -> None:
     clip.load_state_dict(state, strict=False)
 
 
-def _basis(file: Path, compressor: Compressor) -> tuple[np.ndarray, np.ndarray]:
+def _basis(file: Path, compressor: Pipeline) -> tuple[np.ndarray, np.ndarray]:
     vectors, scores = _plain_arrays(file, ("vectors", "scores"))
-    if (
-        vectors.ndim != 2
-        or scores.shape != (len(vectors),)
-        or vectors.shape[1] != len(compressor.components_)
-    ):
+    k = len(compressor["pca"].components_)
+    if vectors.ndim != 2 or scores.shape != (len(vectors),) or vectors.shape[1] != k:
         raise ValueError(
-            f"{file}: vectors {vectors.shape} and scores {scores.shape} do not fit"
-            f" {len(compressor.components_)} projected dimensions; expected (K, d) and (K,)"
+            f"{file}: vectors {vectors.shape} and scores {scores.shape} do not fit {k} projected"
+            " dimensions; expected (K, d) and (K,)"
         )
     return vectors, scores
 
@@ -242,18 +236,18 @@ UNREADABLE = (
 """What numpy and zipfile say of a file that is no npz, or not a whole one."""
 
 
-def _projection(file: Path) -> Compressor:
-    """The projection in a `pca.pkl` or in a `pca.npz`."""
-    if file.name != CONVERTED:
-        return _compressor(read_pickled_pca(file), file)
-    mean, scale, components = _plain_arrays(file, ("mean", "scale", "components"))
-    return _checked(file, mean, scale, components, math.nan)
+def _projection(file: Path) -> Pipeline:
+    """The projection in a `pca.pkl` or in a `pca.npz`.
 
-
-def _checked(
-    file: Path, mean: np.ndarray, scale: np.ndarray, components: np.ndarray, share: float
-) -> Compressor:
-    """The compressor of these arrays, if they fit each other and hold numbers alone."""
+    Raises
+    ------
+    ValueError
+        When its arrays do not fit each other or hold anything but numbers.
+    """
+    if file.name == CONVERTED:
+        mean, scale, components = _plain_arrays(file, ("mean", "scale", "components"))
+    else:
+        mean, scale, components = _pickled_arrays(read_pickled_pca(file), file)
     fit = mean.shape == scale.shape == components.shape[1:] and mean.ndim == 1
     if not fit or not components.size:
         raise ValueError(
@@ -265,14 +259,13 @@ def _checked(
             f"{file}: holds values that are no numbers, or a scale that is not above 0; fit and "
             "save the PCA again"
         )
-    out = Compressor(len(components))
-    out.mean_, out.scale_, out.explained_share_ = mean, scale, share
-    out.components_ = np.array(components, order="C")
-    return out
+    return build_compressor(mean, scale, np.array(components, order="C"))
 
 
-def _compressor(found: object, file: Path) -> Compressor:
-    """Our `Compressor` from a PCA, alone or after a scaler, in a pipeline, list, tuple or dict."""
+def _pickled_arrays(found: object, file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, scale and components of a PCA, alone or after a scaler, in a pipeline, list, tuple or
+    dict.
+    """
     states = {}
     for part in _parts(found):
         if isinstance(part, Node) and part.state is not None:
@@ -287,8 +280,6 @@ def _compressor(found: object, file: Path) -> Compressor:
             f"{file}: the PCA whitens, the released formula does not; refit with whiten=False"
         )
     components, centre = _array_of(pca, "components_", file), _array_of(pca, "mean_", file)
-    with np.errstate(all="ignore"):
-        share = float(np.nansum(_array_of(pca, "explained_variance_ratio_", file)))
     mean, scale = np.zeros(centre.shape), np.ones(centre.shape)
     if scaler is not None and scaler.get("with_mean", True) is True:
         mean = _array_of(scaler, "mean_", file)
@@ -301,8 +292,7 @@ def _compressor(found: object, file: Path) -> Compressor:
             f"{centre.shape}; save the two that were fitted together"
         )
     with np.errstate(all="ignore"):  # what is no number is refused
-        mean = mean + scale * centre  # the PCA centres what the scaler leaves
-    return _checked(file, mean, scale, components, share)
+        return mean + scale * centre, scale, components  # the PCA centres what the scaler leaves
 
 
 def _parts(found: object) -> list:
@@ -324,25 +314,3 @@ def _array_of(state: dict, name: str, file: Path) -> np.ndarray:
             "the PCA again"
         )
     return np.array(state[name], dtype=np.result_type(state[name], np.float32))
-
-
-def _sklearn(compressor: Compressor) -> Pipeline:
-    """A fitted scaler and PCA of scikit-learn that do what `compressor` does."""
-    d = len(compressor.mean_)
-    scaler, pca = StandardScaler(), PCA(compressor.n_components)
-    scaler.mean_, scaler.scale_, scaler.var_ = (
-        compressor.mean_,
-        compressor.scale_,
-        compressor.scale_**2,
-    )
-    scaler.n_features_in_, scaler.n_samples_seen_ = d, 1
-    pca.components_, pca.mean_, pca.n_features_in_ = compressor.components_, np.zeros(d), d
-    pca.n_components_, pca.noise_variance_, pca.n_samples_ = compressor.n_components, 0.0, 1
-    pca.explained_variance_ratio_ = np.full(
-        compressor.n_components, compressor.explained_share_ / compressor.n_components
-    )
-    pca.explained_variance_, pca.singular_values_ = (
-        np.ones(compressor.n_components),
-        np.ones(compressor.n_components),
-    )
-    return make_pipeline(scaler, pca)

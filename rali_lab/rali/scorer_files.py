@@ -1,14 +1,12 @@
-"""A fitted scorer on disk: `model.safetensors` (tower, PCA, basis) and `config.json` (hash,
-architecture, remembered texts, versions).
+"""A fitted scorer on disk: `model.safetensors` (encoder, PCA, basis) and `config.json` (hash,
+architecture, stored texts, versions).
 
 No pickle is written or read, and the text tower is left out: it is not needed to score.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,54 +17,56 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from rali_lab.io import atomic_write, sha256_file, verify_sha256
 from rali_lab.models.image_encoder import fold_batch_norm, image_tower
-from rali_lab.rali.basis import Compressor
+from rali_lab.models.towers import TOWERS
+from rali_lab.rali.basis import build_compressor, compressor_arrays
 
 if TYPE_CHECKING:
     from rali_lab.rali.scorer import RaliScorer
 
 FORMAT = 2
 TENSORS, CONFIG = "model.safetensors", "config.json"
-FITTED = {"pca.mean": "mean_", "pca.scale": "scale_", "pca.components": "components_"}
-TOWERS = ("lite0_stats_s8", "lite0_stats_s16", "lite0_stats_s32")
-"""Of `rali_lab.models.towers`: a folder may name no other, as timm takes a name for a place, too.
-"""
+KEYS = ("sha256", "tower", "hyper_parameters", "explained_share", "trained_ids", "words")
+"""Of the config that loading needs; `words` are the stored texts."""
 WAY_OUT = "copy the folder again, or fit and save the scorer anew"
 
 
 def save(scorer: RaliScorer, folder: str | Path) -> Path:
     """Write a fitted scorer to `folder` (made if missing, replaced if there) and return it.
 
-    Both files are written beside and renamed, the config with the tensors' sha256 last, so that an
-    interrupted save is found out by `load`. Raises ValueError when the scorer was fitted without an
-    image tower.
+    The config is written last, with the tensors' sha256, so that `load` detects an interrupted
+    save.
+
+    Raises
+    ------
+    ValueError
+        When the scorer was fitted without an image encoder.
     """
     if scorer.visual_ is None:
         raise ValueError("the scorer has no image tower to save; fit(..., model=...)")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    data = safetensors.torch.save({k: v.contiguous() for k, v in _tensors(scorer).items()})
+    atomic_write(folder / TENSORS, safetensors.torch.save(_tensors(scorer)))
     config = {
         "format": FORMAT,
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": sha256_file(folder / TENSORS),
         "tower": _architecture(scorer.visual_),
         "hyper_parameters": scorer.get_params(),
-        "explained_share": scorer.compressor_.explained_share_,
+        "explained_share": scorer.explained_share_,
         "parameters": scorer.parameters(),
         "trained_ids": sorted(scorer.trained_ids_),
         "words": scorer.texts_,
         "versions": {name: version(name) for name in ("torch", "timm", "safetensors", "numpy")},
     }
-    _replace(folder / TENSORS, data)
-    _replace(
-        folder / CONFIG,
-        (json.dumps(config, indent=1, default=lambda number: number.item()) + "\n").encode(),
-    )
+    text = json.dumps(config, indent=1, default=lambda number: number.item())
+    atomic_write(folder / CONFIG, f"{text}\n".encode())
     return folder
 
 
 def load(scorer: RaliScorer, folder: str | Path) -> RaliScorer:
     """Fill an unfitted scorer from `folder`.
+
+    Sizes are compared with the file before any memory is taken for them.
 
     Raises
     ------
@@ -77,40 +77,52 @@ def load(scorer: RaliScorer, folder: str | Path) -> RaliScorer:
         shape, naming the file.
     """
     folder = Path(folder)
-    config, data = _read_config(folder / CONFIG), _read(folder / TENSORS)
-    found = hashlib.sha256(data).hexdigest()
-    if found != config["sha256"]:
-        raise ValueError(
-            f"{folder / TENSORS}: sha256 is {found}, {CONFIG} says {config['sha256']}; {WAY_OUT}"
-        )
+    file, config = folder / TENSORS, _read_config(folder / CONFIG)
+    data = _read(file)
+    verify_sha256(file, str(config["sha256"]), way_out=WAY_OUT)
     try:
         scorer.set_params(**config["hyper_parameters"])
         _check_tower(config["tower"], len(data))
         visual = fold_batch_norm(image_tower(**config["tower"]).eval()).requires_grad_(False)
         scorer.texts_ = list(config["words"])
-        expected = _expected_shapes(visual, scorer)
+        expected = _expected(visual, scorer)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise ValueError(f"{folder / CONFIG}: describes no scorer ({error}); {WAY_OUT}") from error
+        found = str(error).partition("\n")[0][:200]  # torch adds a trace to some
+        raise ValueError(f"{folder / CONFIG}: describes no scorer ({found}); {WAY_OUT}") from error
     try:
         tensors = safetensors.torch.load(data)
+        expected.load_state_dict(tensors, strict=True, assign=True)
     except safetensors.SafetensorError as error:
-        raise ValueError(
-            f"{folder / TENSORS}: cannot be read ({str(error)[:100]}); {WAY_OUT}"
-        ) from error
-    _check_shapes(folder / TENSORS, {k: tuple(v.shape) for k, v in tensors.items()}, expected)
-    visual.load_state_dict({k: tensors[f"visual.{k}"] for k in visual.state_dict()})
-    compressor = Compressor(scorer.n_components)
-    for key, name in FITTED.items():
-        setattr(compressor, name, tensors[key].numpy())
-    compressor.explained_share_ = config["explained_share"]
-    scorer.visual_, scorer.compressor_ = visual, compressor
-    scorer.vectors_, scorer.scores_ = (
-        tensors["basis.vectors"].numpy(),
-        tensors["basis.scores"].numpy(),
+        raise ValueError(f"{file}: cannot be read ({str(error)[:100]}); {WAY_OUT}") from error
+    except RuntimeError as error:
+        found = " ".join(str(error).split("\n\t")[1:])[:300]
+        raise ValueError(f"{file}: is not what {CONFIG} describes ({found}); {WAY_OUT}") from error
+    arrays = {k: v.numpy() for k, v in tensors.items() if not k.startswith("visual.")}
+    scorer.compressor_ = build_compressor(
+        *(arrays[f"pca.{name}"] for name in ("mean", "scale", "components"))
     )
-    scorer.text_vectors_ = tensors["words.vectors"].numpy()
+    scorer.visual_, scorer.explained_share_ = visual, config["explained_share"]
+    scorer.vectors_, scorer.scores_ = arrays["basis.vectors"], arrays["basis.scores"]
+    scorer.text_vectors_ = arrays["words.vectors"]
     scorer.trained_ids_ = frozenset(config["trained_ids"])
     return scorer
+
+
+def _expected(visual: nn.Module, scorer: RaliScorer) -> nn.ModuleDict:
+    """What the file must hold, by name and shape: the encoder, and buffers that take no memory."""
+    d, n = visual.head[-1].out_features, scorer.n_basis
+    k = scorer.n_components or d
+    parts = {
+        "pca": {"mean": (d,), "scale": (d,), "components": (k, d)},
+        "basis": {"vectors": (n, k), "scores": (n,)},
+        "words": {"vectors": (len(scorer.texts_), k)},
+    }
+    whole = nn.ModuleDict({"visual": visual})
+    for part, shapes in parts.items():
+        whole[part] = nn.Module()
+        for name, shape in shapes.items():
+            whole[part].register_buffer(name, torch.empty(shape, device="meta"))
+    return whole
 
 
 def _check_tower(tower: dict, size: int) -> None:
@@ -129,57 +141,21 @@ def _check_tower(tower: dict, size: int) -> None:
 
 
 def _tensors(scorer: RaliScorer) -> dict[str, Tensor]:
-    arrays = {key: getattr(scorer.compressor_, name) for key, name in FITTED.items()}
-    arrays |= {
-        "basis.vectors": scorer.vectors_,
-        "basis.scores": scorer.scores_,
-        "words.vectors": _word_vectors(scorer),
-    }
-    tower = {f"visual.{k}": v.detach().cpu() for k, v in scorer.visual_.state_dict().items()}
-    return tower | {k: torch.from_numpy(np.ascontiguousarray(a)) for k, a in arrays.items()}
-
-
-def _word_vectors(scorer: RaliScorer) -> np.ndarray:
-    return (
-        scorer.text_vectors_
-        if scorer.texts_
-        else np.zeros((0, scorer.vectors_.shape[1]), np.float32)
-    )
+    arrays = {f"pca.{name}": a for name, a in compressor_arrays(scorer.compressor_).items()}
+    arrays |= {"basis.vectors": scorer.vectors_, "basis.scores": scorer.scores_}
+    no_texts = np.zeros((0, scorer.vectors_.shape[1]), np.float32)
+    arrays["words.vectors"] = scorer.text_vectors_ if scorer.texts_ else no_texts
+    encoder = {f"visual.{k}": v.detach().cpu() for k, v in scorer.visual_.state_dict().items()}
+    tensors = {k: torch.from_numpy(np.ascontiguousarray(a)) for k, a in arrays.items()}
+    return {k: v.contiguous() for k, v in (encoder | tensors).items()}
 
 
 def _architecture(visual: nn.Module) -> dict[str, str | int | bool]:
     """Arguments of `image_tower` that rebuild `visual`."""
     first, last = visual.head[1], visual.head[-1]
-    straight = {} if len(visual.head) > 3 else {"curved": False}
-    return {
-        "name": visual.trunk_name,
-        "hidden": first.out_features,
-        "embed_dim": last.out_features,
-        **straight,
-    }
-
-
-def _expected_shapes(visual: nn.Module, scorer: RaliScorer) -> dict[str, tuple[int, ...]]:
-    d, n = visual.head[-1].out_features, scorer.n_basis
-    k = scorer.n_components or d
-    shapes = {f"visual.{name}": tuple(t.shape) for name, t in visual.state_dict().items()}
-    return shapes | {
-        "pca.mean": (d,),
-        "pca.scale": (d,),
-        "pca.components": (k, d),
-        "basis.vectors": (n, k),
-        "basis.scores": (n,),
-        "words.vectors": (len(scorer.texts_), k),
-    }
-
-
-def _check_shapes(file: Path, found: dict[str, tuple], expected: dict[str, tuple]) -> None:
-    for name in sorted(expected.keys() | found.keys()):
-        if found.get(name) != expected.get(name):
-            raise ValueError(
-                f"{file}: tensor {name!r} is {found.get(name, 'missing')}, expected"
-                f" {expected.get(name, 'none')} by {CONFIG}; {WAY_OUT}"
-            )
+    sizes = {"hidden": first.out_features, "embed_dim": last.out_features}
+    curved = {} if len(visual.head) > 3 else {"curved": False}
+    return {"name": visual.trunk_name, **sizes, **curved}
 
 
 def _read(file: Path) -> bytes:
@@ -196,24 +172,8 @@ def _read_config(file: Path) -> dict:
         config = json.loads(_read(file))
         if config["format"] != FORMAT:
             raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
-        return {
-            k: config[k]
-            for k in (
-                "sha256",
-                "tower",
-                "hyper_parameters",
-                "explained_share",
-                "trained_ids",
-                "words",
-            )
-        }
+        return {key: config[key] for key in KEYS}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file}: cannot be read as a scorer's configuration ({error}); {WAY_OUT}"
         ) from error
-
-
-def _replace(file: Path, data: bytes) -> None:
-    beside = file.with_name(file.name + ".part")
-    beside.write_bytes(data)
-    os.replace(beside, file)

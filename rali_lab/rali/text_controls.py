@@ -1,7 +1,7 @@
-"""What to align images with instead of the teacher's reasoning: sabotage that tells which part of
-the text matters.
+"""Controls for alignment: texts that lack one property of the teacher's reasoning, to find which
+part of the text matters.
 
-Every function takes the texts of n images, a list of strings each, and gives as many; nothing
+Every function takes the texts of n images, a list of strings each, and returns as many; nothing
 depends on the images.
 """
 
@@ -16,7 +16,7 @@ Texts = list[list[str]]
 
 
 def permuted(texts: Sequence[Sequence[str]], seed: int = 0) -> Texts:
-    """Every image gets the texts of another one.
+    """Every image gets the texts of another one: a derangement of one cycle.
 
     >>> permuted([["a"], ["b"], ["c"]])
     [['c'], ['a'], ['b']]
@@ -24,9 +24,9 @@ def permuted(texts: Sequence[Sequence[str]], seed: int = 0) -> Texts:
     if len(texts) < 2:
         raise ValueError(f"nothing to exchange: {len(texts)} images; give at least two")
     order = np.random.default_rng(seed).permutation(len(texts))
-    giver = np.empty(len(texts), dtype=int)
-    giver[order] = np.roll(order, 1)  # one cycle through all: nobody keeps its own
-    return [list(texts[i]) for i in giver]
+    source = np.empty(len(texts), dtype=int)
+    source[order] = np.roll(order, 1)
+    return [list(texts[i]) for i in source]
 
 
 def random_words(texts: Sequence[Sequence[str]], seed: int = 0) -> Texts:
@@ -51,13 +51,11 @@ def noise(texts: Sequence[Sequence[str]], seed: int = 0) -> Texts:
 
 
 def score_only(texts: Sequence[Sequence[str]], mos: Sequence[float]) -> Texts:
-    """The opinion score to one decimal and not a word: "4.2".
+    """The opinion score to one decimal and no words: "4.2".
 
     >>> score_only([["slight blur"], ["noise"]], [4.23, 2.0])
     [['4.2'], ['2.0']]
     """
     if len(texts) != len(mos):
-        raise ValueError(
-            f"{len(texts)} images but {len(mos)} scores; give one score for every image"
-        )
+        raise ValueError(f"{len(texts)} images but {len(mos)} scores; give one for every image")
     return [[f"{m:.1f}"] for m in mos]

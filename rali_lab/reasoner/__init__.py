@@ -1,1 +1,1 @@
-"""The reasoning scorer: prompts, rewards, policy, GRPO training and the rationales it writes."""
+"""The reasoning scorer: prompts, rewards, GRPO and supervised training, and its rationales."""

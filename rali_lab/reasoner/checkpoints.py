@@ -1,5 +1,5 @@
-"""Checkpoints of a training that was interrupted: the last whole one, and what TRL forgets when it
-goes on from there.
+"""Checkpoints of a training that was interrupted: the last whole one, and the random state that TRL
+does not restore from it.
 """
 
 from __future__ import annotations
@@ -14,29 +14,38 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 
-def whole_checkpoint(folder: Path, report=print) -> Path | None:
+def first_process() -> bool:
+    """Whether this is the only process of a run, or the first of several."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
+def last_whole_checkpoint(folder: Path, report=print) -> Path | None:
     """The last checkpoint in a run's folder with all files there and complete; None without one.
 
     A process that is killed while it saves leaves half a checkpoint (transformers writes
     `trainer_state.json` last). Such a one after the last whole one is named and removed:
     transformers would try it first, and fail. Of several processes the first reports and removes.
     """
-    first = not int(os.environ.get("RANK", 0))
     places = [p for p in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", p.name)]
     for place in sorted(places, key=step_of, reverse=True):
         fault = _fault(place)
         if fault is None:
             return place
-        if first:
+        if first_process():
             why = f"{fault}, as after a kill while it was saved"
             report(f"{place} is not whole ({why}); it is skipped and removed")
             shutil.rmtree(place)
-    if places and first:
+    if places and first_process():
         report(f"no checkpoint in {folder} is whole; the run starts from the beginning")
     return None
 
 
 def step_of(checkpoint: Path) -> int:
+    """The step in the name of a checkpoint's folder.
+
+    >>> step_of(Path("run/checkpoint-40"))
+    40
+    """
     return int(checkpoint.name.rsplit("-", 1)[1])
 
 
@@ -93,7 +102,7 @@ def _lacking(names: set[str], *, sharded: bool) -> str | None:
 
 
 def _read_through(file: Path) -> None:
-    """One of the errors `BROKEN` if a file is incomplete, or names one that is not there."""
+    """Raise one of the errors `BROKEN` if a file is incomplete, or names one that is not there."""
     if file.suffix == ".json":
         found = json.loads(file.read_bytes())
         shards = found["weight_map"].values() if file.name.endswith(".index.json") else ()
@@ -106,23 +115,23 @@ def _read_through(file: Path) -> None:
         zipfile.ZipFile(file).close()  # its table stands at the end
 
 
-def catch_up(trainer, checkpoint: Path) -> None:
-    """Let TRL's sampler draw the orders of the epochs that are over: it keeps no account of them,
+def replay_epochs(trainer, checkpoint: Path) -> None:
+    """Let TRL's sampler draw the orders of the epochs that are over: it does not save its state,
     and would begin with the first again.
 
-    transformers goes on within the epoch by itself, and the samplers of its own are told which
-    epoch it is.
+    transformers goes on within the epoch by itself, and gives its own samplers the epoch's number.
     """
     from trl.trainer.utils import RepeatSampler
 
     state = json.loads((checkpoint / "trainer_state.json").read_bytes())
-    make, over = trainer._get_train_sampler, int(state["epoch"] or 0)
+    make, epochs = trainer._get_train_sampler, int(state["epoch"] or 0)
 
-    def caught_up(*args, **kwargs):
+    def replayed(*args, **kwargs):
         sampler = make(*args, **kwargs)
-        for _ in range(over if isinstance(sampler, RepeatSampler) else 0):
-            for _ in sampler:
-                pass
+        if isinstance(sampler, RepeatSampler):
+            for _ in range(epochs):
+                for _ in sampler:
+                    pass
         return sampler
 
-    trainer._get_train_sampler = caught_up
+    trainer._get_train_sampler = replayed

@@ -1,42 +1,37 @@
-"""Reinforcement learning of the reasoner: GRPO through TRL's `GRPOTrainer`, with what must be
-watched while it runs.
+"""Reinforcement learning of the reasoner: GRPO through TRL's `GRPOTrainer`.
 
-`paper_settings` holds the hyper-parameters of Q-Insight's released code; `GrpoSettings` as it
-stands is what we found to work for a model of a few million parameters (docs/LOG.md tells how).
-TRL's own defaults are another algorithm (loss "dapo", no KL), so every setting that matters is
-passed explicitly. Larger models run on the same function through `accelerate launch` with
-DeepSpeed, FSDP or vLLM by passing TRL's options in `trl_options`.
+`GrpoConfig` is TRL's own, with the fields that our runs add and with the defaults that work for a
+model of a few million parameters (docs/LOG.md); `paper_options` holds the hyper-parameters of
+Q-Insight's released code. TRL's defaults are another algorithm (loss "dapo", no KL). Larger models
+run on the same function through `accelerate launch` with DeepSpeed, FSDP or vLLM.
 """
 
 from __future__ import annotations
 
-import json
+import copy
 import os
-import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
-from transformers import PrinterCallback, TrainerCallback
+from transformers import TrainerCallback
+from trl import GRPOConfig
 
 from rali_lab.data.records import RatedImage, mos_of
-from rali_lab.io import atomic_write
-from rali_lab.models.vlm import (
-    conversation,
-    freeze_tower,
-    load_policy,
-    load_processor,
-    with_prefill,
-    write_hashes,
+from rali_lab.models.vlm import freeze_tower, load_policy, load_processor, with_prefill
+from rali_lab.precision import training_attention
+from rali_lab.profiles import GrpoOptions
+from rali_lab.reasoner.callbacks import RunStopped, ValidationCallback
+from rali_lab.reasoner.prompts import (
+    DEGRADATION_QUESTION,
+    PAPER_QUESTION,
+    PAPER_SYSTEM,
+    findings,
 )
-from rali_lab.precision import training_attention, use_bf16
-from rali_lab.reasoner.checkpoints import catch_up, step_of, whole_checkpoint
-from rali_lab.reasoner.prompts import DEGRADATION_QUESTION, SCORE_QUESTION, findings
-from rali_lab.reasoner.rationales import summarise, write_rationales
 from rali_lab.reasoner.rewards import (
     ClosenessReward,
     PrefilledReward,
@@ -44,111 +39,124 @@ from rali_lab.reasoner.rewards import (
     degradation_reward,
     format_reward,
 )
+from rali_lab.reasoner.training import ReasonerFields, chat_turns, run
+
+__all__ = [
+    "GrpoConfig",
+    "RunStopped",
+    "default_rewards",
+    "paper_options",
+    "prompts_of",
+    "train_grpo",
+]
+
+Reward = Callable[..., list[float | None]]
+"""Takes completions and the columns of `prompts_of`; see `rali_lab.reasoner.rewards`."""
 
 
-@dataclass(frozen=True)
-class GrpoSettings:
-    """Everything that decides a GRPO run.
+@dataclass
+class GrpoConfig(ReasonerFields, GRPOConfig):
+    """TRL's `GRPOConfig` with our fields; everything that decides a GRPO run.
 
     Attributes
     ----------
-    steps
-        optimiser steps. images_per_step x generations completions are written and rated in each.
-    generations
-        completions per image (the group whose mean is the baseline).
-    learning_rate, beta (KL weight), epsilon (clip), temperature, max_completion_length : as in TRL.
-    iterations
-        optimiser passes over each batch of completions.
-    threshold, closeness_width, closeness_weight
-        score reward (paper) and our shaped addition (weight 0 leaves it out).
-    degradation_share
-        share of prompts that ask for the degradation instead of the score.
-    prefill
-        beginning of every answer, put into the model's mouth in training and validation;
-        "<think></think><answer>" leaves no room to reason (Table A.1 of arXiv 2510.11369).
-    lora
-        fields of `peft.LoraConfig`; only adapters are then trained, and merged into the weights
+    images_per_step : int
+        images_per_step x num_generations completions are written and rated in every step (on one
+        device: they are the default of `per_device_train_batch_size`).
+    score_threshold : float
+        Of the score reward (0.35 in the paper).
+    closeness_width, closeness_weight : float
+        Of our shaped addition to it; weight 0 leaves it out.
+    degradation_share : float
+        Share of prompts, 0..1, that ask for the degradation instead of the score.
+    degradation_question : str
+        What these ask.
+    lora : dict or None
+        Fields of `peft.LoraConfig`; only adapters are then trained, and merged into the weights
         that are saved. None trains all weights.
-    freeze_vision
-        the vision tower is not trained.
-    eval_every, eval_samples
-        how often the validation images are rated (0: never), and by how many sampled answers.
-    min_format, min_spread, patience
-        the run stops with a message if, after `patience` steps, the format share on the validation
-        images is below `min_format`, or the spread of the ratings is below `min_spread` times that
-        of the MOS.
-    trl_options
-        anything else for `trl.GRPOConfig` (vLLM, DeepSpeed, bf16, PEFT ...).
+    freeze_vision : bool
+        The vision tower is not trained.
+    eval_every : int
+        Steps between two validations (0: none at all).
+
+    See Also
+    --------
+    rali_lab.reasoner.training.ReasonerFields : The other fields.
+
+    Examples
+    --------
+    >>> args = GrpoConfig(max_steps=20, beta=0.04)
+    >>> args.loss_type, args.num_generations, args.per_device_train_batch_size
+    ('grpo', 8, 128)
     """
 
-    steps: int = 100
-    images_per_step: int = 16
-    generations: int = 8
-    learning_rate: float = 3e-4
-    beta: float = 0.01
-    epsilon: float = 0.2
-    iterations: int = 1
-    temperature: float = 1.0
-    max_completion_length: int = 64
-    threshold: float = 0.35
-    closeness_width: float = 2.0
-    closeness_weight: float = 1.0
-    degradation_share: float = 0.2
-    score_question: str = SCORE_QUESTION
+    OPTIONS = GrpoOptions
+
+    images_per_step: int = GrpoOptions.images_per_step
+    score_threshold: float = GrpoOptions.score_threshold
+    closeness_width: float = GrpoOptions.closeness_width
+    closeness_weight: float = GrpoOptions.closeness_weight
+    degradation_share: float = GrpoOptions.degradation_share
     degradation_question: str = DEGRADATION_QUESTION
-    system: str | None = None
-    prefill: str = ""
-    lora: dict | None = None
-    freeze_vision: bool = True
-    eval_every: int = 10
-    eval_samples: int = 4
-    min_format: float = 0.9
-    min_spread: float = 0.25
-    patience: int = 30
-    seed: int = 0
-    trl_options: dict = field(default_factory=dict)
+    lora: dict[str, Any] | None = None
+    freeze_vision: bool = GrpoOptions.freeze_vision
+    eval_every: int = GrpoOptions.eval_every
+
+    max_steps: int = GrpoOptions.max_steps
+    num_generations: int = GrpoOptions.num_generations
+    learning_rate: float = GrpoOptions.learning_rate
+    beta: float = GrpoOptions.beta
+    epsilon: float = GrpoOptions.epsilon
+    num_iterations: int = GrpoOptions.num_iterations
+    temperature: float = GrpoOptions.temperature
+    max_completion_length: int = GrpoOptions.max_completion_length
+    loss_type: str = "grpo"
+    scale_rewards: str = "group"
+    save_steps: float = 20
+    model_init_kwargs: dict[str, Any] | None = field(
+        default_factory=lambda: {"attn_implementation": training_attention()}
+    )
+
+    def __post_init__(self) -> None:
+        if self.per_device_train_batch_size is None:
+            self.per_device_train_batch_size = self.images_per_step * self.num_generations
+        super().__post_init__()
 
 
-def paper_settings(steps: int, **changes: object) -> GrpoSettings:
+def paper_options(max_steps: int, **changes: object) -> GrpoOptions:
     """Q-Insight's released hyper-parameters (arXiv 2503.22679), the teacher of arXiv 2510.11369.
 
-    >>> paper_settings(100).beta, paper_settings(100).closeness_weight
+    >>> paper_options(100).beta, paper_options(100).closeness_weight
     (0.001, 0.0)
     """
-    from rali_lab.reasoner.prompts import PAPER_QUESTION, PAPER_SYSTEM
-
-    preset = {
-        "steps": steps,
-        "generations": 8,
-        "learning_rate": 1e-6,
-        "beta": 1e-3,
-        "epsilon": 0.2,
-        "temperature": 1.0,
-        "max_completion_length": 256,
-        "closeness_weight": 0.0,
-        "degradation_share": 0.5,
-        "system": PAPER_SYSTEM,
-        "score_question": PAPER_QUESTION,
-        "images_per_step": 16,
-    }
-    return GrpoSettings(**{**preset, **changes})
+    paper = GrpoOptions(
+        max_steps=max_steps,
+        images_per_step=16,
+        num_generations=8,
+        learning_rate=1e-6,
+        beta=1e-3,
+        epsilon=0.2,
+        temperature=1.0,
+        max_completion_length=256,
+        closeness_weight=0.0,
+        degradation_share=0.5,
+        score_question=PAPER_QUESTION,
+        system=PAPER_SYSTEM,
+    )
+    return replace(paper, **changes)
 
 
-def prompts_of(images: Sequence[RatedImage], settings: GrpoSettings) -> list[dict]:
-    """Rows for the trainer: prompt, image, and what the rewards need to know."""
+def prompts_of(images: Sequence[RatedImage], args: GrpoConfig) -> list[dict]:
+    """Rows for the trainer: prompt, image, and what the rewards need (task, mos, word, level)."""
     mos_of(images)  # all must be rated
-    rng, rows = np.random.default_rng(settings.seed), []
+    rng, rows = np.random.default_rng(args.seed), []
     for p in images:
         found = findings(p.distortions)
-        task = "degradation" if rng.random() < settings.degradation_share else "score"
-        question = settings.score_question if task == "score" else settings.degradation_question
-        messages = [
-            {"role": m["role"], "content": m["content"][-1]["text"]}
-            for m in conversation(question, system=settings.system)
-        ]
+        task = "degradation" if rng.random() < args.degradation_share else "score"
+        question = args.score_question if task == "score" else args.degradation_question
         rows.append(
             {
-                "prompt": messages,
+                "prompt": chat_turns(question, args.system),
                 "image": Image.fromarray(np.asarray(p.pixels())),
                 "task": task,
                 "mos": float(p.mos),
@@ -159,271 +167,116 @@ def prompts_of(images: Sequence[RatedImage], settings: GrpoSettings) -> list[dic
     return rows
 
 
-class RunStopped(RuntimeError):
-    """Training was stopped because it had gone wrong; the message says how."""
-
-
-class ValidationCallback(TrainerCallback):
-    """Rates the validation images every few steps, keeps the curve, and stops a run that has gone
-    wrong.
-    """
-
-    def __init__(
-        self, images: Sequence[RatedImage], processor, settings, folder: Path, report
-    ) -> None:
-        self.images, self.processor, self.settings = list(images), processor, settings
-        self.folder, self.report = folder, report
-        self.curve: list[dict] = []
-        self.stopped: str | None = None
-
-    def resume(self) -> str | None:
-        """The last whole checkpoint of a run that was interrupted, with the curve up to there taken
-        up again; None if there is none."""
-        last = whole_checkpoint(self.folder, self.report)
-        if last is None:
-            return None
-        step, kept = step_of(last), self.folder / "validation.csv"
-        self.report(f"an interrupted run goes on from step {step}")
-        if kept.exists():
-            try:
-                self.curve = [
-                    row for row in pd.read_csv(kept).to_dict("records") if row["step"] <= step
-                ]
-            except (ValueError, KeyError) as error:  # pandas' own errors of reading are ValueErrors
-                why = f"{error}, as after a kill while it was written"
-                self.report(f"{kept} cannot be read ({why}); the curve begins anew")
-        return str(last)
-
-    def on_train_begin(self, args, state, control, model=None, **kwargs):
-        if not self.curve and self.settings.eval_every:
-            self._measure(model, state.global_step)
-
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        if self.settings.eval_every and (
-            state.global_step % self.settings.eval_every == 0
-            or state.global_step == self.settings.steps
-        ):
-            self._measure(model, state.global_step)
-            self.stopped = self._verdict(state.global_step)
-            if self.stopped:
-                control.should_training_stop = True
-
-    def _measure(self, model, step: int) -> None:
-        training = model.training
-        model.eval()
-        with torch.random.fork_rng():
-            torch.manual_seed(step)
-            table = write_rationales(
-                model,
-                self.processor,
-                self.images,
-                samples=self.settings.eval_samples,
-                question=self.settings.score_question,
-                system=self.settings.system,
-                prefill=self.settings.prefill,
-                max_new_tokens=self.settings.max_completion_length,
-            )
-        model.train(training)
-        row = {"step": step, **summarise(table, self.images)}
-        self.curve.append(row)
-        if int(os.environ.get("RANK", 0)):
-            return
-        atomic_write(
-            self.folder / "validation.csv", pd.DataFrame(self.curve).to_csv(index=False).encode()
-        )
-        self.report(
-            "step {step}: PLCC {plcc:.3f}  SRCC {srcc:.3f}  format {format_share:.2f}  naming"
-            " {naming_accuracy:.2f}  spread {spread:.2f}".format(**row)
-        )
-
-    def _verdict(self, step: int) -> str | None:
-        last, s = self.curve[-1], self.settings
-        if step < s.patience:
-            return None
-        if last["format_share"] < s.min_format:
-            return (
-                f"only {last['format_share']:.0%} of the answers have the required form after"
-                f" {step} steps (needed: {s.min_format:.0%}); no score of this run means anything."
-                " Lower the learning rate or start from a base that knows the form."
-            )
-        if last["spread"] < s.min_spread:
-            return (
-                f"the ratings have collapsed: their spread is {last['spread']:.2f} of that of the"
-                f" MOS after {step} steps (needed: {s.min_spread:.2f}). Raise beta, lower the"
-                " learning rate, or start from a base whose ratings carry some information."
-            )
-        return None
-
-
-def reward_functions(settings: GrpoSettings) -> tuple[list, list[float]]:
-    """The rewards of a run and their weights: format, score, shaped closeness, degradation."""
-    pairs = [(format_reward, 1.0), (ScoreReward(settings.threshold), 1.0)]
-    if settings.closeness_weight:
-        pairs.append((ClosenessReward(settings.closeness_width), settings.closeness_weight))
-    if settings.degradation_share:
+def default_rewards(args: GrpoConfig) -> list[tuple[Reward, float]]:
+    """Format, score, shaped closeness and degradation, each with its weight."""
+    pairs: list[tuple[Reward, float]] = [
+        (format_reward, 1.0),
+        (ScoreReward(args.score_threshold), 1.0),
+    ]
+    if args.closeness_weight:
+        pairs.append((ClosenessReward(args.closeness_width), args.closeness_weight))
+    if args.degradation_share:
         pairs.append((degradation_reward, 1.0))
-    if settings.prefill:
-        pairs = [(PrefilledReward(f, settings.prefill), w) for f, w in pairs]
-    return [f for f, _ in pairs], [w for _, w in pairs]
-
-
-def trl_config(settings: GrpoSettings, folder: Path):
-    """The `trl.GRPOConfig` of these settings, with every default that matters written out."""
-    from trl import GRPOConfig
-
-    completions = settings.images_per_step * settings.generations
-    options = {
-        "output_dir": str(folder),
-        "max_steps": settings.steps,
-        "learning_rate": settings.learning_rate,
-        "beta": settings.beta,
-        "epsilon": settings.epsilon,
-        "num_iterations": settings.iterations,
-        "num_generations": settings.generations,
-        "temperature": settings.temperature,
-        "max_completion_length": settings.max_completion_length,
-        "loss_type": "grpo",
-        "scale_rewards": "group",
-        "per_device_train_batch_size": completions,
-        "reward_weights": reward_functions(settings)[1],
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": min(5, settings.steps // 10),
-        "seed": settings.seed,
-        "logging_steps": 1,
-        "save_strategy": "steps",
-        "save_steps": 20,
-        "save_total_limit": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "activation_checkpointing": False,
-        "bf16": use_bf16(),
-        "use_cpu": not torch.cuda.is_available(),
-        "max_grad_norm": 1.0,
-        "model_init_kwargs": {"attn_implementation": training_attention()},
-    }
-    return GRPOConfig(**{**options, **settings.trl_options})
+    return pairs
 
 
 def train_grpo(
-    base: str | Path,
-    images: Sequence[RatedImage],
-    validation: Sequence[RatedImage],
-    settings: GrpoSettings,
-    folder: str | Path,
+    model: str | Path,
+    train: Sequence[RatedImage],
+    val: Sequence[RatedImage],
     *,
-    report=print,
+    args: GrpoConfig,
+    rewards: Sequence[tuple[Reward, float]] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Train a reasoning scorer with GRPO and save it.
+    """Train a reasoning scorer with GRPO and save it; a run that was interrupted goes on from its
+    last checkpoint.
 
     Parameters
     ----------
-    base
-        folder of the base model; with ``beta > 0`` TRL loads the frozen reference from it, too.
-    images, validation
-        rated images; sources must not overlap (`rali_lab.evaluate.protocol` checks that).
-    folder
-        where the model, `validation.csv`, `log.csv` and `settings.json` go.
+    model
+        Folder of the base model; with ``beta > 0`` TRL loads the frozen reference from it, too.
+    train, val
+        Rated images; sources must not overlap (`rali_lab.evaluate.protocol` checks that).
+    args
+        Everything else; the model, validation.csv, log.csv and settings.json go to
+        ``args.output_dir``.
+    rewards
+        Functions with their weights; `default_rewards` of `args` if None. A function takes
+        `completions` and the columns of `prompts_of` as keywords and returns a number (or None: not
+        meant) for each. With a prefill it sees the whole answer.
+    callbacks
+        Further callbacks of transformers' `Trainer`.
+    report
+        Called with one line per validation.
 
     Returns
     -------
-    The validation curve: step, plcc, srcc, format_share, naming_accuracy, spread, n_missing.
+    DataFrame
+        The validation curve: step, plcc, srcc, format_share, naming_accuracy, spread, n_missing.
 
     Raises
     ------
     RunStopped
         If the format did not converge or the ratings collapsed; model and curves up to there are
-        kept in `folder`.
+        kept.
+    ValueError
+        With fewer images than a step needs, or weights of rewards in `args`.
     """
     from datasets import Dataset
     from trl import GRPOTrainer
 
-    if len(images) < settings.images_per_step:
+    if len(train) < args.images_per_step:
         raise ValueError(
-            f"a step needs images_per_step={settings.images_per_step} images, got {len(images)};"
+            f"a step needs images_per_step={args.images_per_step} images, got {len(train)};"
             " give more"
         )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    processor = check_base(base)
-    watch = ValidationCallback(validation, processor, settings, folder, report)
+    if args.reward_weights is not None:
+        raise ValueError(
+            "args.reward_weights is given; put each weight beside its function in `rewards`"
+        )
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+    processor = check_base(model)
+    pairs = default_rewards(args) if rewards is None else rewards
+    functions = [PrefilledReward(f, args.prefill) if args.prefill else f for f, _ in pairs]
+    own = copy.copy(args)
+    own.reward_weights = [weight for _, weight in pairs]
+    validation = ValidationCallback(val, processor, report)
     trainer = GRPOTrainer(
-        model=str(base),
-        reward_funcs=reward_functions(settings)[0],
-        args=trl_config(settings, folder),
-        train_dataset=Dataset.from_list(prompts_of(images, settings)),
-        processing_class=with_prefill(processor, settings.prefill),
-        callbacks=[watch],
-        peft_config=adapters(settings),
+        model=str(model),
+        reward_funcs=functions,
+        args=own,
+        train_dataset=Dataset.from_list(prompts_of(train, args)),
+        processing_class=with_prefill(processor, args.prefill),
+        callbacks=[validation, *callbacks],
+        peft_config=_adapters(args),
     )
-    for model in (trainer.model, trainer.ref_model):
-        if model is not None and settings.freeze_vision:
-            freeze_tower(trainer.accelerator.unwrap_model(model))
-    return run(trainer, watch)
+    for part in (trainer.model, trainer.ref_model):
+        if part is not None and args.freeze_vision:
+            freeze_tower(trainer.accelerator.unwrap_model(part))
+    return run(trainer, validation)
 
 
-def check_base(base: str | Path):
+def check_base(model: str | Path):
     """The processor of a base model, after the whole model was read once: TRL would fill missing
     weights at random and only warn.
 
     On several processes of one machine the first alone reads the weights.
     """
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        return load_policy(base, dtype="auto")[1]
-    return load_processor(base)
+        return load_policy(model, dtype="auto")[1]
+    return load_processor(model)
 
 
-def adapters(settings: GrpoSettings):
-    """The `peft.LoraConfig` of these settings, or None; ModuleNotFoundError says how to get peft."""
-    if settings.lora is None:
+def _adapters(args: GrpoConfig):
+    """The `peft.LoraConfig` of these arguments, or None; without peft the error names the way
+    out.
+    """
+    if args.lora is None:
         return None
     try:
         from peft import LoraConfig
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("settings with `lora` need peft: pip install peft") from error
-    return LoraConfig(task_type="CAUSAL_LM", **settings.lora)
-
-
-def run(trainer, watch: ValidationCallback) -> pd.DataFrame:
-    """Train with any trainer of TRL, from its last checkpoint if there is one, and save what
-    `train_grpo` says.
-
-    Sharded weights (DeepSpeed, FSDP) are gathered by the trainer; of several processes the first
-    writes.
-    """
-    folder = watch.folder
-    trainer.remove_callback(PrinterCallback)
-    checkpoint = watch.resume()
-    if checkpoint is not None:
-        catch_up(trainer, Path(checkpoint))
-    trainer.train(resume_from_checkpoint=checkpoint)
-    _save_weights(trainer, folder)
-    if trainer.is_world_process_zero():
-        pd.DataFrame(trainer.state.log_history).to_csv(folder / "log.csv", index=False)
-        watch.processor.save_pretrained(folder)
-        write_hashes(folder)
-        for checkpoint in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-        (folder / "settings.json").write_text(json.dumps(asdict(watch.settings), indent=2))
-    if watch.stopped:
-        raise RunStopped(watch.stopped)
-    return pd.DataFrame(watch.curve)
-
-
-def _save_weights(trainer, folder: Path) -> None:
-    """Whole weights as safetensors; adapters are kept apart, too, and merged into a copy of the
-    base.
-    """
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if not hasattr(model, "peft_config"):
-        trainer.save_model(str(folder))
-    else:
-        trainer.save_model(str(folder / "adapter"))
-        if trainer.is_world_process_zero():
-            from peft import PeftModel
-
-            base, _ = load_policy(model.config._name_or_path, dtype="auto")
-            PeftModel.from_pretrained(base, folder / "adapter").merge_and_unload().save_pretrained(
-                folder
-            )
-    for pickled in (folder / "training_args.bin", folder / "adapter" / "training_args.bin"):
-        pickled.unlink(missing_ok=True)  # nothing reads it, and nobody should unpickle it
+    return LoraConfig(task_type="CAUSAL_LM", **args.lora)

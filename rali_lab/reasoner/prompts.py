@@ -1,8 +1,8 @@
-"""What the reasoner is asked, what it should answer, and how an answer is read.
+"""What the reasoner is asked, what it should answer, and how an answer is parsed.
 
 The paper's prompt is kept as `PAPER_SYSTEM` / `PAPER_QUESTION` for instruct models; the tiny model
-was pretrained on the short questions below. An answer is read strictly: what does not have the
-exact form is *unparsable*, never a default.
+was pretrained on `SCORE_QUESTION` and `DEGRADATION_QUESTION`. An answer is parsed strictly: one
+without the exact form is *invalid* and never gets a default.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from rali_lab.data.distortions import TYPES, WORDS
 from rali_lab.data.records import LEVEL_WORDS, Distortion
+from rali_lab.models import SCORE_QUESTION as SCORE_QUESTION
 
 PAPER_SYSTEM = (
     "You look at a picture and judge its visual quality. First think about what you see and write"
@@ -30,7 +31,6 @@ PAPER_QUESTION = (
 )
 """Our wording of Q-Insight's score task (arXiv 2503.22679); the form of the answer is theirs."""
 
-SCORE_QUESTION = "Rate the quality of this picture."
 DEGRADATION_QUESTION = "Name the main degradation of this picture."
 
 EFFECTS = {
@@ -49,7 +49,7 @@ EFFECTS = {
     "warping": "straight lines are bent",
     "repetition": "the same patch comes back again and again",
 }
-"""What each degradation does to an image, as an observer would put it."""
+"""What each degradation does to an image, in the words of an observer."""
 
 OPENINGS = ("The picture shows", "I can see", "There is", "This photograph has")
 CLEAN = (

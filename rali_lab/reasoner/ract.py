@@ -1,4 +1,4 @@
-"""RACT: several data sets at once, through words that all of them share (arXiv 2510.11369; the
+"""RACT: several data sets at once, through rationales that all of them share (arXiv 2510.11369; the
 three stages as we read them).
 
 Data sets disagree about what a score means, and a model that is trained on their scores together
@@ -6,10 +6,10 @@ has to learn the disagreement. RACT (Reasoning-Aligned Cross-domain Training) ne
 
 1. one reasoner for each set, trained on that set's scores alone
    (`rali_lab.reasoner.grpo.train_grpo`);
-2. each reasoner writes about its own set, and only the words are kept (`text_labels`);
-3. the vision side of one of the reasoners learns to see what all the words say
-   (`rali_lab.reasoner.sft.train_sft` with ``train="vision", reasoning_only=True``). Its language
-   module, which turns words into scores on its own set's scale, is not touched.
+2. each reasoner writes about its own set, and only the rationales are kept (`text_labels`);
+3. the vision side of one of the reasoners learns to encode what all the rationales describe
+   (`rali_lab.reasoner.sft.train_sft` with ``train_parts="vision", reasoning_only=True``). Its
+   language module, which turns text into scores on its own set's scale, is not trained.
 
 What RACT is compared with needs no more than other scores: as they are (naive mixing), or rescaled
 set by set (`rescale`).
@@ -24,25 +24,34 @@ import numpy as np
 import pandas as pd
 
 from rali_lab.data.records import RatedImage, mos_of
+from rali_lab.reasoner.rationales import is_valid
 
 
 def text_labels(answers: pd.DataFrame) -> pd.DataFrame:
-    """The reasoning of the well-formed answers in `answers` (of `write_rationales`), without the
-    rating behind it.
+    """The reasoning of the valid answers in `answers` (of `write_rationales`), without the rating
+    after it.
 
     Returns
     -------
-    Columns image, sample, text. ValueError naming the first image that would be left without a
-    label.
+    DataFrame
+        Columns image, sample, text.
 
-    >>> row = {"image": "a", "sample": 0, "text": "", "reasoning": "Serious blur.", "rating": 2.0, "status": "ok"}
-    >>> text_labels(pd.DataFrame([row]))["text"].tolist()
+    Raises
+    ------
+    ValueError
+        Naming the first image that would be left without a label.
+
+    Examples
+    --------
+    >>> from rali_lab.reasoner.rationales import to_table
+    >>> answer = '<think>Serious blur.</think><answer>{"rating": 2.00}</answer>'
+    >>> text_labels(to_table(["a"], [[answer]]))["text"].tolist()
     ['<think>Serious blur.</think>']
     """
-    kept = answers[(answers["status"] == "ok") & (answers["reasoning"] != "")]
+    kept = answers[is_valid(answers)]
     if lost := sorted(set(answers["image"]) - set(kept["image"])):
         raise ValueError(
-            f"{len(lost)} images have no readable reasoning, {lost[0]} first; let their reasoner"
+            f"{len(lost)} images have no valid rationale, {lost[0]} first; let their reasoner"
             " write more samples"
         )
     return (
@@ -58,14 +67,24 @@ def rescale(
     """Per-domain scaling: scores of every set with mean and standard deviation of the reference
     set's training scores.
 
-    Fitted on the training images of each set, applied to all of its images, and cut at 1 and 5.
+    Fitted on the training images of each set, applied to all of its images, and clipped to 1..5.
+
+    Parameters
+    ----------
+    sets
+        Rated images by the name of their set.
+    reference
+        The set whose scale the others are brought to.
 
     Raises
     ------
     ValueError
         When the training scores of a set do not differ.
 
-    >>> one = [RatedImage(str(i), "a", str(i), "train", mos=m, array=np.zeros((1, 1, 3), np.uint8)) for i, m in enumerate([2.0, 4.0])]
+    Examples
+    --------
+    >>> black = np.zeros((1, 1, 3), np.uint8)
+    >>> one = [RatedImage(str(m), "a", str(m), "train", mos=m, array=black) for m in (2.0, 4.0)]
     >>> other = [replace(p, mos=p.mos / 2) for p in one]
     >>> [p.mos for p in rescale({"a": one, "b": other}, "a")["b"]]
     [2.0, 4.0]

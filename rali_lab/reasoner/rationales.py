@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rali_lab.data.records import RatedImage, mos_of
+from rali_lab.io import atomic_write
 from rali_lab.reasoner import prompts
 
 COLUMNS = ("image", "sample", "text", "reasoning", "rating", "status")
@@ -32,17 +33,23 @@ def write_rationales(
     Parameters
     ----------
     samples
-        answers per image (the paper samples one at temperature 1).
+        Answers per image (the paper samples one at temperature 1).
     path
-        parquet file to keep the table in. It is written after every `chunk` images, and a rerun
+        Parquet file to keep the table in. It is written after every `chunk` images, and a rerun
         asks only about images it does not hold yet, so an interrupted run loses at most one chunk.
-    options
-        passed to `rali_lab.models.vlm.ask` (question, prefill, temperature, ...).
+    chunk
+        Images between two writes.
+    progress
+        Whether a bar is shown.
+    **options
+        Passed to `rali_lab.models.vlm.ask` (question, prefill, temperature, ...).
 
     Returns
     -------
-    One row per answer: image id, sample, text (the raw completion), reasoning, rating (NaN if there
-    is none), status ("ok" or what is wrong with the form). Nothing is dropped or repaired.
+    DataFrame
+        One row per answer: image id, sample, text (the raw completion), reasoning, rating (NaN if
+        there is none), status ("ok" or what is wrong with the form). Nothing is dropped or
+        repaired.
     """
     from tqdm import tqdm
 
@@ -62,7 +69,7 @@ def write_rationales(
         completions = ask(model, processor, [p.pixels() for p in batch], samples=samples, **options)
         parts.append(to_table([p.id for p in batch], completions))
         if path is not None:
-            _write(pd.concat(parts, ignore_index=True), Path(path))
+            atomic_write(path, pd.concat(parts, ignore_index=True).to_parquet(index=False))
     table = pd.concat(parts, ignore_index=True) if parts else done
     return table[table["image"].isin([p.id for p in images])].reset_index(drop=True)
 
@@ -81,52 +88,56 @@ def to_table(ids: Sequence[str], completions: Sequence[Sequence[str]]) -> pd.Dat
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    table.to_parquet(partial, index=False)
-    partial.replace(path)
-
-
 def ratings(table: pd.DataFrame, ids: Sequence[str]) -> np.ndarray:
-    """Mean rating of each image over its parsable answers, (n,) float64, NaN where no answer could
-    be used.
-    """
+    """Mean rating of each image over its answers, (n,) float64; NaN where none has a rating."""
     return table.groupby("image")["rating"].mean().reindex(list(ids)).to_numpy(dtype=np.float64)
 
 
-def valid_rationales(table: pd.DataFrame) -> pd.Series:
-    """The readable reasoning of each image, a list; images of which nothing could be read are not
-    in it.
+def has_form(table: pd.DataFrame) -> pd.Series:
+    """Whether each answer is exactly think + answer, with anything between the tags; (n,) bool."""
+    return table["status"] == "ok"
 
-    >>> rows = to_table(["a", "b"], [['<think>Blur.</think><answer>{"rating": 2.00}</answer>', "no form"], ["no form"]])
-    >>> valid_rationales(rows).to_dict()
+
+def is_valid(table: pd.DataFrame) -> pd.Series:
+    """Whether each answer has the form and a reasoning in it; (n,) bool.
+
+    The filter for everything that is learned or read from rationales.
+
+    >>> form = '<think>{}</think><answer>{{"rating": 2.00}}</answer>'
+    >>> is_valid(to_table(["a"], [[form.format("Blur."), form.format(""), "no form"]])).tolist()
+    [True, False, False]
+    """
+    return has_form(table) & (table["reasoning"] != "")
+
+
+def valid_rationales(table: pd.DataFrame) -> pd.Series:
+    """The valid reasonings of each image, a list; images without any are not in it.
+
+    >>> answer = '<think>Blur.</think><answer>{"rating": 2.00}</answer>'
+    >>> valid_rationales(to_table(["a", "b"], [[answer, "no form"], ["no form"]])).to_dict()
     {'a': ['Blur.']}
     """
-    return (
-        table[(table["status"] == "ok") & (table["reasoning"] != "")]
-        .groupby("image")["reasoning"]
-        .agg(list)
-    )
+    return table[is_valid(table)].groupby("image")["reasoning"].agg(list)
 
 
 def format_share(table: pd.DataFrame) -> float:
     """Share of answers with the exact form and a rating within 1..5."""
-    return float(((table["status"] == "ok") & table["rating"].notna()).mean())
+    return float((has_form(table) & table["rating"].notna()).mean())
 
 
-def naming_accuracy(table: pd.DataFrame, images: Sequence[RatedImage]) -> float:
-    """Share of answers that name exactly the degradations of their image (words only, whatever the
-    severity).
+def named_exactly(table: pd.DataFrame, images: Sequence[RatedImage]) -> pd.Series:
+    """Whether each answer is valid and names exactly the degradations of its image (words only,
+    whatever the severity); answers about other images are not in it.
     """
     truth = {p.id: {f.word for f in prompts.findings(p.distortions)} for p in images}
     mine = table[table["image"].isin(truth)]
-    right = [
-        status == "ok" and {f.word for f in prompts.named(text)} == truth[image]
-        for image, text, status in zip(
-            mine["image"], mine["reasoning"], mine["status"], strict=True
-        )
-    ]
-    return float(np.mean(right))
+    named = mine["reasoning"].map(lambda text: {f.word for f in prompts.named(text)})
+    return (named == mine["image"].map(truth)) & is_valid(mine)
+
+
+def naming_accuracy(table: pd.DataFrame, images: Sequence[RatedImage]) -> float:
+    """Share of answers that are right by `named_exactly`."""
+    return float(named_exactly(table, images).mean())
 
 
 def summarise(table: pd.DataFrame, images: Sequence[RatedImage]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""GRPO's loss in a few lines of plain torch: what the notebook explains and the tests hold TRL to."""
+"""GRPO's loss in a few lines of plain torch: what the notebook explains and TRL is checked by."""
 
 from __future__ import annotations
 
@@ -30,18 +30,25 @@ def grpo_loss(
 
     Parameters
     ----------
-    logps, old_logps, ref_logps
+    logps, old_logps, ref_logps : Tensor
         (g, tokens) log-probabilities under the policy, the policy that wrote the answers, and the
         reference.
-    rewards
+    rewards : Tensor
         (g,).
-    mask
+    mask : Tensor
         (g, tokens), 1 for tokens that count.
-    epsilon
-        clip.
-    beta
-        weight of the KL estimate ``exp(ref - logp) - (ref - logp) - 1``.
+    epsilon : float
+        Clip of the probability ratio.
+    beta : float
+        Weight of the KL estimate ``exp(ref - logp) - (ref - logp) - 1``.
 
+    Returns
+    -------
+    Tensor
+        A scalar.
+
+    Examples
+    --------
     >>> abs(grpo_loss(torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([0.0, 0.0])).item())
     0.0
     """

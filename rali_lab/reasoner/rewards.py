@@ -2,8 +2,8 @@
 
 Every reward takes `completions` (conversational: ``[[{"role": "assistant", "content": text}],
 ...]``, or plain texts) and the columns of the data set as keyword lists, and returns one float per
-completion, or None where the reward does not apply to the task. An answer that cannot be parsed
-earns 0 and is counted as such; it is never given a default rating.
+completion, or None where the reward does not apply to the task. An invalid answer earns 0; it is
+never given a default rating.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def format_reward(completions: Sequence, task: Sequence[str], **columns: object)
     """1 if the completion is exactly think + answer with one flat JSON object holding what the task
     asks for, else 0.
 
-    >>> format_reward(['<think>x</think><answer>{"rating": 3.00}</answer>', "3.00"], task=["score", "score"])
+    >>> answer = '<think>x</think><answer>{"rating": 3.00}</answer>'
+    >>> format_reward([answer, "3.00"], task=["score", "score"])
     [1.0, 0.0]
     """
     return [float(_complete(a, t)) for a, t in zip(answers(completions), task, strict=True)]
@@ -43,7 +44,8 @@ def _complete(answer: Answer, task: str) -> bool:
 class ScoreReward:
     """1 if ``|rating - MOS| < threshold`` else 0 (Q-Insight, threshold 0.35 on the 1..5 scale).
 
-    >>> ScoreReward()(['<think>x</think><answer>{"rating": 3.00}</answer>'], task=["score"], mos=[3.3])
+    >>> answer = '<think>x</think><answer>{"rating": 3.00}</answer>'
+    >>> ScoreReward()([answer], task=["score"], mos=[3.3])
     [1.0]
     """
 
@@ -69,7 +71,8 @@ class ClosenessReward:
     no spread in their reward and teach nothing; the slope says which of two wrong ratings is less
     wrong.
 
-    >>> ClosenessReward(width=2)(['<think>x</think><answer>{"rating": 3.00}</answer>'], task=["score"], mos=[4.0])
+    >>> answer = '<think>x</think><answer>{"rating": 3.00}</answer>'
+    >>> ClosenessReward(width=2)([answer], task=["score"], mos=[4.0])
     [0.5]
     """
 
@@ -94,7 +97,8 @@ class ClosenessReward:
 class PrefilledReward:
     """Another reward, for completions whose beginning stands in the prompt.
 
-    >>> PrefilledReward(format_reward, "<think></think><answer>")(['{"rating": 3.00}</answer>'], task=["score"])
+    >>> prefilled = PrefilledReward(format_reward, "<think></think><answer>")
+    >>> prefilled(['{"rating": 3.00}</answer>'], task=["score"])
     [1.0]
     """
 

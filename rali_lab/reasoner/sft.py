@@ -10,81 +10,94 @@ says.
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 from PIL import Image
 from transformers import PreTrainedModel, TrainerCallback
+from trl import SFTConfig
 
 from rali_lab.data.records import RatedImage, mos_of
-from rali_lab.models.towers import StatTower
-from rali_lab.models.vlm import conversation, freeze_tower, load_policy, write_hashes
-from rali_lab.precision import training_attention, use_bf16
-from rali_lab.reasoner.grpo import ValidationCallback, run
-from rali_lab.reasoner.prompts import SCORE_QUESTION, score_answer
+from rali_lab.models.vlm import freeze_tower, load_policy, stat_tower, vision_tower
+from rali_lab.precision import training_attention
+from rali_lab.profiles import SftOptions
+from rali_lab.reasoner.callbacks import KeepBestCallback, ValidationCallback
+from rali_lab.reasoner.prompts import score_answer
+from rali_lab.reasoner.rationales import is_valid
+from rali_lab.reasoner.training import ReasonerFields, chat_turns, run
+
+PARTS = ("language", "vision", "both")
 
 
-@dataclass(frozen=True)
-class SftSettings:
-    """Everything that decides a supervised run; names as in `rali_lab.reasoner.grpo.GrpoSettings`.
+@dataclass
+class SftConfig(ReasonerFields, SFTConfig):
+    """TRL's `SFTConfig` with our fields; everything that decides a supervised run.
 
     Attributes
     ----------
-    steps
-        optimiser steps.
-    answers_per_step
-        answers learned from in each.
-    keep_best
-        the weights saved are not the last, but those of the step (a multiple of `eval_every`) whose
+    answers_per_step : int
+        Answers learned from in every step (on one device: the default of
+        `per_device_train_batch_size`).
+    train_parts : str
+        "language", "vision" or "both"; see `choose_trained`.
+    reasoning_only : bool
+        The loss ends with </think>.
+    max_completion_length : int
+        Of the answers in validation.
+    eval_every : int
+        Steps between two validations (0: none at all).
+    keep_best : bool
+        The weights saved are not the last, but those of the step (a multiple of `eval_every`) whose
         answers about the validation images had the highest PLCC and the required form
         (`min_format`); not for sharded weights.
-    trl_options
-        anything else for `trl.SFTConfig`.
+
+    See Also
+    --------
+    rali_lab.reasoner.training.ReasonerFields : The other fields.
     """
 
-    steps: int = 150
-    answers_per_step: int = 96
-    learning_rate: float = 2e-4
-    train: str = "language"
-    reasoning_only: bool = False
-    max_completion_length: int = 64
-    score_question: str = SCORE_QUESTION
-    system: str | None = None
-    prefill: str = ""
-    eval_every: int = 50
-    eval_samples: int = 4
-    min_format: float = 0.9
-    min_spread: float = 0.25
-    patience: int = 30
-    keep_best: bool = False
-    seed: int = 0
-    trl_options: dict = field(default_factory=dict)
+    OPTIONS = SftOptions
+
+    answers_per_step: int = SftOptions.answers_per_step
+    train_parts: str = SftOptions.train_parts
+    reasoning_only: bool = SftOptions.reasoning_only
+    max_completion_length: int = SftOptions.max_completion_length
+    eval_every: int = SftOptions.eval_every
+    keep_best: bool = SftOptions.keep_best
+
+    max_steps: int = SftOptions.max_steps
+    learning_rate: float = SftOptions.learning_rate
+    max_length: int | None = None
+    save_steps: float = 50
+
+    def __post_init__(self) -> None:
+        if self.per_device_train_batch_size is None:
+            self.per_device_train_batch_size = self.answers_per_step
+        super().__post_init__()
 
 
 def rated_answers(answers: pd.DataFrame, images: Sequence[RatedImage]) -> pd.DataFrame:
-    """The well-formed ones among a model's answers (`write_rationales`), each with the image's MOS
-    as its rating.
+    """The valid ones among a model's answers (`write_rationales`), each with the image's MOS as its
+    rating.
 
     Returns
     -------
-    Columns image, sample, text. Answers of another form teach nothing and are left out: compare the
-    lengths.
+    DataFrame
+        Columns image, sample, text. Invalid answers teach nothing and are left out: compare the
+        lengths.
 
     Raises
     ------
     ValueError
-        When an image has no well-formed answer, naming it.
+        When an image has no valid answer, naming it.
     """
     mos = dict(zip([p.id for p in images], mos_of(images), strict=True))
-    kept = answers[(answers["status"] == "ok") & answers["image"].isin(mos)]
+    kept = answers[is_valid(answers) & answers["image"].isin(mos)]
     if lost := sorted(set(mos) - set(kept["image"])):
         raise ValueError(
-            f"{len(lost)} images have no well-formed answer, {lost[0]} first; let the base model"
+            f"{len(lost)} images have no valid answer, {lost[0]} first; let the base model"
             " write more samples"
         )
     texts = [
@@ -95,129 +108,120 @@ def rated_answers(answers: pd.DataFrame, images: Sequence[RatedImage]) -> pd.Dat
 
 
 def train_sft(
-    base: str | Path,
-    images: Sequence[RatedImage],
+    model: str | Path,
+    train: Sequence[RatedImage],
     answers: pd.DataFrame,
-    validation: Sequence[RatedImage],
-    settings: SftSettings,
-    folder: str | Path,
+    val: Sequence[RatedImage],
     *,
-    report=print,
+    args: SftConfig,
+    callbacks: Sequence[TrainerCallback] = (),
+    report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
     """Fine-tune a reasoning scorer on written answers and save it, as
     `rali_lab.reasoner.grpo.train_grpo` does with rewards.
 
     Parameters
     ----------
+    model
+        Folder of the model that is trained further.
+    train, val
+        Rated images.
     answers
-        columns image (an id of `images`) and text; see `rated_answers`. The loss counts the
-        answer's tokens alone, or the reasoning's.
+        Columns image (an id of `train`) and text; see `rated_answers`. The loss counts the answer's
+        tokens alone, or the reasoning's.
+    args
+        Everything else; the model and its curves go to ``args.output_dir``.
+    callbacks
+        Further callbacks of transformers' `Trainer`.
+    report
+        Called with one line per validation.
 
     Returns
     -------
-    The validation curve.
+    DataFrame
+        The validation curve.
 
     Raises
     ------
-    rali_lab.reasoner.grpo.RunStopped
-        As GRPO does. ValueError when there are fewer answers than one step needs.
+    rali_lab.reasoner.callbacks.RunStopped
+        As GRPO does.
+    ValueError
+        With fewer answers than one step needs, or `keep_best` without a validation.
     """
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
-    if len(answers) < settings.answers_per_step:
+    if len(answers) < args.answers_per_step:
         raise ValueError(
-            f"a step needs answers_per_step={settings.answers_per_step} answers, got"
+            f"a step needs answers_per_step={args.answers_per_step} answers, got"
             f" {len(answers)}; give more"
         )
-    if settings.keep_best and not (settings.eval_every and len({p.mos for p in validation}) > 1):
+    if args.keep_best and not (args.eval_every and len({p.mos for p in val}) > 1):
         raise ValueError(
             "keep_best needs eval_every above 0, and validation images of two different MOS or more"
         )
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    model, processor = load_policy(base)
-    model.set_attn_implementation(training_attention())
-    choose_trained(model, settings.train)
-    shown = {p.id: Image.fromarray(p.pixels()) for p in images}
-    turn = [
-        {"role": m["role"], "content": m["content"][-1]["text"]}
-        for m in conversation(settings.score_question, system=settings.system)
-    ]
+    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+    policy, processor = load_policy(model)
+    policy.set_attn_implementation(training_attention())
+    choose_trained(policy, args.train_parts)
+    shown = {p.id: Image.fromarray(p.pixels()) for p in train}
+    turns = chat_turns(args.score_question, args.system)
     rows = [
         {
-            "prompt": turn,
+            "prompt": turns,
             "completion": [{"role": "assistant", "content": text}],
             "image": shown[image],
         }
         for image, text in zip(answers["image"], answers["text"], strict=True)
     ]
-    options = {
-        "output_dir": str(folder),
-        "max_steps": settings.steps,
-        "learning_rate": settings.learning_rate,
-        "per_device_train_batch_size": settings.answers_per_step,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": min(5, settings.steps // 10),
-        "seed": settings.seed,
-        "logging_steps": 1,
-        "save_strategy": "steps",
-        "save_steps": 50,
-        "save_total_limit": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "activation_checkpointing": False,
-        "bf16": use_bf16(),
-        "use_cpu": not torch.cuda.is_available(),
-        "max_grad_norm": 1.0,
-        "max_length": None,
-    }
-    watch = ValidationCallback(validation, processor, settings, folder, report)
+    validation = ValidationCallback(val, processor, report)
+    best = KeepBestCallback(validation) if args.keep_best else None
     trainer = SFTTrainer(
-        model=model,
-        args=SFTConfig(**{**options, **settings.trl_options}),
+        model=policy,
+        args=args,
         train_dataset=Dataset.from_list(rows),
         processing_class=processor,
-        callbacks=[watch],
+        callbacks=[validation, *([best] if best else []), *callbacks],
     )
-    if settings.reasoning_only:
+    if args.reasoning_only:
         trainer.data_collator = ReasoningOnly(trainer.data_collator, processor.tokenizer)
-    if not settings.keep_best:
-        return run(trainer, watch)
-    trainer.add_callback(best := KeepBestCallback(watch))
     try:
-        return run(trainer, watch)
+        return run(trainer, validation)
     finally:
-        best.take()
+        if best:
+            best.restore(args)
 
 
-def choose_trained(model: PreTrainedModel, train: str) -> None:
-    """Freeze what is not trained: see `SftSettings.train`.
+def choose_trained(model: PreTrainedModel, parts: str) -> None:
+    """Freeze what is not trained.
 
-    The trunk of our own tower always is, and looks at an image once.
+    The trunk of our own towers always is, and encodes an image once.
+
+    Parameters
+    ----------
+    model
+        Changed in place.
+    parts
+        "language", "vision" (with the projector) or "both".
 
     Raises
     ------
     ValueError
         On another word, or a model whose parts are not found.
     """
-    if train not in ("language", "vision", "both"):
-        raise ValueError(f"train is {train!r}, expected 'language', 'vision' or 'both'")
-    freeze_tower(model, memoise=train == "language")
-    if train == "language":
+    if parts not in PARTS:
+        raise ValueError(f"train_parts is {parts!r}, expected 'language', 'vision' or 'both'")
+    freeze_tower(model, cache=parts == "language")
+    if parts == "language":
         return
-    parts = dict(model.named_modules())
-    tower = next(parts[name] for name in parts if name.split(".")[-1] in ("vision_tower", "visual"))
-    own = getattr(tower, "timm_model", None)
-    if isinstance(own, StatTower):
+    if (own := stat_tower(model)) is not None:
         own.neck.requires_grad_(True)
-        own.cache_features()
+        own.cache_features(trained_neck=True)
     else:
-        tower.requires_grad_(True)
-    if train == "vision":
-        language = next(
-            (parts[name] for name in parts if name.split(".")[-1] == "language_model"), None
-        )
+        vision_tower(model).requires_grad_(True)
+    if parts == "vision":
+        named = model.named_modules()
+        language = next((m for n, m in named if n.split(".")[-1] == "language_model"), None)
         if language is None:
             raise ValueError(
                 f"{type(model).__name__} has no `language_model`; freeze its language part yourself"
@@ -226,53 +230,9 @@ def choose_trained(model: PreTrainedModel, train: str) -> None:
         model.get_output_embeddings().requires_grad_(False)
 
 
-class KeepBestCallback(TrainerCallback):
-    """Keeps the weights of every step that was the best so far in the eyes of `watch`; must come
-    after it among the callbacks.
-    """
-
-    def __init__(self, watch: ValidationCallback) -> None:
-        self.watch, self.first = watch, int(os.environ.get("RANK", 0)) == 0
-
-    def best(self) -> int | None:
-        """The step that the curve says is best; None if no answers had the required form."""
-        formed = [
-            row
-            for row in self.watch.curve
-            if row["step"] and row["format_share"] >= self.watch.settings.min_format
-        ]
-        return max(formed, key=lambda row: row["plcc"])["step"] if formed else None
-
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        if self.first and self.best() == state.global_step:
-            made = self.watch.folder / "best.part"
-            model.save_pretrained(made)
-            shutil.rmtree(
-                self._folder(state.global_step), ignore_errors=True
-            )  # of a run that was killed
-            made.rename(self._folder(state.global_step))
-
-    def take(self) -> None:
-        """Put the best weights into the place of the last ones."""
-        if (
-            self.first
-            and (best := self.best()) is not None
-            and (self.watch.folder / "model.safetensors").exists()
-        ):
-            (self._folder(best) / "model.safetensors").replace(
-                self.watch.folder / "model.safetensors"
-            )
-            write_hashes(self.watch.folder)
-            for folder in self.watch.folder.glob("best*"):
-                shutil.rmtree(folder)
-
-    def _folder(self, step: int) -> Path:
-        return self.watch.folder / f"best-{step}"
-
-
 class ReasoningOnly:
-    """A collator whose labels end with </think>: what comes behind, a score or the end of the
-    answer, teaches nothing.
+    """A collator whose labels end with </think>: a score or the end of the answer, which come
+    after it, teach nothing.
     """
 
     def __init__(self, collate, tokenizer) -> None:

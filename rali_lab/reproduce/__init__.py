@@ -1,6 +1,4 @@
-"""The laboratory bench: artefacts, provenance, checks, claims, the notebook runner and a look at
-the machine.
+"""Artefacts, provenance, checks, claims, the notebook runner, and what a machine can run.
 
-Nothing here but `doctor` and `speed` knows about images or models:
-`rali_lab.reproduce.store.ArtifactStore` serves any project.
+Nothing here knows of models: `rali_lab.reproduce.store.ArtifactStore` serves any project.
 """

@@ -33,19 +33,19 @@ class Checks:
     Parameters
     ----------
     path
-        the JSON file, `{notebook: [record, ...]}`; written atomically after each check.
+        The JSON file, `{notebook: [record, ...]}`; written atomically after each check.
     notebook
-        whose records these are; by default the notebook being run, "interactive" outside the
+        Whose records these are; by default the notebook being run, "interactive" outside the
         runner.
     recorded
-        records of the published run, in the same form, which `observe` shows beside a miss.
+        Records of the published run, in the same form, which `observe` shows beside a miss.
 
     Examples
     --------
     >>> import tempfile
     >>> checks = Checks(Path(tempfile.mkdtemp()) / "checks.json", "demo")
-    >>> checks.expect("the mean score lies in the scale", 3.2, low=1, high=5, if_missed="scores are broken")
-    ✓ the mean score lies in the scale: 3.2 (expected 1 to 5)
+    >>> checks.expect("the mean is in the scale", 3.2, low=1, high=5, if_missed="broken scores")
+    ✓ the mean is in the scale: 3.2 (expected 1 to 5)
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class Checks:
         Parameters
         ----------
         sentence
-            what you should see, in words that were true before the run.
+            What you should see, in words that were true before the run.
         value
-            a number; NaN always misses.
+            A number; NaN always misses.
         low, high
-            inclusive bounds, at least one.
+            Inclusive bounds, at least one.
         if_missed
-            what a miss means and where to look.
+            What a miss means and where to look.
 
         Raises
         ------
@@ -125,12 +125,12 @@ class Checks:
         self._append({**record, "passed": passed, "remark": remark, "if_missed": if_missed})
 
     def _recorded_value(self, sentence: str) -> str:
-        said = "\n  This is one stochastic run, so it may come out otherwise on another processor"
+        remark = "\n  This is one stochastic run, so it may come out otherwise on another processor"
         known = read_checks(self.recorded) if self.recorded else {}
         found = [
             row["value"] for rows in known.values() for row in rows if row["expect"] == sentence
         ]
-        return f"{said}; the published run gave {float(found[0]):.4g}." if found else f"{said}."
+        return f"{remark}; the published run gave {float(found[0]):.4g}." if found else f"{remark}."
 
     @property
     def records(self) -> list[dict[str, Any]]:

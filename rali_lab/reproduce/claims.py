@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rali_lab.estimate import Estimate
 from rali_lab.io import update_json
 
 REPRODUCED, PARTLY, CONTRADICTED = "reproduced", "partly", "contradicted"
@@ -138,53 +139,67 @@ class Ledger:
     def record(
         self,
         id: str,
-        value: float,
-        ci_low: float,
-        ci_high: float,
-        n: int,
-        seeds: int | Sequence[int],
+        estimate: Estimate,
+        *,
         detail: str = "",
+        seeds: int | Sequence[int] | None = None,
     ) -> str:
         """Print, store and return the verdict on a claim.
 
         Parameters
         ----------
-        value, ci_low, ci_high
-            the measure and its interval, in the unit of the claim's bound.
-        n
-            number of items measured, at least 1.
-        seeds
-            how many seeds, or which.
+        id : str
+            A declared claim.
+        estimate : Estimate
+            Its value, interval and number of items, in the unit of the claim's bound.
+        detail : str
+            What a reader of docs/CLAIMS.md should know beside the numbers.
+        seeds : int, sequence of int or None
+            How many training seeds, or which; by default ``estimate.n_seeds``.
+
+        Returns
+        -------
+        str
+            "reproduced", "partly" or "contradicted" (`Claim.verdict`).
 
         Raises
         ------
         ClaimError
-            For an unknown id, a value that is not finite, a NaN or reversed interval, or n below 1.
+            For an unknown id, a value that is not finite, an interval that is missing, NaN or
+            reversed, or fewer than one item.
         """
         claim = self._known(id)
-        value, ci_low, ci_high = float(value), float(ci_low), float(ci_high)
-        if not math.isfinite(value) or math.isnan(ci_low) or math.isnan(ci_high):
+        value, low, high, n = estimate.value, estimate.ci_low, estimate.ci_high, estimate.n
+        if low is None or high is None or n is None:
             raise ClaimError(
-                f"claim {id!r}: measured {value} [{ci_low}, {ci_high}]; NaN has no verdict: "
+                f"claim {id!r}: measured {value} [{low}, {high}], n={n}; a verdict needs an"
+                " interval and n: ask for them where the estimate is made"
+            )
+        value, low, high = float(value), float(low), float(high)
+        if not math.isfinite(value) or math.isnan(low) or math.isnan(high):
+            raise ClaimError(
+                f"claim {id!r}: measured {value} [{low}, {high}]; NaN has no verdict: "
                 "find its cause or call not_testable(id, why)"
             )
-        if ci_low > ci_high or n < 1:
+        if low > high or n < 1:
             raise ClaimError(
-                f"claim {id!r}: needs ci_low <= ci_high and n >= 1, got [{ci_low}, {ci_high}],"
-                f" n={n}"
+                f"claim {id!r}: needs ci_low <= ci_high and n >= 1, got [{low}, {high}], n={n}"
             )
-        seeds = int(seeds) if not isinstance(seeds, Sequence) else [int(seed) for seed in seeds]
-        found = {
+        seeds = estimate.n_seeds if seeds is None else seeds
+        verdict = claim.verdict(low, high)
+        finding = {
+            "verdict": verdict,
             "value": value,
-            "ci_low": _finite(ci_low),
-            "ci_high": _finite(ci_high),
+            "ci_low": _finite(low),
+            "ci_high": _finite(high),
             "n": int(n),
-            "seeds": seeds,
+            "seeds": [int(s) for s in seeds] if isinstance(seeds, Sequence) else int(seeds),
+            "detail": detail,
         }
-        verdict = claim.verdict(ci_low, ci_high)
-        interval = f"{value:.4g} [{ci_low:.4g}, {ci_high:.4g}]"
-        print(f"{id}: {verdict}; {interval}, asked {claim.relation} {claim.bound:.4g}, n={n}")
-        self._store(id, {"verdict": verdict, **found, "detail": detail})
+        interval = f"{value:.4g} [{low:.4g}, {high:.4g}]"
+        asked = f"asked {claim.relation} {claim.bound:.4g}"
+        print(f"{id}: {verdict}; {interval}, {asked}, n={n}")
+        self._store(id, finding)
         return verdict
 
     def not_testable(self, id: str, why: str) -> str:
@@ -197,7 +212,7 @@ class Ledger:
         return NOT_TESTABLE
 
     def table(self) -> list[dict[str, Any]]:
-        """One row per declared claim, in the order of the TOML file; the verdict may be "not run"."""
+        """One row per declared claim, in the order of the file; the verdict may be "not run"."""
         return self._rows(self._recorded())
 
     def rows(self, notebook: str) -> list[dict[str, Any]]:
@@ -253,22 +268,23 @@ class Ledger:
 def ledger_rows(
     claims_json: str | Path, notebooks: str | Path, *, profile: str
 ) -> list[dict[str, Any]]:
-    """The ledger of a run as plain rows: id, sentence, rule, cell, profile, value, ci_low, ci_high,
-    verdict.
+    """The ledger of a run as plain rows.
 
     Parameters
     ----------
-    claims_json
-        what the notebooks of a run have written.
-    notebooks
-        folder of the executed notebooks.
-    profile
-        size of that run.
+    claims_json : str or Path
+        What the notebooks of a run have written.
+    notebooks : str or Path
+        Folder of the executed notebooks.
+    profile : str
+        Size of that run.
 
     Returns
     -------
-    One row per claim. `cell` is the notebook and the cell that gives the verdict,
-    "03_explain.ipynb#cell-017"; None if it never ran.
+    list of dict
+        One row per claim: id, sentence, rule, cell, profile, value, ci_low, ci_high and verdict.
+        The cell is the notebook and the cell that gives the verdict, "03_explain.ipynb#cell-017";
+        None if it never ran.
     """
     rows, where = json.loads(Path(claims_json).read_text(encoding="utf-8")), cells(notebooks)
     declared = [field.name for field in fields(Claim)]

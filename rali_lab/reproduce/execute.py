@@ -77,15 +77,28 @@ class NotebookError(RuntimeError):
 def execute(
     notebook: Any, path: Path, *, name: str, parameters: Mapping[str, Any], root: Path
 ) -> int | None:
-    """Execute `notebook` in the notebooks' folder below `root`, and write it to `path`, cell by
-    cell, with its outputs.
+    """Execute a notebook beside its source, and write it cell by cell with its outputs.
 
     Several threads may do so at once inside one `kernels` block.
 
+    Parameters
+    ----------
+    notebook : nbformat notebook
+        What is executed.
+    path : Path
+        Where it is written.
+    name : str
+        Whose kernel runs it, and what errors call it.
+    parameters : mapping
+        Values injected after the parameters cell.
+    root : Path
+        The checkout; the kernel works in its folder `notebooks`.
+
     Returns
     -------
-    Peak memory of the kernel in bytes (its own, not its children's), None where the system cannot
-    say.
+    int or None
+        Peak memory of the kernel in bytes (its own, not its children's), None where the system
+        cannot say.
 
     Raises
     ------
@@ -144,13 +157,14 @@ _kernels: Path | None = None
 
 @contextmanager
 def kernels(names: Iterable[str], *, threads: str | None = None) -> Iterator[None]:
-    """Kernels that are this interpreter, one for each notebook of these names, found before any
-    installed one.
+    """Kernels that are this interpreter, found before any installed one.
 
     Parameters
     ----------
-    threads
-        how many threads each may compute with; by default as many as this process.
+    names : iterable of str
+        Notebooks, each of which gets a kernel.
+    threads : str or None
+        How many threads each may compute with; by default as many as this process.
 
     Raises
     ------
@@ -256,7 +270,7 @@ def with_outputs(notebook: Any, executed: Path, stamp: Mapping[str, Any], key: s
 
 
 def _scrubbed(value: Any, root: Path) -> Any:
-    """`scrub` on every string of a notebook but the images, whose base64 may look like anything."""
+    """`scrub` on every string of a notebook but the images, whose base64 may hold anything."""
     if isinstance(value, dict):
         return {
             key: item if key.startswith("image/") else _scrubbed(item, root)

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rali_lab.estimate import Estimate
 from rali_lab.reproduce import project
 from rali_lab.reproduce.checks import NOTEBOOK_VARIABLE, Checks
 from rali_lab.reproduce.claims import Ledger
@@ -42,6 +43,20 @@ class Notebook:
             provenance=f"notebook {self.name}, profile {self.profile}",
         )
 
+    def verdict(
+        self,
+        id: str,
+        estimate: Estimate,
+        detail: str = "",
+        seeds: int | Sequence[int] | None = None,
+    ) -> str:
+        """Judge a claim by an estimate (`Ledger.record`) and return the verdict."""
+        return self.ledger.record(id, estimate, detail=detail, seeds=seeds)
+
+    def not_testable(self, id: str, why: str) -> str:
+        """Record why this run cannot judge a claim (`Ledger.not_testable`)."""
+        return self.ledger.not_testable(id, why)
+
     def results(self, records: Iterable) -> None:
         """Add headline numbers (`rali_lab.evaluate.results.Record`) to results.json."""
         from rali_lab.evaluate.results import write_records
@@ -54,17 +69,20 @@ class Notebook:
 def open_notebook(
     name: str, *, profile: str, out_dir: str, claims: str | Path | None = None
 ) -> Notebook:
-    """Start notebook `name` ("02"): print versions, device and profile, set the plotting style,
-    open checks and claims.
+    """Print versions, device and profile, set the plotting style, open checks and claims.
 
     Parameters
     ----------
-    out_dir
-        folder of the run, for figures, results.json, checks.json and claims.json; a relative one
+    name : str
+        Number of the notebook, such as "02".
+    profile : str
+        Size of the run.
+    out_dir : str
+        Folder of the run, for figures, results.json, checks.json and claims.json; a relative one
         lies in the project (`rali_lab.reproduce.project.home`), whatever the kernel's own folder
         is.
-    claims
-        the sentences of the paper and their rules, fixed before any run; by default the project's.
+    claims : str, Path or None
+        The sentences of the paper and their rules, fixed before any run; by default the project's.
 
     Raises
     ------

@@ -25,9 +25,9 @@ def declared(notebook: Any, *, name: str = "notebook") -> dict[str, Any]:
     Parameters
     ----------
     notebook
-        an nbformat notebook with exactly one code cell tagged `parameters`.
+        An nbformat notebook with exactly one code cell tagged `parameters`.
     name
-        how errors call the notebook.
+        How errors call the notebook.
 
     Raises
     ------

@@ -50,7 +50,7 @@ class PlanError(ValueError):
 
 
 @dataclass(frozen=True)
-class Bench:
+class RunFolders:
     """The folders and shared records of one run."""
 
     notebooks: Path
@@ -117,7 +117,7 @@ class Step:
 
 
 def plan(
-    bench: Bench,
+    folders: RunFolders,
     profile: str,
     seed: int,
     only: str | Sequence[str] | None = None,
@@ -127,38 +127,42 @@ def plan(
 
     Parameters
     ----------
+    folders : RunFolders
+        The folders of the run.
+    profile, seed
+        Passed to the notebooks that declare them.
     only
-        beginnings of names; the others are taken as the last run has left them.
+        Beginnings of names; the others are taken as the last run has left them.
     changes
-        parameters of single notebooks, by the beginning of the name.
+        Parameters of single notebooks, by the beginning of the name.
 
     Raises
     ------
     ParameterError, ClaimError, PlanError, FileNotFoundError
         If parameters, claims, headers or `only` are wrong.
     """
-    if bench.notebooks.is_relative_to(bench.out):
+    if folders.notebooks.is_relative_to(folders.out):
         raise PlanError(
-            f"{bench.out} holds the notebooks' sources; give the run a folder of its own (--out)"
+            f"{folders.out} holds the notebooks' sources; give the run a folder of its own (--out)"
         )
-    sources = sorted(bench.notebooks.glob("[0-9][0-9]_*.py"))
+    sources = sorted(folders.notebooks.glob("[0-9][0-9]_*.py"))
     names = [source.stem for source in sources]
     chosen = _matching(
-        names, [only] if isinstance(only, str) else list(only or [""]), bench.notebooks
+        names, [only] if isinstance(only, str) else list(only or [""]), folders.notebooks
     )
-    _require_homes(bench, names)
+    _require_homes(folders, names)
     changed = {
-        _matching(names, [start], bench.notebooks)[0]: dict(values)
+        _matching(names, [start], folders.notebooks)[0]: dict(values)
         for start, values in (changes or {}).items()
     }
-    place = bench.out.relative_to(home()) if bench.out.is_relative_to(home()) else bench.out
+    place = folders.out.relative_to(home()) if folders.out.is_relative_to(home()) else folders.out
     offered = {"profile": profile, "seed": seed, "out_dir": place.as_posix()}
     steps: dict[str, Step] = {}
     for source in sources:
-        step = _step(bench, source, offered, changed.get(source.stem, {}), steps)
+        step = _step(folders, source, offered, changed.get(source.stem, {}), steps)
         if source.stem not in chosen:  # whatever this run will find of it
             step = Step(
-                **{**vars(step), "key": stamp_of(bench.executed(source.stem)).get("key", "")}
+                **{**vars(step), "key": stamp_of(folders.executed(source.stem)).get("key", "")}
             )
         steps[source.stem] = step
     return [step for step in steps.values() if step.name in chosen]
@@ -173,8 +177,8 @@ def _matching(names: list[str], starts: list[str], folder: Path) -> list[str]:
     return [name for name in names if name.startswith(tuple(starts))]
 
 
-def _require_homes(bench: Bench, names: list[str]) -> None:
-    for claim in bench.claims:
+def _require_homes(folders: RunFolders, names: list[str]) -> None:
+    for claim in folders.claims:
         if not any(claim.belongs_to(name) for name in names):
             raise ClaimError(
                 f"claim {claim.id!r} names the notebook {claim.notebook!r}; there are {names}"
@@ -182,7 +186,7 @@ def _require_homes(bench: Bench, names: list[str]) -> None:
 
 
 def _step(
-    bench: Bench, source: Path, offered: dict, changes: dict, before: dict[str, Step]
+    folders: RunFolders, source: Path, offered: dict, changes: dict, before: dict[str, Step]
 ) -> Step:
     import jupytext
 
@@ -203,9 +207,9 @@ def _step(
             len(ast.parse(cell).body) for cell in cells
         ],  # outputs belong to cells, so their bounds count
         "parameters": {**names, **passed},
-        "claims": [asdict(claim) for claim in bench.claims if claim.belongs_to(source.stem)],
+        "claims": [asdict(claim) for claim in folders.claims if claim.belongs_to(source.stem)],
         "tables": (
-            _tables(bench, offered["profile"]) if "kept_tables_folder" in reached_names else []
+            _tables(folders, offered["profile"]) if "kept_tables_folder" in reached_names else []
         ),
         "data": [
             files_digest(package_folder() / place)
@@ -233,10 +237,10 @@ def _after(name: str, header: Mapping[str, Any], before: list[str]) -> tuple[str
     return tuple(found)
 
 
-def _tables(bench: Bench, profile: str) -> list[Any]:
+def _tables(folders: RunFolders, profile: str) -> list[Any]:
     """Fingerprints of the checked-in tables of several seeds."""
-    folders = sorted((bench.root / "docs" / "results").glob(f"{profile}-*/"))
-    return [[folder.name, files_digest(folder)] for folder in folders]
+    kept = sorted((folders.root / "docs" / "results").glob(f"{profile}-*/"))
+    return [[folder.name, files_digest(folder)] for folder in kept]
 
 
 def _rated() -> str | None:
@@ -252,12 +256,12 @@ def _rated() -> str | None:
     return digest([files_digest(folder / "ratings.csv"), sizes])
 
 
-def reusable(bench: Bench, step: Step) -> dict[str, Any] | None:
+def reusable(folders: RunFolders, step: Step) -> dict[str, Any] | None:
     """The stamp of an earlier output that may stand for this step."""
-    found = stamp_of(bench.executed(step.name))
-    if found.get("key") != step.key or found.get("records_sha256") != bench.records(step.name):
+    found = stamp_of(folders.executed(step.name))
+    if found.get("key") != step.key or found.get("records_sha256") != folders.records(step.name):
         return None
-    return found if all((bench.out / file).is_file() for file in found["files"]) else None
+    return found if all((folders.out / file).is_file() for file in found["files"]) else None
 
 
 def source_digest(source: Path) -> str:
@@ -271,7 +275,7 @@ def stamp_of(executed: Path) -> dict[str, Any]:
     return json.loads(executed.read_text(encoding="utf-8")).get("metadata", {}).get(STAMP, {})
 
 
-def stale(notebooks_dir: str | Path) -> list[str]:
+def mismatched(notebooks_dir: str | Path) -> list[str]:
     """Names of committed `NN_*.ipynb` that are missing, come from another source, or have lost
     theirs.
     """

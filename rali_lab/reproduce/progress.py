@@ -1,4 +1,4 @@
-"""What a run says about itself: the time left while it works, and the table at its end."""
+"""The time left while a run works, and the table at its end."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from rali_lab.io import write_json
+from rali_lab.reproduce.checks import missed, read_checks
+from rali_lab.reproduce.claims import NOT_RUN
+from rali_lab.reproduce.plan import RunFolders
 from rali_lab.reproduce.store import duration
+from rali_lab.reproduce.tables import aligned
 
 
 @dataclass(frozen=True)
@@ -19,15 +25,15 @@ class Row:
     Attributes
     ----------
     notebook
-        name without suffix.
+        Name without suffix.
     status
         "made", "reused" or "failed".
     seconds
-        what making it took, also when it was reused.
+        What making it took, also when it was reused.
     peak_memory_bytes
-        of the kernel itself; None if unknown.
+        Of the kernel itself; None if unknown.
     checks_passed, remarks, checks_missed
-        counts.
+        Counts.
     """
 
     notebook: str
@@ -43,38 +49,90 @@ def table(rows: Sequence[Row]) -> str:
     """The rows as aligned text.
 
     >>> print(table([Row("00_start", "made", 12.3, 2**28, 4, 1, 0)]))
-    notebook                        status       time  peak memory  passed  remarks  missed
-    00_start                        made         12 s      256 MiB       4        1       0
+    notebook  status  time  peak memory  passed  remarks  missed
+    00_start  made    12 s      256 MiB       4        1       0
     """
-    lines = [
-        f"{'notebook':<32}{'status':<8}{'time':>9}{'peak memory':>13}{'passed':>8}{'remarks':>9}{'missed':>8}"
-    ]
-    for row in rows:
-        peak = "-" if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 2**20:.0f} MiB"
-        counts = f"{row.checks_passed:>8}{row.remarks:>9}{row.checks_missed:>8}"
-        lines.append(
-            f"{row.notebook:<32}{row.status:<8}{duration(row.seconds):>9}{peak:>13}{counts}"
+    made = [
+        (
+            row.notebook,
+            row.status,
+            duration(row.seconds),
+            "-" if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 2**20:.0f} MiB",
+            row.checks_passed,
+            row.remarks,
+            row.checks_missed,
         )
-    return "\n".join(lines)
+        for row in rows
+    ]
+    head = ("notebook", "status", "time", "peak memory", "passed", "remarks", "missed")
+    return aligned([head, *made], align="llrrrrr")
+
+
+def row_of(folders: RunFolders, name: str, status: str, found: dict[str, Any]) -> Row:
+    """A notebook of the run with its checks, and the seconds and memory of its stamp `found`."""
+    records = read_checks(folders.checks).get(name, [])
+    passed, lost = sum(record["passed"] for record in records), len(missed(records))
+    seconds, peak = found.get("seconds", 0.0), found.get("peak_memory_bytes")
+    return Row(name, status, seconds, peak, passed, len(records) - passed - lost, lost)
+
+
+def conclude(folders: RunFolders, head: dict[str, Any], rows: list[Row]) -> int:
+    """Print and write the summary of a run.
+
+    Parameters
+    ----------
+    folders : RunFolders
+        The folders of the run.
+    head : dict
+        What was run and how long it took, "wall_seconds" and "jobs" among it.
+    rows : list of Row
+        The notebooks.
+
+    Returns
+    -------
+    int
+        0 if all finished, held and gave their verdicts, else 1.
+    """
+    names, checks = [row.notebook for row in rows], read_checks(folders.checks)
+    of_run = [(name, check) for name in names for check in checks.get(name, [])]
+    faults = {
+        "failed": [row.notebook for row in rows if row.status == "failed"],
+        "checks_missed": [f"{n}: {c['expect']}" for n, c in of_run if missed([c])],
+        "claims_not_run": [
+            row["id"] for n in names for row in folders.claim_rows(n) if row["verdict"] == NOT_RUN
+        ],
+    }
+    remarks = [f"{n}: {c['expect']}" for n, c in of_run if not c["passed"] and not missed([c])]
+    ok, made = not any(faults.values()), [asdict(row) for row in rows]
+    write_json(
+        folders.out / "summary.json",
+        {**head, "ok": ok, "notebooks": made, **faults, "remarks": remarks},
+    )
+    print(f"\n{table(rows)}\n{duration(head['wall_seconds'])} in all, {head['jobs']} at a time")
+    other = "remarks (stochastic runs that came out otherwise than the published one)"
+    for fault, lines in {**faults, other: remarks}.items():
+        if lines:
+            print("\n  ".join([f"\n{fault.replace('_', ' ')}:", *lines]))
+    return 0 if ok else 1
 
 
 class Progress:
-    """How far a run is, and the time left as earlier runs, or the published one, tell it.
+    """How far a run is, and the time left by the times of earlier runs, or of the published one.
 
     Parameters
     ----------
     names
-        all notebooks.
+        All notebooks.
     after
-        those that each waits for.
+        Those that each waits for.
     seconds
-        what each took; the others count as the mean of the known ones.
+        What each took; the others count as the mean of the known ones.
     jobs
-        notebooks at a time.
+        Notebooks at a time.
     """
 
     EVERY = 60
-    """Seconds between lines while nothing else is said; on a terminal one line is renewed every
+    """Seconds between lines while nothing else is printed; on a terminal one line is renewed every
     second."""
 
     def __init__(
@@ -132,20 +190,20 @@ class Progress:
     def started(self, name: str) -> None:
         with self._lock:
             self.begun[name] = time.perf_counter()
-            self._say(self.line())
+            self._print(self.line())
 
-    def done(self, name: str, said: str) -> None:
-        """Count a notebook as finished and say how it ended."""
+    def done(self, name: str, line: str) -> None:
+        """Count a notebook as finished and print how it ended."""
         with self._lock:
             self.finished.add(name)
-            self._say(f"  {said}")
+            self._print(f"  {line}")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         print(("\r\x1b[K" if sys.stdout.isatty() else "") + text, flush=True)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Say the line again and again while the block runs."""
+        """Print the line again and again while the block runs."""
         stop, terminal = threading.Event(), sys.stdout.isatty()
 
         def repeat() -> None:

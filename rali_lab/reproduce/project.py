@@ -1,6 +1,6 @@
 """Where things lie: the checkout, and the folder that runs, artefacts and models are kept in.
 
-Nothing here looks at the current folder, so a notebook finds the same places from JupyterLab, VS
+Nothing here depends on the current folder, so a notebook finds the same places from JupyterLab, VS
 Code, `jupyter nbconvert` and papermill.
 """
 

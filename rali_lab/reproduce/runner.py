@@ -20,13 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rali_lab.io import write_json
-from rali_lab.reproduce.checks import forget, missed, read_checks
-from rali_lab.reproduce.claims import NOT_RUN
+from rali_lab.io import StorageError
+from rali_lab.reproduce.checks import forget
 from rali_lab.reproduce.execute import (
     NotebookError,
     execute,
@@ -36,8 +34,9 @@ from rali_lab.reproduce.execute import (
     waiting,
     with_outputs,
 )
-from rali_lab.reproduce.plan import STAMP, Bench, Step, plan, reusable, stamp_of
-from rali_lab.reproduce.progress import Progress, Row, table
+from rali_lab.reproduce.machine import cores
+from rali_lab.reproduce.plan import STAMP, RunFolders, Step, plan, reusable, stamp_of
+from rali_lab.reproduce.progress import Progress, Row, conclude, row_of
 from rali_lab.reproduce.project import (
     RATED_VARIABLE,
     ProjectError,
@@ -47,14 +46,14 @@ from rali_lab.reproduce.project import (
     writable,
 )
 from rali_lab.reproduce.provenance import stamp
-from rali_lab.reproduce.store import ArtifactError, ArtifactStore, duration
+from rali_lab.reproduce.store import ArtifactStore, duration
 
 MOST_JOBS = 4
-"""Kernels that compute at a time unless told otherwise; each takes one to two GiB."""
+"""Kernels that compute at a time by default; each takes one to two GiB."""
 WAITING_KERNELS = 2
 """Kernels beyond those, while others wait for an artefact that one of them makes."""
 POLL = 2.0
-"""Seconds between looks at who waits."""
+"""Seconds between checks of who waits."""
 
 
 def run(
@@ -67,25 +66,33 @@ def run(
     jobs: int | None = None,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> int:
-    """Run the notebooks of a folder; returns the exit code, 0 if all finished, held and gave their
-    verdicts.
+    """Run the notebooks of a folder.
 
     Parameters
     ----------
-    profile, seed, out_dir
-        passed to the notebooks; each declares `profile`, the others where it reads them.
-    notebooks_dir
-        holds `NN_*.py` and, optionally, `claims.toml`; it is the kernels' working folder.
-    only
-        numbers or beginnings of names, such as "02"; the other notebooks are neither run nor
+    profile : str
+        Size of the run; every notebook declares it as a parameter.
+    notebooks_dir : str or Path
+        Holds `NN_*.py` and, optionally, `claims.toml`; it is the kernels' working folder.
+    out_dir : str or Path
+        Where results go; passed to the notebooks that declare it.
+    only : str, sequence of str or None
+        Numbers or beginnings of names, such as "02"; the other notebooks are neither run nor
         judged.
-    force
-        run again what could be reused.
-    jobs
-        notebooks at a time, by default one for each core, at most four. Each gets its share of the
+    seed : int
+        Passed to the notebooks that declare it.
+    force : bool
+        Run again what could be reused.
+    jobs : int or None
+        Notebooks at a time, by default one for each core, at most four. Each gets its share of the
         cores as threads, unless OMP_NUM_THREADS says how many.
-    changes
-        parameters of single notebooks, by the beginning of the name.
+    changes : mapping or None
+        Parameters of single notebooks, by the beginning of the name.
+
+    Returns
+    -------
+    int
+        The exit code: 0 if all finished, held and gave their verdicts.
 
     Raises
     ------
@@ -93,28 +100,30 @@ def run(
         Before anything runs, if a notebook's parameters, the claims file or `only` are wrong, if
         `out_dir` cannot be written, or while another run works in it.
     """
-    bench = Bench(Path(notebooks_dir).resolve(), Path(out_dir).resolve())
-    steps = plan(bench, profile, seed, only, changes)
-    with _alone(bench.out):
+    folders = RunFolders(Path(notebooks_dir).resolve(), Path(out_dir).resolve())
+    steps = plan(folders, profile, seed, only, changes)
+    with _alone(folders.out):
         store = ArtifactStore().root
         from_nothing = not (store.is_dir() and any(store.iterdir()))
-        found = {} if force else {step.name: reusable(bench, step) for step in steps}
-        jobs = jobs or min(_cores(), MOST_JOBS)
+        found = {} if force else {step.name: reusable(folders, step) for step in steps}
+        jobs = jobs or min(cores(), MOST_JOBS)
         progress = Progress(
-            [s.name for s in steps], {s.name: s.after for s in steps}, _times(bench, steps), jobs
+            [s.name for s in steps], {s.name: s.after for s in steps}, _times(folders, steps), jobs
         )
-        rows = _run_all(bench, steps, found, progress, jobs)
-        took = {
-            "wall_seconds": round(time.perf_counter() - progress.start, 1),
-            "jobs": jobs,
-            "cores": _cores(),
-        }
-        head = {"profile": profile, "seed": seed, **took, "from_nothing": from_nothing}
-        return _conclude(bench, head, [rows[s.name] for s in steps if s.name in rows])
+        rows = _run_all(folders, steps, found, progress, jobs)
+        wall = round(time.perf_counter() - progress.start, 1)
+        ran = [rows[s.name] for s in steps if s.name in rows]
+        took = {"wall_seconds": wall, "jobs": jobs, "cores": cores()}
+        where = {"device": _device(folders, ran), "from_nothing": from_nothing}
+        head = {"profile": profile, "seed": seed, **took, **where}
+        return conclude(folders, head, ran)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _device(folders: RunFolders, rows: Sequence[Row]) -> str | None:
+    """What the notebooks ran on, as their stamps say."""
+    stamps = [stamp_of(folders.executed(row.notebook)) for row in rows]
+    found = {s["provenance"]["device"] for s in stamps if "provenance" in s}
+    return ", ".join(sorted(found)) or None
 
 
 @contextmanager
@@ -143,32 +152,27 @@ def _alone(out: Path) -> Iterator[None]:
         lock.truncate(0)
 
 
-def _times(bench: Bench, steps: list[Step]) -> dict[str, float]:
+def _times(folders: RunFolders, steps: list[Step]) -> dict[str, float]:
     """Seconds of each notebook as an earlier run, or else the published one, took them."""
-    stamps = {
-        s.name: stamp_of(bench.executed(s.name)) or stamp_of(bench.published(s.name)) for s in steps
-    }
-    return {
-        name: found.get("longest", found["seconds"])
-        for name, found in stamps.items()
-        if "seconds" in found
-    }
+    places = {s.name: (folders.executed(s.name), folders.published(s.name)) for s in steps}
+    stamps = {name: stamp_of(last) or stamp_of(older) for name, (last, older) in places.items()}
+    known = {name: found for name, found in stamps.items() if "seconds" in found}
+    return {name: found.get("longest", found["seconds"]) for name, found in known.items()}
 
 
 def _run_all(
-    bench: Bench, steps: list[Step], found: Mapping[str, Any], progress: Progress, jobs: int
+    folders: RunFolders, steps: list[Step], found: Mapping[str, Any], progress: Progress, jobs: int
 ) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for step in steps:
         if found.get(step.name):
-            rows[step.name] = _reuse(bench, step, found[step.name])
-            progress.done(
-                step.name, f"reused {step.name} (made in {duration(rows[step.name].seconds)})"
-            )
+            rows[step.name] = _reuse(folders, step, found[step.name])
+            made_in = duration(rows[step.name].seconds)
+            progress.done(step.name, f"reused {step.name} (made in {made_in})")
     todo = {step.name: step for step in steps if step.name not in rows}
     if not todo:
         return rows
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _cores() // jobs))
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs))
     with (
         kernels(todo, threads=threads),
         progress.shown(),
@@ -181,7 +185,7 @@ def _run_all(
                 busy = len(running) - waiting(running.values())
                 if todo and not failed and busy < jobs and len(running) < jobs + WAITING_KERNELS:
                     name = _next(todo, rows, progress)
-                    running[pool.submit(Context().run, _execute, bench, todo.pop(name))] = name
+                    running[pool.submit(Context().run, _execute, folders, todo.pop(name))] = name
                     progress.started(name)
                     if len(running) < jobs:
                         continue
@@ -190,9 +194,8 @@ def _run_all(
                 for future in wait(running, timeout=POLL, return_when=FIRST_COMPLETED).done:
                     name = running.pop(future)
                     rows[name] = future.result()
-                    progress.done(
-                        name, f"{rows[name].status} {name} in {duration(rows[name].seconds)}"
-                    )
+                    took = duration(rows[name].seconds)
+                    progress.done(name, f"{rows[name].status} {name} in {took}")
         except BaseException:
             _stopping.set()
             try:
@@ -219,16 +222,12 @@ def _next(todo: Mapping[str, Step], rows: Mapping[str, Row], progress: Progress)
     return progress.by_urgency(ended or list(todo))[0]
 
 
-def _reuse(bench: Bench, step: Step, found: dict[str, Any]) -> Row:
+def _reuse(folders: RunFolders, step: Step, found: dict[str, Any]) -> Row:
     """Keep the outputs; where the prose has changed since, put it around them."""
     if found["source_sha256"] != step.source_sha256:
-        with_outputs(
-            step.notebook,
-            bench.executed(step.name),
-            {**found, "source_sha256": step.source_sha256},
-            STAMP,
-        )
-    return _row(bench, step.name, "reused", found)
+        renewed = {**found, "source_sha256": step.source_sha256}
+        with_outputs(step.notebook, folders.executed(step.name), renewed, STAMP)
+    return row_of(folders, step.name, "reused", found)
 
 
 _console = threading.Lock()
@@ -237,38 +236,35 @@ CLOCK_GRAIN = 2.0
 """Seconds by which a file system's clock may lag."""
 
 
-def _execute(bench: Bench, step: Step) -> Row:
+def _execute(folders: RunFolders, step: Step) -> Row:
     """Execute into a partial file, stamp it, rename it: an output under its own name is always
     whole.
     """
-    final = bench.executed(step.name)
-    partial, failed = (
-        final.with_name(f".{step.name}.partial.ipynb"),
-        final.parent / "failed" / final.name,
-    )
+    final = folders.executed(step.name)
+    partial = final.with_name(f".{step.name}.partial.ipynb")
+    failed = final.parent / "failed" / final.name
     final.parent.mkdir(parents=True, exist_ok=True)
-    forget(bench.checks, step.name)
-    if bench.ledger:
-        bench.ledger.forget(step.name)
+    forget(folders.checks, step.name)
+    if folders.ledger:
+        folders.ledger.forget(step.name)
     if _stopping.is_set():
-        return _row(bench, step.name, "failed", {})
+        return row_of(folders, step.name, "failed", {})
     started, clock = time.perf_counter(), time.time()
     try:
         peak = execute(
-            step.notebook, partial, name=step.name, parameters=step.parameters, root=bench.root
+            step.notebook, partial, name=step.name, parameters=step.parameters, root=folders.root
         )
     except NotebookError as error:
         if _stopping.is_set():  # its kernel was ended, nothing is wrong with it
-            return _row(bench, step.name, "failed", {})
-        publish(partial, failed, root=bench.root)
+            return row_of(folders, step.name, "failed", {})
+        publish(partial, failed, root=folders.root)
         with _console:
             print(error, file=sys.stderr, flush=True)
-        return _row(bench, step.name, "failed", {"seconds": time.perf_counter() - started})
-    for file in bench.files(
-        step.name
-    ):  # what an earlier execution left and this one does not write
-        if (bench.out / file).stat().st_mtime < clock - CLOCK_GRAIN:
-            (bench.out / file).unlink()
+        return row_of(folders, step.name, "failed", {"seconds": time.perf_counter() - started})
+    # What an earlier execution left and this one does not write.
+    for file in folders.files(step.name):
+        if (folders.out / file).stat().st_mtime < clock - CLOCK_GRAIN:
+            (folders.out / file).unlink()
     seconds = round(time.perf_counter() - started, 2)
     found = {
         "key": step.key,
@@ -279,55 +275,13 @@ def _execute(bench: Bench, step: Step) -> Row:
         "seconds": seconds,
         "longest": max(seconds, stamp_of(final).get("longest", 0.0)),  # with nothing made before
         "peak_memory_bytes": peak,
-        "files": bench.files(step.name),
-        "records_sha256": bench.records(step.name),
+        "files": folders.files(step.name),
+        "records_sha256": folders.records(step.name),
         "provenance": stamp(),
     }
-    publish(partial, final, root=bench.root, metadata={STAMP: found})
+    publish(partial, final, root=folders.root, metadata={STAMP: found})
     failed.unlink(missing_ok=True)
-    return _row(bench, step.name, "made", found)
-
-
-def _row(bench: Bench, name: str, status: str, found: dict[str, Any]) -> Row:
-    records = read_checks(bench.checks).get(name, [])
-    passed = sum(record["passed"] for record in records)
-    lost = len(missed(records))
-    seconds, peak = found.get("seconds", 0.0), found.get("peak_memory_bytes")
-    return Row(name, status, seconds, peak, passed, len(records) - passed - lost, lost)
-
-
-def _conclude(bench: Bench, head: dict[str, Any], rows: list[Row]) -> int:
-    """Print and write the summary; the exit code says whether everything held."""
-    names, checks = [row.notebook for row in rows], read_checks(bench.checks)
-    faults = {
-        "failed": [row.notebook for row in rows if row.status == "failed"],
-        "checks_missed": [f"{n}: {c['expect']}" for n in names for c in missed(checks.get(n, []))],
-        "claims_not_run": [
-            row["id"] for n in names for row in bench.claim_rows(n) if row["verdict"] == NOT_RUN
-        ],
-    }
-    remarks = [
-        f"{n}: {c['expect']}"
-        for n in names
-        for c in checks.get(n, [])
-        if not c["passed"] and c.get("remark")
-    ]
-    summary = {
-        **head,
-        "ok": not any(faults.values()),
-        "notebooks": [asdict(row) for row in rows],
-        **faults,
-        "remarks": remarks,
-    }
-    write_json(bench.out / "summary.json", summary)
-    print(f"\n{table(rows)}\n{duration(head['wall_seconds'])} in all, {head['jobs']} at a time")
-    for fault, lines in {
-        **faults,
-        "remarks (stochastic runs that came out otherwise than the published one)": remarks,
-    }.items():
-        if lines:
-            print("\n  ".join([f"\n{fault.replace('_', ' ')}:", *lines]))
-    return 0 if summary["ok"] else 1
+    return row_of(folders, step.name, "made", found)
 
 
 def _changes(given: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -356,43 +310,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m rali_lab.reproduce.runner", description="Run the notebooks side by side."
     )
-    parser.add_argument("--profile", required=True, help="size of the run, such as tiny")
-    parser.add_argument("--only", nargs="+", help="beginnings of notebook names, such as 02")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="NN.NAME=VALUE", help="a parameter of one notebook"
-    )
-    parser.add_argument("--force", action="store_true", help="run again what could be reused")
-    parser.add_argument(
-        "--jobs", type=int, help="notebooks at a time (default: one for each core, at most 4)"
-    )
-    parser.add_argument(
-        "--rated",
-        metavar="DIR",
-        help=f"folder of photographs rated by people (default: ${RATED_VARIABLE})",
-    )
-    parser.add_argument(
-        "--notebooks", help="folder of the NN_*.py sources (default: the project's)"
-    )
-    parser.add_argument("--out", help="folder of the run, by default runs/<profile> of the project")
+    add = parser.add_argument
+    add("--profile", required=True, help="size of the run, such as tiny")
+    add("--only", nargs="+", help="beginnings of notebook names, such as 02")
+    add("--seed", type=int, default=0)
+    add("--set", nargs="+", default=[], metavar="NN.NAME=VALUE", help="change single parameters")
+    add("--force", action="store_true", help="run again what could be reused")
+    add("--jobs", type=int, help="notebooks at a time (default: one for each core, at most 4)")
+    rated = f"folder of photographs rated by people (default: ${RATED_VARIABLE})"
+    add("--rated", metavar="DIR", help=rated)
+    add("--notebooks", help="folder of the NN_*.py sources (default: the project's)")
+    add("--out", help="folder of the run, by default runs/<profile> of the project")
     chosen = parser.parse_args(arguments)
     if chosen.rated:
         os.environ[RATED_VARIABLE] = str(Path(chosen.rated).resolve())
     out = Path(chosen.out).resolve() if chosen.out else under_home(Path("runs", chosen.profile))
     notebooks = chosen.notebooks or (checkout() or home()) / "notebooks"
     try:
-        changes = _changes(chosen.set)
         return run(
             chosen.profile,
             notebooks,
             out,
-            chosen.only,
-            chosen.seed,
-            chosen.force,
-            chosen.jobs,
-            changes,
+            only=chosen.only,
+            seed=chosen.seed,
+            force=chosen.force,
+            jobs=chosen.jobs,
+            changes=_changes(chosen.set),
         )
-    except (ValueError, FileNotFoundError, ProjectError, ArtifactError, NotebookError) as error:
+    except (ValueError, FileNotFoundError, ProjectError, StorageError, NotebookError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -14,7 +14,11 @@ from pathlib import Path
 PACKAGE = "rali_lab"
 OPAQUE = (
     "rali_lab.io",
-    *(f"rali_lab.reproduce.{m}" for m in ("store", "code_keys", "sources", "project")),
+    "rali_lab.reproduce.store",
+    "rali_lab.reproduce.code_keys",
+    "rali_lab.reproduce.canonical",
+    "rali_lab.reproduce.sources",
+    "rali_lab.reproduce.project",
 )
 """Where results are kept, and how their keys are made, decides no result: the key stops there."""
 NEUTRAL = {"dataclass", "contextmanager", "cache", "lru_cache", "cached_property", "wraps"}
@@ -54,6 +58,17 @@ class Module:
         return _imported(_flat(self.tree.body), self)
 
     @functools.cached_property
+    def lazy(self) -> Imports:
+        """Names that a module-level `__getattr__` imports when asked for.
+
+        Its module shows them to type checkers: they are the imports under `if TYPE_CHECKING`.
+        """
+        if "__getattr__" not in self.bindings:
+            return {}
+        guarded = [s for s in self.tree.body if isinstance(s, ast.If) and _for_type_checkers(s)]
+        return _imported([inner for s in guarded for inner in s.body], self)
+
+    @functools.cached_property
     def effects(self) -> list[ast.AST]:
         """Statements whose execution may change something beyond a name of this module."""
         return [s for s in _flat(self.tree.body) if _acts(s, self)]
@@ -62,12 +77,18 @@ class Module:
 def _flat(body: list[ast.stmt]) -> Iterator[ast.stmt]:
     """Top-level statements without those for type checkers and for running as a script."""
     for statement in body:
-        if isinstance(statement, ast.If):
-            test = ast.unparse(statement.test)
-            if test.endswith("TYPE_CHECKING") or test.startswith("__name__ =="):
-                yield from statement.orelse
-                continue
-        yield statement
+        if isinstance(statement, ast.If) and _not_run_on_import(statement):
+            yield from statement.orelse
+        else:
+            yield statement
+
+
+def _not_run_on_import(statement: ast.If) -> bool:
+    return _for_type_checkers(statement) or ast.unparse(statement.test).startswith("__name__ ==")
+
+
+def _for_type_checkers(statement: ast.If) -> bool:
+    return ast.unparse(statement.test).endswith("TYPE_CHECKING")
 
 
 def _acts(statement: ast.stmt, module: Module) -> bool:
@@ -192,8 +213,9 @@ def find(source: str, attribute: str | None, seen: tuple = ()) -> Place | Outsid
         return None
     if attribute in found.bindings:
         return Place(found, attribute)
-    if attribute in found.imports:
-        return find(*found.imports[attribute], (*seen, (source, attribute)))
+    imports = found.lazy | found.imports
+    if attribute in imports:
+        return find(*imports[attribute], (*seen, (source, attribute)))
     if (below := module_named(f"{source}.{attribute}")) is not None:
         return find(below.name, None)
     return Place(found, None)  # __getattr__, a star import: the whole module

@@ -43,7 +43,7 @@ class ArtifactError(StorageError):
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader says them.
+    """Seconds in words.
 
     >>> duration(0.42), duration(210), duration(1500), duration(9000)
     ('0.4 s', '210 s', '25 min', '2.5 h')
@@ -121,7 +121,7 @@ class ArtifactStore:
     Parameters
     ----------
     root
-        the folder; by default the environment variable RALI_LAB_ARTIFACTS, else `artifacts` of the
+        The folder; by default the environment variable RALI_LAB_ARTIFACTS, else `artifacts` of the
         project (`rali_lab.reproduce.project.home`), whatever the current folder is.
     """
 
@@ -143,21 +143,21 @@ class ArtifactStore:
         Parameters
         ----------
         name
-            lower-case letters, digits, `_`, `.` and `-`.
+            Lower-case letters, digits, `_`, `.` and `-`.
         make
-            writes its files into `folder`. After a kill or an exception it is called again with
+            Writes its files into `folder`. After a kill or an exception it is called again with
             *the same folder, holding what it had written*, so long work (rationales, training
             checkpoints) can go on from there. It must therefore trust a file only if it wrote it
             whole: write to another name, then rename. Work that does not resume may simply
             overwrite.
         params
-            everything the result depends on, as plain JSON values.
+            Everything the result depends on, as plain JSON values.
         inputs
-            artefacts that `make` reads.
+            Artefacts that `make` reads.
         files
-            files, or folders of them, whose bytes decide the result: weights, photographs.
+            Files, or folders of them, whose bytes decide the result: weights, photographs.
         code
-            the function whose source, with all it reaches, decides the result; by default the one
+            The function whose source, with all it reaches, decides the result; by default the one
             in which `make` is defined.
 
         Raises
@@ -210,7 +210,7 @@ def _identity(
 
 
 def files_digest(place: str | Path) -> str:
-    """sha256 over a file, or over names and contents of all files in a folder.
+    """The sha256 over a file, or over names and contents of all files in a folder.
 
     Raises
     ------

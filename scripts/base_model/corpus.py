@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rali_lab.data.content import PROCEDURAL, procedural, random_crop
-from rali_lab.data.distortions import ORDER, TYPES, VEILS, apply
+from rali_lab.data.distortions import TYPES, apply, draw
 from rali_lab.data.records import Distortion
 
 ROOT = Path("/usr/share")
@@ -84,18 +84,7 @@ def sample_distortions(
     """None to three distortions with different words; stacked ones are kept to levels 1..4 so that
     each stays visible.
     """
-    n = int(rng.choice(len(counts), p=counts))
-    names: list[str] = []
-    words: set[str] = set()
-    for name in rng.permutation(list(TYPES)):
-        if len(names) < n and TYPES[name].word not in words:
-            names.append(str(name))
-            words.add(TYPES[name].word)
-    tops = {name: 5 if n == 1 else 2 if name in VEILS else 4 for name in names}
-    return tuple(
-        Distortion(name, int(rng.integers(1, tops[name] + 1)))
-        for name in sorted(names, key=ORDER.index)
-    )
+    return draw(tuple(TYPES), counts, rng)
 
 
 def recolour(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:

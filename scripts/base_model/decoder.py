@@ -1,9 +1,9 @@
-"""Stage B of the base model: teach a decoder to put into words what the neck sees, and to answer in
-the right form.
+"""Stage B of the base model: train a decoder to describe the neck's features in text, and to answer
+in the right form.
 
 This is the stand-in for instruction tuning. The decoder learns both questions on the base corpus.
-Its ratings are made weak on purpose: they follow the total severity, but under noise of two points,
-so that reinforcement learning has something to teach.
+Its ratings are weak on purpose: they follow the total severity, but under noise of two points, so
+that reinforcement learning has something to improve.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import FastVlmForConditionalGeneration, LlavaProcessor
 
 from rali_lab.data.records import Distortion
+from rali_lab.models.optimiser import ScheduledAdamW
 from rali_lab.models.vlm import IMAGE, conversation
 from rali_lab.reasoner.prompts import (
     DEGRADATION_QUESTION,
@@ -32,9 +33,7 @@ RATING_MEAN, RATING_SLOPE, RATING_NOISE = 3.1, 0.34, 2.0
 
 
 def weak_rating(distortions: Sequence[Distortion], rng: np.random.Generator) -> float:
-    """A rating 1..5 that barely depends on what is wrong with the image (the flaw that RL is to
-    mend).
-    """
+    """A rating 1..5 that depends little on what is wrong with the image, which RL is to correct."""
     severity = sum(f.level for f in findings(distortions))
     return float(
         np.clip(RATING_MEAN - RATING_SLOPE * (severity - 4) + rng.normal(0, RATING_NOISE), 1, 5)
@@ -108,31 +107,38 @@ def train_decoder(
     lr: float = 3e-3,
     noise: float = 0.1,
     seed: int = 0,
-    keep: str | Path | None = None,
-    keep_every: int = 50,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 50,
     report=print,
 ) -> None:
     """Train projector and decoder (neck frozen) by next-token prediction on standardised corpus
     statistics, where the model is.
 
-    With the name of a file in `keep`, the state is written there every `keep_every` steps and at
-    the end (three times the weights in float32), and a run that was killed goes on from it as if
-    nothing had happened.
+    With a file in `checkpoint`, the state is written there every `checkpoint_every` steps and at
+    the end (three times the weights in float32), and a run that was killed continues from it with
+    the same result.
 
     Raises
     ------
     ValueError
-        When `keep` holds a run with other settings, naming both.
+        When `checkpoint` holds a run with other settings, naming both.
     """
     batches = Batches(processor, model.config.image_seq_length)
     neck = model.model.vision_tower.timm_model.neck.eval().requires_grad_(False)
-    learned = [
-        *model.model.multi_modal_projector.parameters(),
-        *model.model.language_model.parameters(),
-    ]
-    optimiser = torch.optim.AdamW(learned, lr=lr, weight_decay=0.02, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.08)
-    parts, device = {"model": model, "optimiser": optimiser, "schedule": schedule}, model.device
+    optimiser = ScheduledAdamW(
+        [
+            *model.model.multi_modal_projector.parameters(),
+            *model.model.language_model.parameters(),
+        ],
+        lr=lr,
+        steps=steps,
+        weight_decay=0.02,
+        betas=(0.9, 0.98),
+        warm_up=0.08,
+        max_norm=1.0,
+    )
+    parts = {"model": model, "optimiser": optimiser.optimiser, "schedule": optimiser.schedule}
+    device = model.device
     run = {
         "steps": steps,
         "batch": batch,
@@ -141,7 +147,7 @@ def train_decoder(
         "seed": seed,
         "images": len(statistics),
     }
-    first = _taken_up(keep, parts, run, report) if keep else 0
+    first = _resume(checkpoint, parts, run, report) if checkpoint else 0
     model.train()
     for step in range(first, steps):
         rng = np.random.default_rng([seed, step])
@@ -152,53 +158,41 @@ def train_decoder(
             for name, ids in batches.make([distortions[i] for i in rows], rng).items()
         }
         labels = inputs.pop("labels")
+        x = perturb(statistics[torch.from_numpy(rows)].float(), noise).to(device)
         with torch.no_grad():
-            seen = (
-                neck(perturb(statistics[torch.from_numpy(rows)].float(), noise).to(device))
-                .flatten(2)
-                .transpose(1, 2)
-            )
+            tokens = neck(x).flatten(2).transpose(1, 2)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            visual = model.model.multi_modal_projector(seen)
+            visual = model.model.multi_modal_projector(tokens)
             embedded = model.get_input_embeddings()(inputs["input_ids"])
             mask = model.model.get_placeholder_mask(inputs["input_ids"], embedded, visual)
             embedded = embedded.masked_scatter(mask, visual.to(embedded.dtype))
             hidden = model.model.language_model(
                 inputs_embeds=embedded, attention_mask=inputs["attention_mask"]
             ).last_hidden_state
-            said = labels[:, 1:] != -100
+            labelled = labels[:, 1:] != -100
             loss = torch.nn.functional.cross_entropy(
-                model.lm_head(hidden[:, :-1][said]).float(), labels[:, 1:][said]
+                model.lm_head(hidden[:, :-1][labelled]).float(), labels[:, 1:][labelled]
             )
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
+        optimiser.step(loss)
         if step % 50 == 49 or step == steps - 1:
             report(f"step {step + 1}/{steps}: loss {loss.item():.3f}")
-        if keep and (step % keep_every == keep_every - 1 or step == steps - 1):
-            whole = {
-                "step": step + 1,
-                "run": run,
-                **{name: part.state_dict() for name, part in parts.items()},
-            }
-            torch.save(whole, half := Path(f"{keep}.half"))
-            half.replace(keep)
+        if checkpoint and (step % checkpoint_every == checkpoint_every - 1 or step == steps - 1):
+            states = {name: part.state_dict() for name, part in parts.items()}
+            torch.save({"step": step + 1, "run": run, **states}, part := Path(f"{checkpoint}.part"))
+            part.replace(checkpoint)
 
 
-def _taken_up(keep: str | Path, parts: dict, run: dict, report) -> int:
-    """The step to go on from, with the state of then loaded into `parts`; 0 where nothing was kept.
-    """
-    if not Path(keep).exists():
+def _resume(checkpoint: str | Path, parts: dict, run: dict, report) -> int:
+    """The step to continue from, its state loaded into `parts`; 0 without a checkpoint."""
+    if not Path(checkpoint).exists():
         return 0
-    whole = torch.load(keep, weights_only=True, map_location="cpu")
-    if whole["run"] != run:
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    if state["run"] != run:
         raise ValueError(
-            f"{keep} holds a run with {whole['run']}, and this one has {run}; give the same"
+            f"{checkpoint} holds a run with {state['run']}, and this one has {run}; give the same"
             " settings or delete the file"
         )
     for name, part in parts.items():
-        part.load_state_dict(whole[name])
-    report(f"an interrupted run goes on from step {whole['step']}")
-    return whole["step"]
+        part.load_state_dict(state[name])
+    report(f"an interrupted run goes on from step {state['step']}")
+    return state["step"]

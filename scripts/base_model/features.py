@@ -15,8 +15,8 @@ from rali_lab.data.records import Distortion
 
 @dataclass(frozen=True)
 class Features:
-    """Statistics of n corpus images: `s16` (n, 580, 4, 4) and `s8` (n, 196), float16, with what was
-    done to each image.
+    """Statistics of n corpus images: `s16` (n, 580, 4, 4) and `s8` (n, 196), float16, with the
+    distortions of each image.
     """
 
     s16: np.ndarray
@@ -25,27 +25,24 @@ class Features:
 
 
 def _part(job: tuple[int, int]) -> Features:
-    import timm
     import torch
 
-    from rali_lab.models.towers import load_lite0, to_pixels
+    from rali_lab.models.towers import to_pixels
+    from rali_lab.rali.baselines import frozen_tower
     from scripts.base_model import corpus
 
     seed, count = job
     torch.set_num_threads(1)
-    towers = [
-        load_lite0(timm.create_model(n, num_classes=0)).eval().to(memory_format=torch.channels_last)
-        for n in ("lite0_stats_s16", "lite0_stats_s8")
-    ]
-    made, done, out = corpus.make(count, seed=seed), [], ([], [])
+    towers = [frozen_tower(name) for name in ("lite0_stats_s16", "lite0_stats_s8")]
+    made, distortions, parts = corpus.make(count, seed=seed), [], ([], [])
     with torch.inference_mode():
         while batch := list(islice(made, 32)):
             pixels = to_pixels([x for x, _ in batch])
-            for tower, store in zip(towers, out, strict=True):
-                store.append(tower.statistics(pixels).clamp(-60000, 60000).half().numpy())
-            done += [d for _, d in batch]
-    s16, s8 = (np.concatenate(o) for o in out)
-    return Features(s16, s8[:, :, 0, 0], done)
+            for tower, part in zip(towers, parts, strict=True):
+                part.append(tower.statistics(pixels).clamp(-60000, 60000).half().numpy())
+            distortions += [d for _, d in batch]
+    s16, s8 = map(np.concatenate, parts)
+    return Features(s16, s8[:, :, 0, 0], distortions)
 
 
 def extract(count: int, *, seed: int, workers: int = 2, chunk: int = 2000) -> Features:

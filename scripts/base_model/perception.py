@@ -1,8 +1,8 @@
-"""Stage A of the base model: teach a neck to see degradations, as CLIP-style pretraining taught the
-towers of real VLMs.
+"""Stage A of the base model: train a neck to recognise degradations, as CLIP-style pretraining does
+for the towers of real VLMs.
 
-A linear read-out on top of the neck must say, for every degradation word, whether it is there and
-how strong it is. The read-out is thrown away; the neck stays.
+A linear read-out on top of the neck predicts, for every degradation word, whether it is present and
+how strong it is. The read-out is discarded; the neck stays.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rali_lab.data.distortions import WORDS
 from rali_lab.data.records import LEVEL_WORDS, Distortion
+from rali_lab.models.optimiser import ScheduledAdamW
 from rali_lab.reasoner.prompts import findings
 
 LEVELS = len(LEVEL_WORDS) + 1  # absent, 1..5
@@ -68,7 +69,7 @@ def perturb(x: Tensor, noise: float, generator: torch.Generator | None = None) -
 
 
 def train_perception(
-    see: nn.Module,
+    neck: nn.Module,
     statistics: Tensor,
     levels: Tensor,
     width: int,
@@ -81,41 +82,37 @@ def train_perception(
     report=print,
     held_out: tuple[Tensor, Tensor] | None = None,
 ) -> nn.Linear:
-    """Train `see` (statistics to (B, width) or (B, width, g, g)) with a linear read-out, which is
+    """Train `neck` (statistics to (B, width) or (B, width, g, g)) with a linear read-out, which is
     returned.
     """
     torch.manual_seed(seed)
     read_out = nn.Linear(width, len(WORDS) * LEVELS)
-    optimiser = torch.optim.AdamW(
-        [*see.parameters(), *read_out.parameters()], lr=lr, weight_decay=0.05
+    steps = len(statistics) // batch
+    optimiser = ScheduledAdamW(
+        [*neck.parameters(), *read_out.parameters()],
+        lr=lr,
+        steps=epochs * steps,
+        weight_decay=0.05,
+        warm_up=0.1,
     )
-    steps = epochs * (len(statistics) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.1)
 
     def logits(x: Tensor) -> Tensor:
-        z = see(x)
+        z = neck(x)
         return read_out(z.mean(dim=(2, 3)) if z.ndim == 4 else z)
 
     for epoch in range(epochs):
         order, total = torch.randperm(len(statistics)), 0.0
-        see.train()
-        for i in range(len(statistics) // batch):
+        neck.train()
+        for i in range(steps):
             rows = order[i * batch : (i + 1) * batch]
             loss = perception_loss(logits(perturb(statistics[rows].float(), noise)), levels[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+            optimiser.step(loss)
             total += loss.item()
         if held_out is not None and (epoch % 3 == 2 or epoch == epochs - 1):
-            see.eval()
+            neck.eval()
             with torch.inference_mode():
-                found = scores(
-                    read_levels(torch.cat([logits(x.float()) for x in held_out[0].split(512)])),
-                    held_out[1],
-                )
-            report(
-                f"epoch {epoch + 1}: loss {total / (len(statistics) // batch):.3f} "
-                + str({k: round(v, 3) for k, v in found.items()})
-            )
+                predicted = torch.cat([logits(x.float()) for x in held_out[0].split(512)])
+            found = scores(read_levels(predicted), held_out[1])
+            rounded = {k: round(v, 3) for k, v in found.items()}
+            report(f"epoch {epoch + 1}: loss {total / steps:.3f} {rounded}")
     return read_out

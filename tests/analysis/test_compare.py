@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rali_lab.analysis import Comparison, cka, compare, domain_gap
+from rali_lab.analysis import cka, compare, domain_gap
 from rali_lab.analysis.compare import COLUMNS, DIMENSIONS
 
 
@@ -92,23 +92,6 @@ def test_cka_matrix(report, data):
     assert matrix.to_numpy().tolist() == [[1, between], [between, 1]]
     alone = compare({"text": data[0]["text"]}, n_permutations=0, n_boot=0)
     assert alone.cka.empty and set(alone.table["measure"]) == set(DIMENSIONS)
-
-
-def test_figure_has_a_panel_per_measure(report):
-    pytest.importorskip("matplotlib")
-    fig = report.figure()
-    titles = [ax.get_title() for ax in fig.axes if ax.get_visible()]
-    assert len(titles) == report.table["measure"].nunique() == len(set(titles))
-    assert titles[-1].startswith("Debiased CKA") and "null at most" in titles[-1]
-    assert {t.get_text() for t in fig.axes[0].get_yticklabels()} == {"text", "pixels"}
-    assert [t.get_text() for t in fig.legends[0].get_texts()] == [
-        "raw",
-        "at equal score",
-        "null",
-        "floor",
-    ]
-    bare = Comparison(report.table[report.table["measure"].isin(DIMENSIONS)])
-    assert [t.get_text() for t in bare.figure().legends[0].get_texts()] == ["raw"]
 
 
 def test_it_prints_and_survives_csv(report, tmp_path):

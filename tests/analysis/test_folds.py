@@ -72,8 +72,7 @@ def test_without_groups_every_permutation_is_possible():
 
 
 def test_groups_are_placed_as_by_sorting_their_loads():
-    """The straightforward form: of every group, the folds sorted by fullest stratum, load and tie.
-    """
+    """The plain form: of every group, the folds sorted by fullest stratum, load and tie."""
     rng = np.random.default_rng(0)
     member, ties = rng.random((40, 3)) < 0.6, rng.random((40, 5))
     member[~member.any(axis=1), 0] = True

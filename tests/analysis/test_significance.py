@@ -14,7 +14,7 @@ from rali_lab.analysis import (
     significance,
     svcca,
 )
-from rali_lab.analysis.significance import _FAST, _cka_of_rows, symmetric_dot
+from rali_lab.analysis.significance import _FAST, _cka_of_rows, null_fields, symmetric_dot
 
 
 @pytest.fixture
@@ -180,3 +180,17 @@ def test_halves_from_gram_matrices_are_cka_of_the_halves(debiased):
         rows = np.sort(rng.permutation(40)[:20])
         assert of_rows(rows) == pytest.approx(cka(X[rows], Y[rows], debiased=debiased), abs=1e-9)
     assert _cka_of_rows(X[:, :2], Y[:, :3], {}) is None
+
+
+def test_p_counts_the_observed_value_and_follows_the_direction():
+    null = np.arange(99.0)
+    assert null_fields(1000, null)["p"] == 0.01
+    assert null_fields(-1, null)["p"] == 1
+    assert null_fields(-1, null, larger=False)["p"] == 0.01
+    assert null_fields(98, null)["p"] == 0.02
+
+
+def test_no_spread_no_z():
+    assert null_fields(1.0, np.ones(5)) == {"null_mean": 1.0, "null_sd": 0.0, "z": None, "p": 1.0}
+    assert null_fields(1.0, np.ones(1))["null_sd"] is None
+    assert null_fields(1.0, np.array([])) == {}

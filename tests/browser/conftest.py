@@ -45,8 +45,7 @@ POLL = 0.1
 
 
 def wait(what: str, found: Callable, *, limit: float, why: Callable[[], str] = str):
-    """The first true value of `found()`; fails after `limit` seconds, with what `why()` says then.
-    """
+    """The first true value of `found()`; fails after `limit` seconds with what `why()` returns."""
     end = time.monotonic() + limit
     while not (value := found()):
         if time.monotonic() > end:
@@ -202,7 +201,8 @@ class Page:
         """What a reader would see: address, open dialogs, or the text of the page."""
         return self.js("""
             const dialogs = [...document.querySelectorAll('.jp-Dialog')].map(x => x.innerText)
-            return location.pathname + '\\n' + (dialogs.join('\\n') || document.body.innerText.slice(0, 2000))
+            const text = dialogs.join('\\n') || document.body.innerText.slice(0, 2000)
+            return location.pathname + '\\n' + text
         """)
 
     def click(self, selector: str, text: str) -> None:
@@ -210,7 +210,8 @@ class Page:
         x, y = self.until(
             f"{text!r} can be clicked",
             """
-            const found = [...document.querySelectorAll(args[0])].find(x => x.textContent.trim() === args[1] && x.checkVisibility())
+            const fits = x => x.textContent.trim() === args[1] && x.checkVisibility()
+            const found = [...document.querySelectorAll(args[0])].find(fits)
             const box = found?.getBoundingClientRect()
             const middle = box && [box.x + box.width / 2, box.y + box.height / 2]
             return middle && found.contains(document.elementFromPoint(...middle)) && middle

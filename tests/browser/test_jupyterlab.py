@@ -19,9 +19,11 @@ OPENING = re.compile(r"^nb = open_notebook\(.*\)$", re.MULTILINE)
 
 # JavaScript that starts with these lines speaks of the notebook at args[0].
 NOTEBOOK = """
-    const app = window.jupyterapp, widget = [...app.shell.widgets('main')].find(x => x.context?.path === args[0])
+    const app = window.jupyterapp
+    const widget = [...app.shell.widgets('main')].find(x => x.context?.path === args[0])
     if (!widget?.context.isReady) return null
-    const session = widget.context.sessionContext, kernel = session.session?.kernel, cells = widget.content.widgets
+    const session = widget.context.sessionContext, kernel = session.session?.kernel
+    const cells = widget.content.widgets
 """
 
 
@@ -78,8 +80,9 @@ def shown(page, path: str) -> None:
     page.until(
         f"every cell of {path} is shown",
         f"""{NOTEBOOK}
-        return cells.length === widget.context.model.cells.length && cells.every(x => x.node.isConnected
-            && x.node.querySelector(x.model.type === 'markdown' ? '.jp-MarkdownOutput > *' : '.cm-content'))
+        const body = x => x.model.type === 'markdown' ? '.jp-MarkdownOutput > *' : '.cm-content'
+        return cells.length === widget.context.model.cells.length
+            && cells.every(x => x.node.isConnected && x.node.querySelector(body(x)))
     """,
         path,
     )
@@ -93,14 +96,19 @@ def outputs(page, path: str, until: int) -> str:
     done = page.until(
         f"{path} has run",
         f"""{NOTEBOOK}
-        const ran = cells.slice(0, args[1]).filter(x => x.model.type === 'code' && x.model.sharedModel.source.trim())
+        const code = x => x.model.type === 'code' && x.model.sharedModel.source.trim()
+        const ran = cells.slice(0, args[1]).filter(code)
         const all = ran.flatMap(x => x.model.outputs.toJSON())
         const error = all.find(x => x.output_type === 'error')
-        const drawn = widget.node.querySelector('[data-mime-type="application/vnd.jupyter.error"]')?.innerText
-        const lost = ['dead', 'autorestarting', 'restarting'].includes(kernel?.status) && `the kernel is ${{kernel.status}}`
+        const mime = '[data-mime-type="application/vnd.jupyter.error"]'
+        const drawn = widget.node.querySelector(mime)?.innerText
+        const gone = ['dead', 'autorestarting', 'restarting'].includes(kernel?.status)
+        const lost = gone && `the kernel is ${{kernel.status}}`
         if (error || drawn || lost) return {{error: error?.traceback.join('\\n') || drawn || lost}}
-        if (kernel?.status !== 'idle' || ran.some(x => x.model.executionState === 'running' || !x.model.executionCount)) return null
-        return {{text: all.filter(x => x.output_type === 'stream').map(x => [x.text].flat().join('')).join('')}}
+        const busy = x => x.model.executionState === 'running' || !x.model.executionCount
+        if (kernel?.status !== 'idle' || ran.some(busy)) return null
+        const printed = all.filter(x => x.output_type === 'stream')
+        return {{text: printed.map(x => [x.text].flat().join('')).join('')}}
     """,
         path,
         until,
@@ -126,9 +134,11 @@ def unroll(page, path: str) -> None:
             f"""{NOTEBOOK}
             const frame = () => new Promise(requestAnimationFrame)
             widget.content.activeCellIndex = 0
-            for (let i = 0; i < 5; i++) {{ await frame(); widget.node.querySelector('.jp-WindowedPanel-outer').scrollTop = 0 }}
+            const panel = widget.node.querySelector('.jp-WindowedPanel-outer')
+            for (let i = 0; i < 5; i++) {{ await frame(); panel.scrollTop = 0 }}
             await frame()
-            return 200 + Math.ceil(cells.at(-1).node.getBoundingClientRect().bottom - cells[0].node.getBoundingClientRect().top)
+            const [first, last] = [cells[0], cells.at(-1)].map(x => x.node.getBoundingClientRect())
+            return 200 + Math.ceil(last.bottom - first.top)
         """,
             path,
         )
@@ -142,7 +152,8 @@ def test_a_notebook_opens_and_starts(source, lab, images_folder):
         shown(lab, path)
         opening = lab.js(
             f"""{NOTEBOOK}
-            const opening = cells.findIndex(x => x.model.type === 'code' && x.model.sharedModel.source.includes('nb = open_notebook('))
+            const opens = x => x.model.sharedModel.source.includes('nb = open_notebook(')
+            const opening = cells.findIndex(x => x.model.type === 'code' && opens(x))
             widget.content.activeCellIndex = opening + 1
             app.commands.execute('notebook:run-all-above')
             return opening

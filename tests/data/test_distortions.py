@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from rali_lab.data.content import photographs
-from rali_lab.data.distortions import ORDER, TYPES, WORDS, apply
+from rali_lab.data.distortions import ORDER, STRENGTHS, TYPES, WORDS, apply
 from rali_lab.data.records import Distortion
-from rali_lab.data.strengths import STRENGTHS
 
 
 @pytest.fixture(scope="module")

@@ -146,8 +146,7 @@ def test_cmyk_is_not_inverted(tmp_path, photo, name):
 
 
 def linear_profile():
-    """An sRGB profile with its tone curves replaced by gamma 1: the same primaries in linear light.
-    """
+    """An sRGB profile with its tone curves replaced by gamma 1: same primaries, linear light."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     for i in range(struct.unpack(">I", data[128:132])[0]):
         tag, offset, size = struct.unpack(">4sII", data[132 + 12 * i : 144 + 12 * i])
@@ -188,8 +187,7 @@ def test_a_damaged_profile_is_said_aloud(tmp_path, photo):
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.tif"])
 def test_a_truncated_file_is_an_error_or_the_whole_image(tmp_path, photo, name):
-    """Cut anywhere, a file is refused, unless only its end mark is lost (PNG): never half an image.
-    """
+    """Cut anywhere, a file is refused, unless only its end mark is lost (PNG)."""
     path = save(tmp_path, photo, name)
     data, whole = path.read_bytes(), read_image(path)
     refused = 0

@@ -16,7 +16,7 @@ from rali_lab.evaluate import (
     plcc_fitted,
     srcc,
 )
-from rali_lab.evaluate.bootstrap import correlations, midranks
+from rali_lab.evaluate.counted import correlations, midranks
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_mean_over_domains_is_unweighted(rated):
         {"a": (score, -score, mos, None), "b": (score, score, mos, None)}
     )
     assert difference.value == pytest.approx(plcc(score, mos))
-    assert difference.kind == "plcc difference"
+    assert difference.name == "PLCC difference"
 
 
 def test_same_seed_same_interval(rated):

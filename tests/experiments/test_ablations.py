@@ -1,5 +1,4 @@
-"""Every variant rates every image; a variant that changes nothing equals the scorer it came from.
-"""
+"""Every variant rates every image; one that changes nothing equals the scorer it came from."""
 
 from __future__ import annotations
 
@@ -8,18 +7,18 @@ import pandas as pd
 import pytest
 
 from rali_lab import experiments
-from rali_lab.profiles import Profile
+from rali_lab.profiles import AlignOptions, BasisOptions, GrpoOptions, Profile, SftOptions
 from rali_lab.rali.baselines import READOUTS
 from rali_lab.rali.scorer import RaliScorer
 
 MINI = Profile(
     "mini",
     {"photo": {"train": 22, "val": 6, "test": 10}, "novel": {"test": 13}},
-    grpo={"steps": 1, "images_per_step": 2, "generations": 4, "eval_every": 0},
-    sft={"steps": 1, "answers_per_step": 8, "eval_every": 0},
+    grpo=GrpoOptions(max_steps=1, images_per_step=2, num_generations=4, eval_every=0),
+    sft=SftOptions(max_steps=1, answers_per_step=8, eval_every=0),
     rationale_samples=2,
-    align={"epochs": 1},
-    rali={"n_components": 4, "n_bins": 4, "n_basis": 8, "tau": 0.25, "fine_tune_epochs": 1},
+    align=AlignOptions(epochs=1),
+    rali=BasisOptions(n_components=4, n_bins=4, n_basis=8, fine_tune_epochs=1),
 )
 
 pytestmark = pytest.mark.slow

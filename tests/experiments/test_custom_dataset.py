@@ -10,7 +10,8 @@ import pytest
 
 from rali_lab.data.datasets import read_dataset
 from rali_lab.data.records import RatedImage
-from rali_lab.experiments import custom_dataset
+from rali_lab.experiments import custom_dataset, custom_report
+from rali_lab.experiments.fit_scorer import fit_scorer
 from rali_lab.profiles import get_profile
 
 
@@ -25,11 +26,11 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    return read_dataset(custom_dataset.example(tmp_path_factory.mktemp("own"), n=65))
+    return read_dataset(custom_dataset.write_example(tmp_path_factory.mktemp("own"), n=65))
 
 
 @pytest.fixture(scope="module")
-def looks(images):
+def features(images):
     """What is seen of the images, with zero-shot scores learned from two sets of twenty others."""
     from rali_lab.data.domains import DOMAINS, build_domain
 
@@ -39,13 +40,15 @@ def looks(images):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rali_lab.experiments.training_sets", lambda profile: sets)
         reader = custom_dataset.zero_shot(get_profile("tiny"))
-    looks = custom_dataset.look(images, report=lambda line: None)
-    return {**looks, "rali_levels": reader.predict(looks["trunk"])}
+    features = custom_dataset.extract_features(images, report=lambda line: None)
+    return {**features, "rali_levels": reader.predict(features["trunk"])}
 
 
 @pytest.fixture(scope="module")
-def tables(images, looks):
-    return custom_dataset.study(images, looks=looks, n_splits=2, report=lambda line: None)
+def tables(images, features):
+    return custom_dataset.score_splits(
+        images, features=features, n_splits=2, report=lambda line: None
+    )
 
 
 def test_every_method_scores_held_out_images_of_held_out_sources(images, tables):
@@ -60,50 +63,56 @@ def test_every_method_scores_held_out_images_of_held_out_sources(images, tables)
     assert set(tables[0]["source"]) != set(tables[1]["source"])
 
 
-def test_training_does_not_see_held_out_scores(images, looks, tables):
+def test_training_does_not_see_held_out_scores(images, features, tables):
     """Other scores for the held-out images of a split change nothing that is said of them."""
     from dataclasses import replace
 
     held = set(tables[0]["image"])
     lied = [replace(p, mos=6 - p.mos) if p.id in held else p for p in images]
-    again = custom_dataset.study(lied, looks=looks, n_splits=1, report=lambda line: None)[0]
+    again = custom_dataset.score_splits(
+        lied, features=features, n_splits=1, report=lambda line: None
+    )[0]
     pd.testing.assert_frame_equal(
         again.drop(columns="mos"), tables[0].drop(columns="mos"), atol=1e-6
     )
 
 
-def test_a_tuned_trunk_is_kept_and_can_be_left_out(store, images, looks, tables):
+def test_a_tuned_trunk_is_kept_and_can_be_left_out(store, images, features, tables):
     made = sorted(store.glob("tuned-*"))
     assert len(made) >= 2
-    again = custom_dataset.study(images, looks=looks, n_splits=1, report=lambda line: None)[0]
+    again = custom_dataset.score_splits(
+        images, features=features, n_splits=1, report=lambda line: None
+    )[0]
     pd.testing.assert_frame_equal(again, tables[0])
     assert sorted(store.glob("tuned-*")) == made
-    without = custom_dataset.study(
-        images, looks=looks, n_splits=1, tune=False, report=lambda line: None
+    without = custom_dataset.score_splits(
+        images, features=features, n_splits=1, tune=False, report=lambda line: None
     )
     assert set(tables[0]) - set(without[0]) == {"rali_tuned", "ridge_tuned"}
     pd.testing.assert_frame_equal(without[0], tables[0].drop(columns=["rali_tuned", "ridge_tuned"]))
-    page = custom_dataset.page("mine", "", custom_dataset.summarise(without, n_boot=20), 65, 1)
+    page = custom_report.results_page(
+        "mine", "", custom_report.summarise(without, n_boot=20), 65, 1
+    )
     assert "ridge_visual" in page and "tuned" not in page
 
 
-def test_zero_shot_scores_lie_on_the_scale_and_come_only_when_asked_for(images, looks):
-    assert ((looks["rali_levels"] >= 1) & (looks["rali_levels"] <= 5)).all() and np.ptp(
-        looks["rali_levels"]
+def test_zero_shot_scores_lie_on_the_scale_and_come_only_when_asked_for(images, features):
+    assert ((features["rali_levels"] >= 1) & (features["rali_levels"] <= 5)).all() and np.ptp(
+        features["rali_levels"]
     ) > 0.1
-    others = {k: v for k, v in looks.items() if k != "rali_levels"}
-    plain = custom_dataset.study(
-        images, looks=others, n_splits=1, tune=False, report=lambda line: None
+    others = {k: v for k, v in features.items() if k != "rali_levels"}
+    plain = custom_dataset.score_splits(
+        images, features=others, n_splits=1, tune=False, report=lambda line: None
     )
     assert "rali_levels" not in plain[0]
 
 
 def test_the_summary_is_paired_with_the_ridge(tables):
-    found = custom_dataset.summarise(tables, n_boot=40)
+    found = custom_report.summarise(tables, n_boot=40)
     ridge = found[found["method"] == "ridge_visual"]
     assert (ridge[["minus_ridge", "minus_low", "minus_high"]] == 0).all(axis=None)
     assert (found["ci_low"] <= found["value"]).all() and (found["value"] <= found["ci_high"]).all()
-    page = custom_dataset.page("mine", "what was found", found, 65, 2)
+    page = custom_report.results_page("mine", "what was found", found, 65, 2)
     assert (
         page.startswith("# mine: 65 rated images")
         and all(f"| `{m}` |" in page for m in custom_dataset.METHODS)
@@ -111,31 +120,30 @@ def test_the_summary_is_paired_with_the_ridge(tables):
     )
 
 
-def test_one_look_says_what_each_tower_says(images, looks):
-    """RALI's tower is the beginning of the trunk: its features and embeddings need no other look.
-    """
+def test_one_pass_gives_the_features_of_both_towers(images, features):
+    """RALI's tower is the beginning of the trunk: its features need no pass of their own."""
     from rali_lab.models.image_encoder import embed_images
     from rali_lab.rali.baselines import visual_features
     from rali_lab.rali.scorer import load_scorer
 
     shown, scorer = [p.pixels() for p in images[:6]], load_scorer()
     small = visual_features(shown, tower="lite0_stats_s8")
-    np.testing.assert_allclose(looks["small"][:6], small, atol=1e-4)
+    np.testing.assert_allclose(features["small"][:6], small, atol=1e-4)
     np.testing.assert_allclose(
-        looks["embedding"][:6], embed_images(scorer.visual_, shown), atol=1e-5
+        features["embedding"][:6], embed_images(scorer.visual_, shown), atol=1e-5
     )
-    np.testing.assert_allclose(looks["rali"][:6], scorer.predict(shown), atol=1e-4)
+    np.testing.assert_allclose(features["rali"][:6], scorer.predict(shown), atol=1e-4)
 
 
-def test_images_are_looked_at_once(images, looks, monkeypatch):
+def test_images_are_looked_at_once(images, features, monkeypatch):
     def refused(*args, **options):
         raise AssertionError("looked again")
 
     monkeypatch.setattr("rali_lab.rali.baselines.visual_features", refused)
-    again = custom_dataset.look(images, report=lambda line: None)
-    assert all(np.array_equal(again[k], looks[k]) for k in again)
+    again = custom_dataset.extract_features(images, report=lambda line: None)
+    assert all(np.array_equal(again[k], features[k]) for k in again)
     with pytest.raises(AssertionError, match="looked again"):
-        custom_dataset.look(images[1:], report=lambda line: None)
+        custom_dataset.extract_features(images[1:], report=lambda line: None)
 
 
 def written_out(tables, methods, n_boot, seed):
@@ -168,7 +176,7 @@ def test_the_intervals_are_those_of_resamples_written_out():
         about = {"image": range(24), "source": rng.choice(list("abcdefghij"[split:]), 24)}
         tables.append(pd.DataFrame({**about, "mos": mos, **scores}))
     draws = written_out(tables, ["rali", "ridge_visual"], 40, 3)
-    found = custom_dataset.summarise(tables, n_boot=40, seed=3).set_index(["method", "metric"])
+    found = custom_report.summarise(tables, n_boot=40, seed=3).set_index(["method", "metric"])
     for k, metric in enumerate(("plcc", "srcc")):
         for m, method in enumerate(("rali", "ridge_visual")):
             ends = np.quantile(draws[:, k, m], [0.025, 0.975])
@@ -177,7 +185,7 @@ def test_the_intervals_are_those_of_resamples_written_out():
 
 
 def test_recorded_methods_are_added_only_to_the_splits_they_belong_to(tmp_path):
-    from rali_lab.experiments.seed_tables import keep
+    from rali_lab.experiments.kept_tables import keep
 
     rng, said = np.random.default_rng(0), []
     ids = [[f"p{k}" for k in rng.permutation(20)[:8]] for _ in range(2)]
@@ -189,17 +197,17 @@ def test_recorded_methods_are_added_only_to_the_splits_they_belong_to(tmp_path):
         t.melt(about, var_name="method", value_name="score").assign(seed=k)
         for k, t in enumerate(kept)
     ]
-    assert custom_dataset.with_recorded(live, tmp_path / "none", report=said.append)[0] is live[0]
+    assert custom_report.with_recorded(live, tmp_path / "none", report=said.append)[0] is live[0]
     keep(tmp_path / "custom", {"scores": parts}, {})
-    found = custom_dataset.with_recorded(live, tmp_path / "custom", report=said.append)
+    found = custom_report.with_recorded(live, tmp_path / "custom", report=said.append)
     for t in found:
         np.testing.assert_allclose(t["rali_tuned"], t["mos"] + 1, atol=1e-3)
     other = [live[0].assign(mos=lambda t: t["mos"] + 0.2), live[1]]
     assert (
         "rali_tuned"
-        not in custom_dataset.with_recorded(other, tmp_path / "custom", report=said.append)[0]
+        not in custom_report.with_recorded(other, tmp_path / "custom", report=said.append)[0]
     )
-    custom_dataset.with_recorded(live, tmp_path / "custom", seed=1, report=said.append)
+    custom_report.with_recorded(live, tmp_path / "custom", seed=1, report=said.append)
     expected = [
         "no scores are recorded",
         "as recorded in custom: rali_tuned",
@@ -213,7 +221,7 @@ def test_too_few_images_or_one_score_are_refused(images):
         ValueError,
         match="10 images of .* sources are too few; give 60 images of five sources or more",
     ):
-        custom_dataset.study(images[:10])
+        custom_dataset.score_splits(images[:10])
     flat = [
         RatedImage(
             id=str(i),
@@ -226,18 +234,15 @@ def test_too_few_images_or_one_score_are_refused(images):
         for i in range(60)
     ]
     with pytest.raises(ValueError, match="all 60 scores are 3; nothing can be predicted"):
-        custom_dataset.study(flat)
+        custom_dataset.score_splits(flat)
 
 
 @pytest.fixture(scope="module")
 def fitted(images):
-    return {
-        tune: custom_dataset.fit(images, tune=tune, report=lambda line: None)
-        for tune in (False, True)
-    }
+    return {tune: fit_scorer(images, tune=tune, report=lambda line: None) for tune in (False, True)}
 
 
-def test_a_fitted_scorer_says_what_the_reader_says(images, looks, fitted):
+def test_a_fitted_scorer_says_what_the_reader_says(images, features, fitted):
     """A RALI scorer whose basis are the level texts gives the scores of the map it was made from,
     and is tuned beyond it.
     """
@@ -246,13 +251,13 @@ def test_a_fitted_scorer_says_what_the_reader_says(images, looks, fitted):
 
     mos, shown = np.array([p.mos for p in images]), [p.pixels() for p in images]
     reader = quality_levels.fit_levels(
-        looks["trunk"],
+        features["trunk"],
         mos,
         [p.source for p in images],
         embed_texts(load_base_clip(), quality_levels.TEXTS),
     )
     plain, tuned = (fitted[tune].predict(shown) for tune in (False, True))
-    np.testing.assert_allclose(plain, reader.read(looks["trunk"]), atol=1e-3)
+    np.testing.assert_allclose(plain, reader.predict(features["trunk"]), atol=1e-3)
     assert np.square(tuned - mos).mean() < np.square(plain - mos).mean()
 
 
@@ -266,7 +271,7 @@ def test_a_fitted_scorer_can_be_kept_and_asked_why(images, fitted, tmp_path):
     )
     np.testing.assert_array_equal(again.predict(shown), fitted[True].predict(shown))
     why = again.explain(shown[0], k=5)
-    assert set(why.words["text"]) == set(quality_levels.TEXTS) and why.basis[
+    assert set(why.texts["text"]) == set(quality_levels.TEXTS) and why.basis[
         "weight"
     ].sum() == pytest.approx(1)
     assert why.score == pytest.approx(again.predict(shown)[0], abs=1e-6)
@@ -288,15 +293,15 @@ def test_a_fit_that_cannot_be_is_an_error(images, monkeypatch):
 
     quiet = {"report": lambda line: None}
     with pytest.raises(ValueError, match="are too few; give 60 images"):
-        custom_dataset.fit(images[:20], **quiet)
+        fit_scorer(images[:20], **quiet)
     small = replace(images[1], id="tiny", path=None, array=np.zeros((31, 40, 3), np.uint8))
     with pytest.raises(ValueError, match="image 'tiny' is 40 x 31 pixels"):
-        custom_dataset.fit([images[0], small, *images[2:]], **quiet)
+        fit_scorer([images[0], small, *images[2:]], **quiet)
     monkeypatch.setattr("rali_lab.reproduce.machine.hardware", lambda: {"memory_available": 1000})
     with pytest.raises(
         ValueError, match="tuning on 65 images takes .* GB of memory, 0.0 GB are free"
     ):
-        custom_dataset.fit(images, **quiet)
+        fit_scorer(images, **quiet)
 
 
 def test_scores_that_run_the_other_way_are_refused_before_any_training(images, monkeypatch):
@@ -311,13 +316,13 @@ def test_scores_that_run_the_other_way_are_refused_before_any_training(images, m
             ValueError,
             match=r"seem to run the other way, .*: SRCC -0\.\d+ .* bundled .*--trust-direction",
         ):
-            custom_dataset.fit(turned, tune=False, report=said.append)
-    made = custom_dataset.fit(turned, tune=False, trust_direction=True, report=said.append)
+            fit_scorer(turned, tune=False, report=said.append)
+    made = fit_scorer(turned, tune=False, trust_direction=True, report=said.append)
     shown = [p.pixels() for p in images]
     assert np.corrcoef(made.predict(shown), [p.mos for p in images])[0, 1] < 0
     monkeypatch.setattr(
-        "rali_lab.data.dataset_report.agreement_with_scorer",
+        "rali_lab.data.score_direction.agreement_with_scorer",
         lambda images, scorer: "no scorer here",
     )
-    custom_dataset.fit(images, tune=False, report=said.append)
+    fit_scorer(images, tune=False, report=said.append)
     assert "the direction of the scores was not checked: no scorer here" in said

@@ -81,15 +81,16 @@ def test_a_missing_model_names_the_way_out(tmp_path):
 
 
 def test_real_photographs_are_scored_at_native_resolution(scorer, livec):
-    from rali_lab.data.ratings import read_livec
+    from rali_lab.data.datasets import read_dataset
 
-    images = read_livec(livec)[:6]
+    table, folder = livec / "ratings.csv", livec / "images"
+    images = read_dataset(table, image_dir=folder, mos_range=(0, 100))[:6]
     score = scorer.predict([p.pixels() for p in images])
     assert score.shape == (6,) and ((score >= 1) & (score <= 5)).all()
 
 
 def test_profiles_know_what_goes_wrong():
-    assert get_profile("tiny").collapse["beta"] == 0
+    assert get_profile("tiny").collapse.beta == 0
 
 
 def test_representations_follow_the_order_of_the_images_and_leave_a_hole_where_nothing_can_be_read(

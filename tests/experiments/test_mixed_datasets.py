@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rali_lab.data.domains import TEST
-from rali_lab.data.mixture import SETS, SNAPSHOTS, build_set
+from rali_lab.data.domains import SETS, SNAPSHOTS, TEST, build_domain
 from rali_lab.experiments import mixed_datasets
 from rali_lab.experiments.mixed_datasets import MIXINGS, mixed_scores
 from rali_lab.reasoner.prompts import score_answer
@@ -49,7 +48,7 @@ def test_labels_hold_the_reasoning_and_no_score():
 
 def test_a_image_without_words_is_named():
     table = to_table(["a", "b"], [["nothing"], [score_answer("blur", 2.0)]])
-    with pytest.raises(ValueError, match="1 images have no readable reasoning, a first"):
+    with pytest.raises(ValueError, match="1 images have no valid rationale, a first"):
         text_labels(table)
 
 
@@ -97,7 +96,7 @@ def test_an_unknown_mixing_is_an_error(sets):
 
 
 def test_the_third_set_has_a_harsh_panel_and_no_test_scene():
-    made = build_set("snapshots", {"train": 22, "val": 6})
+    made = build_domain(SNAPSHOTS, {"train": 22, "val": 6})
     assert {p.domain for p in made} == {"snapshots"} and SETS[-1] == "snapshots"
     assert not {p.source for p in made} & set(TEST)
     assert np.mean([p.mos - p.reference for p in made]) < -0.5
@@ -117,11 +116,11 @@ def test_words_that_were_checked_in_serve_their_own_seed_and_others_are_made(tmp
         "mixing_words",
         lambda profile, seed: SimpleNamespace(path=tmp_path / "made"),
     )
-    kept, no_inputs, known = mixed_datasets._words(None, 0)
+    kept, no_inputs, known = mixed_datasets._reasoning(None, 0)
     assert (
         kept()["reasoning"].tolist() == ["Slight haze."]
         and not no_inputs
         and set(known) == {"words"}
     )
-    made, inputs, nothing = mixed_datasets._words(None, 1)
+    made, inputs, nothing = mixed_datasets._reasoning(None, 1)
     assert made()["reasoning"].tolist() == ["Serious blur."] and len(inputs) == 1 and nothing == {}

@@ -4,18 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rali_lab.evaluate.bootstrap import correlations
 from rali_lab.experiments.reports import (
     accuracy_records,
     count_records,
     difference,
     domains_of,
     mean_correlation,
-    pooled,
     score_of,
-    text_weights,
 )
-from rali_lab.interpret.probe import text_weight
 
 
 def table(seed: int, n: int = 40) -> pd.DataFrame:
@@ -69,88 +65,3 @@ def test_roles_select_domains():
 def test_counts_become_records_without_interval():
     (record,) = count_records({"rali": {"parameters": 10}}, profile="tiny", seeds=1)
     assert record.id == "tiny/rali/-/parameters" and record.ci_low is None
-
-
-def test_a_pooled_statistic_has_the_interval_of_its_scenes():
-    """Means of 40 scenes with unit variance between them: a standard error of 1 / sqrt(40),
-    whatever the rows within.
-    """
-    rng = np.random.default_rng(0)
-    scene = np.repeat(np.arange(40), 5)
-    one = pd.DataFrame({"source": scene.astype(str), "x": rng.normal(size=40)[scene]})
-    value, low, high = pooled([one], lambda t: t["x"].mean(), n_boot=500)
-    assert value == pytest.approx(one["x"].mean())
-    assert (high - low) / 2 == pytest.approx(
-        1.96 * one.groupby("source")["x"].mean().std() / np.sqrt(40), rel=0.15
-    )
-
-
-def test_seeds_that_differ_widen_a_pooled_interval():
-    one = table(0).rename(columns={"score": "x"})
-    same, apart = ([one.assign(x=one["x"] + k * i) for i in range(3)] for k in (0, 1))
-    widths = [
-        h - lo
-        for _, lo, h in (pooled(t, lambda d: d["x"].mean(), n_boot=200) for t in (same, apart))
-    ]
-    assert widths[1] > widths[0] + 0.5
-
-
-def test_a_statistic_that_is_not_a_number_is_an_error():
-    with pytest.raises(ValueError, match="not a number for seed 0"):
-        pooled([table(0)], lambda t: float("nan"))
-
-
-def conflicts(seed: int, n: int = 60) -> pd.DataFrame:
-    """Ratings of an image with another one's text; some could not be read, and sources differ in
-    size.
-    """
-    rng = np.random.default_rng(seed)
-    own, donor = rng.normal(3, 0.7, size=(2, n))
-    rating = np.where(rng.random(n) < 0.1, np.nan, 0.3 * own + 0.5 * donor + rng.normal(0, 0.3, n))
-    return pd.DataFrame(
-        {"source": rng.choice(list("abcdefgh"), n), "own": own, "donor": donor, "rating": rating}
-    )
-
-
-def test_counting_draws_gives_the_same_interval_as_writing_them_out():
-    tables = [conflicts(seed) for seed in range(3)]
-    written = pooled(tables, text_weight, n_boot=60)
-    np.testing.assert_allclose(
-        pooled(tables, text_weights, n_boot=60, counted=True), written, atol=1e-9
-    )
-
-
-@pytest.mark.parametrize(("kind", "name"), [("plcc", "pearson"), ("srcc", "spearman")])
-def test_counted_correlations_equal_those_of_pandas(kind, name):
-    tables = [conflicts(seed).dropna() for seed in range(2)]
-    written = pooled(tables, lambda t: t["own"].corr(t["rating"], method=name), n_boot=60)
-
-    def counted(t, counts):
-        return correlations(t["own"].to_numpy(), t["rating"].to_numpy(), counts, kind)
-
-    np.testing.assert_allclose(pooled(tables, counted, n_boot=60, counted=True), written, atol=1e-9)
-
-
-def test_counted_statistics_that_are_not_a_number_are_errors():
-    with pytest.raises(ValueError, match="not a number for seed 0"):
-        pooled([table(0)], lambda t, counts: np.full(len(counts), np.nan), counted=True)
-    falling = conflicts(0).assign(rating=lambda t: -t["own"] - t["donor"])
-    assert np.isnan(text_weights(falling, np.ones((2, 60)))).all() and np.isnan(
-        text_weight(falling)
-    )
-
-
-def test_a_seed_without_the_drawn_scenes_counts_as_before():
-    """Seeds may hold different scenes; a draw of scenes that a drawn seed lacks is no number,
-    whichever way it is computed.
-    """
-    tables = [pd.DataFrame({"source": [s] * 2, "x": [1.0, 2.0]}) for s in "ab"]
-    with pytest.raises(ValueError, match="not a number on .* of the draws"):
-        pooled(tables, lambda t: t["x"].mean(), n_boot=50)
-    with (
-        pytest.raises(ValueError, match="not a number on .* of the draws"),
-        np.errstate(invalid="ignore"),
-    ):
-        pooled(
-            tables, lambda t, counts: counts @ t["x"] / counts.sum(axis=1), n_boot=50, counted=True
-        )

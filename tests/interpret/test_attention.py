@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rali_lab.interpret import GROUPS, attention_share, lay_out, score_rows
-from rali_lab.interpret.hooks import eager, watching
+from rali_lab.interpret.hooks import attention_weights, eager
 from rali_lab.reasoner.prompts import score_answer
 
 ANSWERS = [score_answer("blur noise", 2.10), score_answer("noise noise noise blur", 4.25)]
@@ -76,7 +76,7 @@ def test_an_answer_without_rating_is_counted_not_averaged(policy, images):
     model, processor = policy
     x = [p.pixels() for p in images[:2]]
     found = attention_share(model, processor, x, ["noise", ANSWERS[1]])
-    assert found.n_unread == 1 and np.isnan(found.share[0]).all()
+    assert found.n_invalid == 1 and np.isnan(found.share[0]).all()
     alone = attention_share(model, processor, x[1:], ANSWERS[1:])
     assert found.mean() == pytest.approx(alone.mean(), abs=1e-4)
 
@@ -101,7 +101,7 @@ def test_a_model_that_cannot_run_eager_is_named(policy, monkeypatch):
     )
     with (
         pytest.raises(ValueError, match="no eager attention.*'sdpa'"),
-        watching(model, lambda *_: None),
+        attention_weights(model, lambda *_: None),
     ):
         pass
 

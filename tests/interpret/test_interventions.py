@@ -33,9 +33,8 @@ def test_without_any_sight_of_the_image_two_images_are_the_same(policy, two):
     torch.testing.assert_close(blind[0], blind[1], atol=1e-5, rtol=0)
 
 
-def test_the_narrow_knock_out_leaves_the_detour_through_the_words(qwen, two):
-    """Two layers: what the reasoning tokens saw in the first still reaches the score in the second.
-    """
+def test_the_narrow_knock_out_leaves_the_detour_through_the_reasoning(qwen, two):
+    """Two layers: what the reasoning tokens read in the first reaches the score in the second."""
     from rali_lab.models.vlm import load_policy
 
     narrow = logits(load_policy(qwen), two, "blur noise", KNOCKOUTS["score to image"])
@@ -93,13 +92,13 @@ def test_samples_are_rows_and_unreadable_ones_stay_nan(policy, two):
     assert rate(*policy, [], [], samples=3).shape == (0, 3)
 
 
-def test_the_text_alone_is_rated_without_a_image(policy):
+def test_the_text_alone_is_rated_without_an_image(policy):
     assert rate(*policy, None, ["blur", "noise"], samples=2).shape == (2, 2)
 
 
 def test_bad_input_is_named(policy, two):
-    with pytest.raises(ValueError, match="unknown kind of token 'image'"):
-        rate(*policy, two, ["blur"] * 2, block=(("score",), "image"))
+    with pytest.raises(ValueError, match="unknown kind of token 'text'"):
+        rate(*policy, two, ["blur"] * 2, block=(("score",), "text"))
     with pytest.raises(ValueError, match="2 images but 1 answers"):
         rate(*policy, two, ["blur"])
     with pytest.raises(ValueError, match="samples=4"):

@@ -1,5 +1,4 @@
-"""Every token is labelled for what it is, and image tokens are as many as the model makes features.
-"""
+"""Every token has its kind, and there are as many image tokens as the model makes features."""
 
 from __future__ import annotations
 

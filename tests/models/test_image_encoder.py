@@ -1,4 +1,4 @@
-"""The image side: sizes, batches, folding, refusals."""
+"""The image encoder: sizes, batches, folding, refusals."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from rali_lab.models.image_encoder import embed_images, fold_batch_norm, image_tower
 
 
-def test_embeddings_depend_on_no_other_image(clip, images):
-    z = embed_images(clip, images, batch=1)
+def test_embeddings_depend_on_no_other_image(clip, arrays):
+    z = embed_images(clip, arrays, batch=1)
     assert z.shape == (24, 384) and z.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(embed_images(clip, images, batch=16), z, atol=1e-5)
-    np.testing.assert_allclose(embed_images(clip, images[::-1]), z[::-1], atol=1e-5)
+    np.testing.assert_allclose(embed_images(clip, arrays, batch=16), z, atol=1e-5)
+    np.testing.assert_allclose(embed_images(clip, arrays[::-1]), z[::-1], atol=1e-5)
 
 
 def test_any_size_from_32_px_at_native_resolution(clip):
@@ -31,9 +31,9 @@ def test_any_size_from_32_px_at_native_resolution(clip):
     assert np.isfinite(z).all()
 
 
-def test_the_training_mode_is_put_back(clip, images):
+def test_the_training_mode_is_restored(clip, arrays):
     clip.visual.train()
-    embed_images(clip, images[:1])
+    embed_images(clip, arrays[:1])
     assert clip.visual.training
 
 
@@ -59,13 +59,13 @@ def test_one_array_is_not_a_list(clip):
         embed_images(clip, np.zeros((64, 64, 3), np.uint8))
 
 
-def test_folding_keeps_the_output_and_leaves_no_batch_norm(clip, images):
+def test_folding_keeps_the_output_and_leaves_no_batch_norm(clip, arrays):
     folded = fold_batch_norm(copy.deepcopy(clip.visual).eval())
     assert not [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    np.testing.assert_allclose(embed_images(folded, images), embed_images(clip, images), atol=1e-5)
+    np.testing.assert_allclose(embed_images(folded, arrays), embed_images(clip, arrays), atol=1e-5)
 
 
-def test_weights_go_from_open_clips_image_side_to_the_bare_tower(clip, images):
+def test_weights_go_from_open_clips_image_encoder_to_the_bare_tower(clip, arrays):
     bare = image_tower()
     bare.load_state_dict(clip.visual.state_dict())
-    np.testing.assert_array_equal(embed_images(bare, images), embed_images(clip, images))
+    np.testing.assert_array_equal(embed_images(bare, arrays), embed_images(clip, arrays))

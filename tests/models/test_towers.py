@@ -1,16 +1,15 @@
 """The towers: lite0's own features, any image size, and batch norms that training cannot shift."""
 
+import numpy as np
 import pytest
 import timm
 import torch
 
 from rali_lab.models import towers
-from rali_lab.models.towers import cell_statistics, load_lite0, to_pixels
-
-TOWERS = ("lite0_stats_s8", "lite0_stats_s16")
+from rali_lab.models.towers import TOWERS, cell_statistics, load_lite0, to_pixels
 
 
-@pytest.fixture(scope="module", params=TOWERS)
+@pytest.fixture(scope="module", params=TOWERS[:2])
 def tower(request):
     torch.manual_seed(0)
     return load_lite0(timm.create_model(request.param, num_classes=0)).eval()
@@ -52,7 +51,7 @@ def test_a_file_with_another_hash_is_not_loaded(monkeypatch):
     before = fresh.conv_stem.weight.clone()
     with pytest.raises(
         ValueError,
-        match=r"efficientnet-lite0-57934424.pth: sha256 is 5793\w+, expected 0000\w+; reinstall",
+        match=r"lite0-57934424.pth: sha256 is 5793\w+\.\.\., expected 0000\w+\.\.\.; reinstall",
     ):
         load_lite0(fresh)
     assert torch.equal(fresh.conv_stem.weight, before)
@@ -116,8 +115,27 @@ def test_standardising_uses_the_stored_statistics(tower, pixels):
 
 
 def test_one_image_as_pixels():
-    import numpy as np
-
     x = to_pixels([np.dstack([np.full((4, 6), v, np.uint8) for v in (0, 128, 255)])] * 2)
     assert x.shape == (2, 3, 4, 6) and x.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(x[1, :, 2, 3], torch.tensor([-1, 128 / 127.5 - 1, 1]))
+
+
+def test_only_our_names_are_registered_with_timm():
+    ours = {name for name in timm.list_models() if name.startswith("lite0_stats")}
+    assert ours == set(TOWERS)
+
+
+@pytest.mark.parametrize("trained_neck", [False, True])
+def test_cached_features_are_equal_and_computed_once(pixels, trained_neck):
+    torch.manual_seed(0)
+    tower = load_lite0(timm.create_model("lite0_stats_s16", num_classes=0)).eval()
+    expected = tower.forward_features(pixels).detach()
+    tower.requires_grad_(False).neck.requires_grad_(trained_neck)
+    tower.cache_features(trained_neck=trained_neck)
+    passes = []
+    tower.conv_stem.register_forward_hook(lambda *_: passes.append(1))
+    for order in ([0, 1], [1, 0], [1, 1]):
+        found = tower.forward_features(pixels[order])
+        torch.testing.assert_close(found.detach(), expected[order], rtol=1e-5, atol=1e-5)
+        assert found.requires_grad == trained_neck
+    assert len(passes) == 1

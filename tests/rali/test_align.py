@@ -1,4 +1,4 @@
-"""The aligned model, its texts, and the contrastive training."""
+"""The contrastive training."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import open_clip
 import pytest
 import torch
 
-from rali_lab.rali.align import (
-    SharedTextClipLoss,
-    align,
-    check_text_tower,
-    embed_images,
-    embed_texts,
-)
+from rali_lab.models.clip import embed_texts
+from rali_lab.models.image_encoder import embed_images
+from rali_lab.rali.align import SharedTextClipLoss, align
+from rali_lab.rali.baselines import visual_features
 
 
 def moved(model, before):
@@ -22,40 +19,6 @@ def moved(model, before):
 
 def state(model):
     return {k: v.clone() for k, v in model.state_dict().items()}
-
-
-def test_the_model_is_open_clips_within_budget(clip):
-    assert isinstance(clip, open_clip.CustomTextCLIP)
-    assert sum(p.numel() for p in clip.visual.parameters()) <= 160_000
-    assert not any(p.requires_grad for p in clip.text.parameters())
-
-
-def test_minilm_knows_synonyms(clip):
-    texts = [
-        "The image is very blurry.",
-        "The image is quite out of focus.",
-        "Bread rises in an oven.",
-    ]
-    a, b, c = embed_texts(clip, texts)
-    assert a @ b > 0.5 > a @ c
-    np.testing.assert_allclose(np.linalg.norm([a, b, c], axis=1), 1, rtol=1e-5)
-
-
-def test_text_embeddings_do_not_depend_on_batch_order_or_repeats(clip):
-    texts = ["noise", "a long sentence about a slightly blurred image", "noise", "haze"]
-    z = embed_texts(clip, texts, batch=1)
-    np.testing.assert_allclose(z, embed_texts(clip, texts, batch=8), atol=1e-6)
-    np.testing.assert_array_equal(z[0], z[2])
-    np.testing.assert_allclose(z[::-1], embed_texts(clip.text, texts[::-1]), atol=1e-6)
-    assert embed_texts(clip, []).shape == (0, 384)
-
-
-def test_a_text_tower_with_other_weights_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"model.safetensors: sha256 is no file.*reinstall"):
-        check_text_tower(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(b"other")
-    with pytest.raises(ValueError, match="sha256 is d9298a10"):
-        check_text_tower(tmp_path)
 
 
 def test_training_the_head_moves_the_head_and_nothing_else(clip, images, texts):
@@ -111,9 +74,7 @@ def test_equal_texts_are_no_negatives():
     z = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), dim=1)
     plain = open_clip.ClipLoss()(z, z, 50.0)
     shared = SharedTextClipLoss()(z, z, 50.0, torch.tensor([7, 7, 3]))
-    assert torch.isclose(
-        shared, plain
-    )  # log 2 for each of the two equal images: the least there is
+    assert torch.isclose(shared, plain)  # log 2 for each of the two equal images: the minimum
     wrong = SharedTextClipLoss()(z.flip(0), z, 50.0, torch.tensor([7, 7, 3]))
     assert wrong > shared
 
@@ -125,5 +86,17 @@ def test_bad_pairs_are_named(clip, images):
         align(clip, images[:2], [["one"], []], epochs=1)
     with pytest.raises(ValueError, match='must be "head" or "all", got'):
         align(clip, images[:2], ["one", "two"], epochs=1, train="neck")
-    with pytest.raises(ValueError, match="write \\[text\\]"):
-        embed_texts(clip, "one")
+    with pytest.raises(ValueError, match="statistics train the head alone"):
+        align(clip, np.zeros((2, 196)), ["one", "two"], epochs=1, train="all")
+    with pytest.raises(ValueError, match="statistics have 5 columns, this trunk makes 196"):
+        align(clip, np.zeros((2, 5)), ["one", "two"], epochs=1)
+
+
+def test_raw_features_train_the_head_as_images_do(clip, images, texts):
+    before = state(clip)
+    features = visual_features(images, tower="lite0_stats_s8")
+    losses = []
+    for shown in (images, features):
+        clip.load_state_dict(before)
+        losses.append(align(clip, shown, texts, epochs=3, batch_size=8).loss)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)

@@ -1,14 +1,17 @@
 """The ridge on frozen visual features."""
 
+import importlib
+
 import numpy as np
 import pytest
+import torch
+from sklearn.model_selection import GroupKFold
 
 from rali_lab.rali.baselines import (
     ALPHAS,
     READOUTS,
     brisque_features,
     read_scores,
-    ridge_path,
     ridge_scores,
     visual_features,
 )
@@ -37,17 +40,24 @@ def test_a_feature_that_only_tells_the_source_is_shrunk_away():
     assert np.corrcoef(ridge_scores(X, signal + offset, groups, new), new[:, -1])[0, 1] > 0.99
 
 
-def test_the_path_is_scikit_learns_ridge():
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def test_the_ridge_is_the_closed_form_with_the_penalty_of_least_error_over_sources():
+    """One singular value decomposition per fold, for all penalties; folds of different sizes."""
+
+    def path(X, y, new):
+        mean, std = X.mean(axis=0), X.std(axis=0)
+        u, s, vt = np.linalg.svd((X - mean) / std, full_matrices=False)
+        shrunk = s / (s**2 + ALPHAS[:, None]) * (u.T @ (y - y.mean()))
+        return y.mean() + shrunk @ (vt @ ((new - mean) / std).T)
 
     rng = np.random.default_rng(0)
-    X, y, new = rng.normal(size=(30, 50)), rng.normal(size=30), rng.normal(size=(7, 50))
-    found = ridge_path(X, y, new)
-    for i in (0, 14, 28):
-        model = make_pipeline(StandardScaler(), Ridge(ALPHAS[i])).fit(X, y)
-        np.testing.assert_allclose(found[i], model.predict(new), atol=1e-8)
+    X, new, groups = rng.normal(size=(45, 60)), rng.normal(size=(7, 60)), np.arange(45) ** 2 % 11
+    y = X[:, :5].sum(axis=1) + rng.normal(size=45)
+    errors = np.zeros(len(ALPHAS))
+    for fit, held in GroupKFold(5).split(X, groups=groups):
+        errors += ((path(X[fit], y[fit], X[held]) - y[held]) ** 2).sum(axis=1)
+    assert 0 < errors.argmin() < len(ALPHAS) - 1
+    expected = path(X, y, new)[errors.argmin()]
+    np.testing.assert_allclose(ridge_scores(X, y, groups, new), expected, atol=1e-8)
 
 
 @pytest.mark.parametrize("readout", READOUTS)
@@ -80,7 +90,20 @@ def test_brisque_features_move_with_noise_and_blur_and_not_with_their_neighbours
     )
     found = brisque_features([clean, noisy, blurred])
     assert found.shape == (3, 36) and np.isfinite(found).all()
-    assert found[1, 0] > found[0, 0] > found[2, 0], (
-        "the shape of the contrasts: noise is Gaussian, blur heavy-tailed"
-    )
+    # The shape of the contrasts: noise is Gaussian, blur heavy-tailed.
+    assert found[1, 0] > found[0, 0] > found[2, 0]
     np.testing.assert_array_equal(brisque_features([noisy])[0], found[1])
+
+
+@pytest.mark.parametrize("size", [(96, 128), (65, 91)])
+def test_brisque_features_are_what_piq_gives_to_its_regressor(size, monkeypatch):
+    """They come from a private function of piq, which may change with any version."""
+    module = importlib.import_module("piq.brisque")  # the package has a function of that name
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    given = []
+    monkeypatch.setattr(module, "_scale_features", lambda features: given.append(features))
+    monkeypatch.setattr(module, "_score_svr", lambda features: torch.zeros(1))
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    module.brisque(pixels, data_range=255.0)
+    np.testing.assert_allclose(brisque_features([image]), given[0].numpy(), rtol=1e-6)

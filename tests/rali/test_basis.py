@@ -8,7 +8,14 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import scale
 
-from rali_lab.rali.basis import Compressor, binned_kmeans, softmax_score, softmax_weights
+from rali_lab.rali.basis import (
+    binned_kmeans,
+    build_compressor,
+    compressor_arrays,
+    fit_compressor,
+    softmax_score,
+    softmax_weights,
+)
 
 
 @pytest.fixture
@@ -61,21 +68,39 @@ def test_a_zero_embedding_scores_the_mean_and_tau_must_be_positive(basis):
 
 def test_compressor_is_standardised_pca():
     z = np.random.default_rng(0).normal(size=(40, 5)) * [1, 2, 3, 4, 100]
-    c = Compressor(3).fit(z)
+    compressor, explained_share = fit_compressor(z, 3)
     expected = PCA(3, svd_solver="full").fit_transform(scale(z))
-    np.testing.assert_allclose(c.transform(z), expected, atol=1e-10)
-    np.testing.assert_allclose(c.components_ @ c.components_.T, np.eye(3), atol=1e-12)
-    assert 0.5 < c.explained_share_ < 1
+    np.testing.assert_allclose(compressor.transform(z), expected, atol=1e-10)
+    components = compressor_arrays(compressor)["components"]
+    np.testing.assert_allclose(components @ components.T, np.eye(3), atol=1e-12)
+    assert 0.5 < explained_share < 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_components", [1, 7, None])
+def test_compressor_is_the_formula_to_the_last_bit_and_so_is_one_from_its_arrays(
+    dtype, n_components
+):
+    rng = np.random.default_rng(0)
+    z = (rng.normal(size=(60, 12)) * np.arange(12)).astype(dtype)  # the first never varies
+    compressor, _ = fit_compressor(z, n_components)
+    arrays = compressor_arrays(compressor)
+    expected = ((z.astype(float) - arrays["mean"]) / arrays["scale"]) @ arrays["components"].T
+    for made in (compressor, build_compressor(**arrays)):
+        assert made.transform(z).dtype == np.float64
+        np.testing.assert_array_equal(made.transform(z), expected)
+    if n_components is None:
+        np.testing.assert_array_equal(compressor.transform(z), z)
 
 
 def test_compressor_says_what_does_not_fit():
     with pytest.raises(ValueError, match=r"n_components=9 must be 1..4 .* lower n_components"):
-        Compressor(9).fit(np.ones((4, 12)))
-    c = Compressor(1).fit(np.random.default_rng(0).normal(size=(4, 3)))
+        fit_compressor(np.ones((4, 12)), 9)
+    compressor, _ = fit_compressor(np.random.default_rng(0).normal(size=(4, 3)), 1)
     with pytest.raises(ValueError, match="expected embeddings of width 3"):
-        c.transform(np.ones((2, 4)))
+        compressor.transform(np.ones((2, 4)))
     with pytest.raises(ValueError, match="finite"):
-        c.transform(np.full((2, 3), np.nan))
+        compressor.transform(np.full((2, 3), np.nan))
 
 
 @pytest.mark.parametrize(("n_bins", "n_basis"), [(1, 30), (10, 10), (10, 40), (100, 80)])

@@ -4,6 +4,8 @@ named.
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,7 @@ from rali_lab.models.towers import to_pixels
 from rali_lab.rali.onnx_export import OnnxScorer, ScoringGraph, export_onnx, quantise
 from rali_lab.rali.scorer import RaliScorer, load_scorer
 
-pytestmark = pytest.mark.slow
-
+slow = pytest.mark.slow
 IMAGES = [photographs(s, count=1)[0] for s in ("chelsea", "flower", "life")]
 ODD = [IMAGES[0][:90, :71].copy(), IMAGES[1], IMAGES[1][::-1].copy(), IMAGES[2][:40, :128].copy()]
 
@@ -25,6 +26,7 @@ def exported(tmp_path_factory):
     return scorer, export_onnx(scorer, tmp_path_factory.mktemp("onnx") / "rali.onnx")
 
 
+@slow
 @pytest.mark.parametrize("batch", [1, 4])
 def test_scores_agree_on_images_of_any_size(exported, batch):
     scorer, file = exported
@@ -34,12 +36,14 @@ def test_scores_agree_on_images_of_any_size(exported, batch):
     assert OnnxScorer(file).predict([]).shape == (0,)
 
 
+@slow
 def test_the_file_is_whole_and_small(exported):
     _, file = exported
     assert [f.name for f in file.parent.iterdir()] == ["rali.onnx"]
     assert file.stat().st_size < 2_000_000
 
 
+@slow
 def test_the_graph_is_the_scorer(exported):
     scorer, _ = exported
     with torch.inference_mode():
@@ -47,6 +51,7 @@ def test_the_graph_is_the_scorer(exported):
     np.testing.assert_allclose(found, scorer.predict(IMAGES), atol=1e-4)
 
 
+@slow
 def test_eight_bits_still_score(exported, tmp_path):
     scorer, file = exported
     small = OnnxScorer(quantise(file, tmp_path / "int8.onnx", IMAGES * 4))
@@ -67,3 +72,17 @@ def test_bad_files_are_named(tmp_path):
     )
     with pytest.raises(ValueError, match="no image tower to export"):
         export_onnx(blind, tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_package_names_the_extra(name, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, name, None)
+    message = rf'{name} is not installed; pip install "rali_lab\[onnx\]"'
+    with pytest.raises(ModuleNotFoundError, match=message):
+        if name == "onnxruntime":
+            OnnxScorer(tmp_path / "x.onnx")
+        else:
+            export_onnx(load_scorer(), tmp_path / "x.onnx")
+    if name != "onnxscript":
+        with pytest.raises(ModuleNotFoundError, match=message):
+            quantise(tmp_path / "x.onnx", tmp_path / "y.onnx", IMAGES)

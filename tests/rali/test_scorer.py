@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.base import clone
 
+from rali_lab.models.image_encoder import embed_images
 from rali_lab.rali.scorer import RaliScorer
 
 
@@ -37,15 +38,8 @@ def test_a_monotone_score_is_recovered():
     (z, mos), (z_new, mos_new) = synthetic(), synthetic(seed=1)
     scorer = RaliScorer(n_components=8, n_bins=40, n_basis=60).fit(z, mos)
     assert spearmanr(scorer.predict_embeddings(z_new), mos_new)[0] > 0.95
-    assert (
-        spearmanr(
-            RaliScorer(n_components=8, n_bins=40, n_basis=60)
-            .fit(z, np.roll(mos, 99))
-            .predict_embeddings(z_new),
-            mos_new,
-        )[0]
-        < 0.3
-    )
+    permuted = RaliScorer(n_components=8, n_bins=40, n_basis=60).fit(z, np.roll(mos, 99))
+    assert spearmanr(permuted.predict_embeddings(z_new), mos_new)[0] < 0.3
 
 
 def test_fine_tuning_lowers_the_error_and_validation_keeps_the_best_epoch():
@@ -92,26 +86,23 @@ def test_explanation_adds_up_to_the_score(fitted, images):
         whole.score, expected
     )
     assert every.weight.is_monotonic_decreasing and np.isclose(every.weight.sum(), 1)
-    assert fitted.explain(images[0]).basis.equals(every.head(3)) and whole.words.empty
+    assert fitted.explain(images[0]).basis.equals(every.head(3)) and whole.texts.empty
 
 
-def test_the_words_that_are_quoted_are_the_nearest_remembered_ones(fitted, images, tmp_path):
+def test_the_texts_that_are_quoted_are_the_nearest_stored_ones(fitted, images, tmp_path):
     scorer = copy.deepcopy(fitted)
-    with pytest.raises(ValueError, match="remembers no texts"):
+    with pytest.raises(ValueError, match="holds no texts"):
         scorer.nearest_texts(images[:1])
     z = scorer._embed(images)
     scorer.store_texts([f"image {i}" for i in range(24)] + ["image 0"], np.concatenate([z, z[:1]]))
     assert len(scorer.texts_) == 24
     assert scorer.nearest_texts(images) == [f"image {i}" for i in range(24)]
-    words = scorer.explain(images[3], k=2).words
-    assert (
-        words["text"].iloc[0] == "image 3"
-        and words["similarity"].iloc[0] == pytest.approx(1, abs=1e-5)
-        and len(words) == 2
-    )
+    quoted = scorer.explain(images[3], k=2).texts
+    assert quoted["text"].iloc[0] == "image 3" and len(quoted) == 2
+    assert quoted["similarity"].iloc[0] == pytest.approx(1, abs=1e-5)
     again = RaliScorer.load(scorer.save(tmp_path))
     assert again.nearest_texts(images) == scorer.nearest_texts(images)
-    assert again.parameters() == fitted.parameters(), "words are no part of scoring"
+    assert again.parameters() == fitted.parameters(), "texts are no part of scoring"
     with pytest.raises(ValueError, match="1 texts but 24 embeddings"):
         scorer.store_texts(["x"], z)
 
@@ -148,8 +139,6 @@ def test_a_given_basis_is_used_as_it_is(clip, images):
     """Vectors that are the embeddings of some images score these images, when the temperature is
     low, by their own scores.
     """
-    from rali_lab.models.image_encoder import embed_images
-
     z = embed_images(clip, images[:3])
     scorer = RaliScorer.of_basis(clip, z, np.array([1.5, 3.0, 4.5]), tau=1e-6, ids=["a"])
     np.testing.assert_allclose(scorer.predict(images[:3]), [1.5, 3.0, 4.5], atol=1e-3)

@@ -14,10 +14,14 @@ from rali_lab.reasoner import rationales
 from rali_lab.reasoner.prompts import describe, findings, score_answer
 from rali_lab.reasoner.rationales import (
     format_share,
+    has_form,
+    is_valid,
+    named_exactly,
     naming_accuracy,
     ratings,
     summarise,
     to_table,
+    valid_rationales,
     write_rationales,
 )
 
@@ -25,8 +29,8 @@ NAN = math.nan
 
 
 class Stub:
-    """Stands in for `vlm.ask`: tells the brightness of an image, remembers what it saw, and can be
-    killed.
+    """In the place of `vlm.ask`: writes the brightness of an image, records what it was given, and
+    can be interrupted.
     """
 
     def __init__(self):
@@ -78,14 +82,14 @@ def test_ratings_average_what_could_be_read_and_leave_the_rest_missing():
 def test_naming_counts_exact_sets_of_words_in_answers_of_the_right_form(images):
     one, two = images[:2]
     rng = np.random.default_rng(0)
-    told = {p.id: describe(findings(p.distortions), rng) for p in (one, two)}
+    texts = {p.id: describe(findings(p.distortions), rng) for p in (one, two)}
     right = to_table(
-        [one.id, two.id], [[score_answer(told[one.id], 3)], [score_answer(told[two.id], 3)]]
+        [one.id, two.id], [[score_answer(texts[one.id], 3)], [score_answer(texts[two.id], 3)]]
     )
     wrong = to_table(
-        [one.id, two.id], [[score_answer(told[two.id], 3)], [score_answer(told[one.id], 3)]]
+        [one.id, two.id], [[score_answer(texts[two.id], 3)], [score_answer(texts[one.id], 3)]]
     )
-    no_form = to_table([one.id, two.id], [[told[one.id]], [told[two.id]]])
+    no_form = to_table([one.id, two.id], [[texts[one.id]], [texts[two.id]]])
     assert [naming_accuracy(t, images) for t in (right, wrong, no_form)] == [1, 0, 0]
 
 
@@ -93,6 +97,18 @@ def test_of_a_clean_image_nothing_must_be_named_and_that_in_the_right_form(image
     clean = replace(images[0], distortions=())
     texts = (score_answer("all is crisp", 5), "junk", score_answer("slight haze", 4))
     assert [naming_accuracy(to_table([clean.id], [[t]]), [clean]) for t in texts] == [1, 0, 0]
+
+
+def test_an_answer_without_reasoning_has_the_form_but_is_not_valid(images):
+    """It counts for the format, as its rating can be used; as a rationale it says nothing."""
+    clean = replace(images[0], distortions=())
+    table = to_table([clean.id], [[score_answer("fine", 5), score_answer(" ", 5), "junk"]])
+    assert has_form(table).tolist() == [True, True, False]
+    assert is_valid(table).tolist() == [True, False, False]
+    assert named_exactly(table, [clean]).tolist() == [True, False, False]
+    assert valid_rationales(table).to_dict() == {clean.id: ["fine"]}
+    assert format_share(table) == pytest.approx(2 / 3)
+    assert len(valid_rationales(table.iloc[1:])) == 0
 
 
 def test_a_run_covers_every_image_in_order(ask, images, tmp_path):

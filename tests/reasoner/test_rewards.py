@@ -1,5 +1,4 @@
-"""Rewards: what earns what, None for the other task, and nothing for an answer that cannot be read.
-"""
+"""Rewards: what earns what, None for the other task, and nothing for an invalid answer."""
 
 import pytest
 

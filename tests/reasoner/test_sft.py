@@ -4,8 +4,6 @@ more is learned than was meant.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pandas as pd
 import pytest
 import torch
@@ -13,25 +11,29 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from rali_lab.models.vlm import load_policy
+from rali_lab.reasoner import callbacks, sft
+from rali_lab.reasoner.callbacks import KeepBestCallback, RunStopped
 from rali_lab.reasoner.prompts import parse, score_answer
 from rali_lab.reasoner.rationales import to_table
-from rali_lab.reasoner.sft import (
-    ReasoningOnly,
-    SftSettings,
-    choose_trained,
-    rated_answers,
-    train_sft,
-)
+from rali_lab.reasoner.sft import ReasoningOnly, SftConfig, choose_trained, rated_answers, train_sft
 
-SETTINGS = SftSettings(
-    steps=2,
-    answers_per_step=4,
-    learning_rate=1e-3,
-    max_completion_length=8,
-    eval_every=2,
-    eval_samples=1,
-    patience=9,
-)
+SMALL = {
+    "max_steps": 2,
+    "answers_per_step": 4,
+    "learning_rate": 1e-3,
+    "max_completion_length": 8,
+    "eval_every": 2,
+    "eval_samples": 1,
+    "patience": 9,
+}
+
+
+def train(base, images, folder, *, n=4, val=None, **changes):
+    """Fine-tune on valid answers about the first images."""
+    args = SftConfig(output_dir=str(folder), **{**SMALL, **changes})
+    answers = rated_answers(written(images[:n]), images[:n])
+    val = images[4:] if val is None else val
+    return train_sft(base, images[:n], answers, val, args=args, report=lambda line: None)
 
 
 def written(images):
@@ -41,7 +43,7 @@ def written(images):
     )
 
 
-def test_words_are_kept_and_ratings_replaced(images):
+def test_rationales_are_kept_and_ratings_replaced(images):
     rows = rated_answers(written(images), images)
     assert rows["image"].tolist() == [p.id for p in images]
     for text, p, i in zip(rows["text"], images, range(6), strict=True):
@@ -50,25 +52,18 @@ def test_words_are_kept_and_ratings_replaced(images):
         )
 
 
-def test_a_image_without_words_is_named(images):
+@pytest.mark.parametrize(("column", "value"), [("status", "broken"), ("reasoning", "")])
+def test_an_image_without_a_valid_answer_is_named(images, column, value):
     table = written(images)
-    table.loc[table["image"] == "p2", "status"] = "broken"
-    with pytest.raises(ValueError, match="1 images have no well-formed answer, p2 first"):
+    table.loc[table["image"] == "p2", column] = value
+    with pytest.raises(ValueError, match="1 images have no valid answer, p2 first"):
         rated_answers(table, images)
 
 
 @pytest.mark.parametrize("base", ["tiny_base", "qwen"])
 def test_everything_but_the_tower_learns(base, request, images, tmp_path):
     folder = request.getfixturevalue(base)
-    curve = train_sft(
-        folder,
-        images[:4],
-        rated_answers(written(images[:4]), images[:4]),
-        images[4:],
-        SETTINGS,
-        tmp_path,
-        report=lambda line: None,
-    )
+    curve = train(folder, images, tmp_path)
     before, after = (
         load_file(folder / "model.safetensors"),
         load_file(tmp_path / "model.safetensors"),
@@ -104,36 +99,26 @@ def test_only_the_answer_is_learned(tiny_base, images):
     ("plcc", "form", "best"),
     [((0.9, 0.1), (1, 1), 1), ((0.1, 0.9), (1, 1), 2), ((0.1, 0.9), (1, 0.9), 1)],
 )
-def test_the_weights_that_validation_likes_best_are_kept(
+def test_the_weights_with_the_best_validation_are_kept(
     plcc, form, best, tiny_base, images, tmp_path, monkeypatch
 ):
-    """Of two steps rated as told, those of the better one are saved, if its answers have the form.
+    """Of two steps with these results, the weights of the better one are saved, if its answers have
+    the form.
     """
-    from rali_lab.reasoner import grpo, sft
-
     rated = iter(
         {"plcc": p, "format_share": f} for p, f in zip((0, *plcc), (1, *form), strict=True)
     )
-    summarise, seen = grpo.summarise, {}
-    monkeypatch.setattr(grpo, "summarise", lambda *args: {**summarise(*args), **next(rated)})
+    summarise, seen = callbacks.summarise, {}
+    monkeypatch.setattr(callbacks, "summarise", lambda *args: {**summarise(*args), **next(rated)})
 
-    class Noting(sft.KeepBestCallback):
+    class Noting(KeepBestCallback):
         def on_step_end(self, args, state, control, model=None, **kwargs):
             seen[state.global_step] = {k: v.detach().clone() for k, v in model.state_dict().items()}
             super().on_step_end(args, state, control, model=model, **kwargs)
 
     monkeypatch.setattr(sft, "KeepBestCallback", Noting)
-    settings = replace(SETTINGS, eval_every=1, min_format=0.95, keep_best=True)
     (tmp_path / "best-1").mkdir()  # left by a run that was killed
-    train_sft(
-        tiny_base,
-        images[:4],
-        rated_answers(written(images[:4]), images[:4]),
-        images[4:],
-        settings,
-        tmp_path,
-        report=lambda line: None,
-    )
+    train(tiny_base, images, tmp_path, eval_every=1, min_format=0.95, keep_best=True)
     saved, _ = load_policy(tmp_path)  # after checking the hashes
     assert not list(tmp_path.glob("best*"))
     for k, v in saved.state_dict().items():
@@ -142,56 +127,30 @@ def test_the_weights_that_validation_likes_best_are_kept(
 
 
 def test_a_run_that_is_stopped_keeps_its_best(tiny_base, images, tmp_path, monkeypatch):
-    from rali_lab.reasoner import grpo
-
-    rated, summarise = iter([0.0, 0.9, 0.1]), grpo.summarise
+    rated, summarise = iter([0.0, 0.9, 0.1]), callbacks.summarise
     monkeypatch.setattr(
-        grpo,
+        callbacks,
         "summarise",
         lambda *args: {**summarise(*args), "plcc": next(rated), "spread": 0.1, "format_share": 1.0},
     )
-    settings = replace(SETTINGS, eval_every=1, patience=2, keep_best=True)
-    with pytest.raises(grpo.RunStopped, match="collapsed"):
-        train_sft(
-            tiny_base,
-            images[:4],
-            rated_answers(written(images[:4]), images[:4]),
-            images[4:],
-            settings,
-            tmp_path,
-            report=lambda line: None,
-        )
+    with pytest.raises(RunStopped, match="collapsed"):
+        train(tiny_base, images, tmp_path, eval_every=1, patience=2, keep_best=True)
     load_policy(tmp_path)
     assert not list(tmp_path.glob("best*"))
 
 
 @pytest.mark.parametrize(("change", "rated"), [({"eval_every": 0}, 2), ({}, 1)])
 def test_without_validation_none_is_best(change, rated, tiny_base, images, tmp_path):
-    settings = replace(SETTINGS, keep_best=True, **change)
     with pytest.raises(
         ValueError,
         match="keep_best needs eval_every above 0, and validation images of two different MOS",
     ):
-        train_sft(
-            tiny_base,
-            images[:4],
-            rated_answers(written(images[:4]), images[:4]),
-            images[4 : 4 + rated],
-            settings,
-            tmp_path,
-        )
+        train(tiny_base, images, tmp_path, val=images[4 : 4 + rated], keep_best=True, **change)
 
 
 def test_fewer_answers_than_a_step_needs_is_an_error(tiny_base, images, tmp_path):
     with pytest.raises(ValueError, match="answers_per_step=4 answers, got 2"):
-        train_sft(
-            tiny_base,
-            images[:2],
-            rated_answers(written(images[:2]), images[:2]),
-            images[4:],
-            SETTINGS,
-            tmp_path,
-        )
+        train(tiny_base, images, tmp_path, n=2)
 
 
 def is_language(name):
@@ -199,25 +158,16 @@ def is_language(name):
 
 
 @pytest.mark.parametrize("base", ["tiny_base", "qwen"])
-@pytest.mark.parametrize("train", ["vision", "both"])
-def test_the_vision_side_learns_to_see_what_is_said(base, train, request, images, tmp_path):
+@pytest.mark.parametrize("parts", ["vision", "both"])
+def test_the_vision_side_learns_from_rationales(base, parts, request, images, tmp_path):
     folder = request.getfixturevalue(base)
-    settings = replace(SETTINGS, train=train, reasoning_only=True)
-    train_sft(
-        folder,
-        images[:4],
-        rated_answers(written(images[:4]), images[:4]),
-        images[4:],
-        settings,
-        tmp_path,
-        report=lambda line: None,
-    )
+    train(folder, images, tmp_path, train_parts=parts, reasoning_only=True)
     before, after = (
         load_file(folder / "model.safetensors"),
         load_file(tmp_path / "model.safetensors"),
     )
     moved = {k for k in before if not torch.equal(before[k], after[k])}
-    assert any(is_language(k) for k in moved) == (train == "both")
+    assert any(is_language(k) for k in moved) == (parts == "both")
     vision = {k for k in before if not is_language(k)}
     if base == "tiny_base":  # the trunk stays, neck and projector move
         assert {k for k in vision & moved} == {
@@ -229,7 +179,7 @@ def test_the_vision_side_learns_to_see_what_is_said(base, train, request, images
         )  # a key's bias has no gradient: softmax does not see it
 
 
-def test_a_image_is_looked_at_once_and_seen_as_before(tiny_base, images):
+def test_an_image_is_encoded_once_and_as_before(tiny_base, images):
     from rali_lab.models.towers import to_pixels
 
     model, _ = load_policy(tiny_base)
@@ -237,11 +187,11 @@ def test_a_image_is_looked_at_once_and_seen_as_before(tiny_base, images):
     pixels = to_pixels([p.pixels() for p in images])
     before = tower.forward_features(pixels).detach()
     choose_trained(model, "vision")
-    looks = []
-    tower.conv_stem.register_forward_hook(lambda *_: looks.append(1))
+    passes = []
+    tower.conv_stem.register_forward_hook(lambda *_: passes.append(1))
     for _ in range(2):
         assert torch.allclose(tower.forward_features(pixels), before, atol=1e-5)
-    assert len(looks) == 1
+    assert len(passes) == 1
 
 
 @pytest.mark.parametrize("base", ["tiny_base", "qwen"])
@@ -288,5 +238,5 @@ def test_an_answer_that_never_ends_its_reasoning_is_an_error(tiny_base, images):
 
 
 def test_an_unknown_part_is_an_error(tiny_base):
-    with pytest.raises(ValueError, match="train is 'head', expected"):
+    with pytest.raises(ValueError, match="train_parts is 'head', expected"):
         choose_trained(load_policy(tiny_base)[0], "head")

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from rali_lab.estimate import Estimate
 from rali_lab.reproduce.claims import ClaimError, Ledger, read_claims
 
 CLAIM = """
@@ -29,6 +30,10 @@ def declare(tmp_path, *claims, **changes):
     return path
 
 
+def estimate(value=0.8, ci_low=0.75, ci_high=0.9, n=40, n_seeds=3):
+    return Estimate("PLCC", value, ci_low=ci_low, ci_high=ci_high, n=n, n_seeds=n_seeds)
+
+
 @pytest.fixture
 def ledger(tmp_path):
     path = declare(
@@ -48,25 +53,27 @@ def ledger(tmp_path):
     ],
 )
 def test_verdict_follows_the_whole_interval(ledger, low, high, at_least, at_most):
-    measured = {"value": (low + high) / 2, "ci_low": low, "ci_high": high, "n": 40, "seeds": 3}
-    assert ledger.record("a", **measured) == at_least
-    assert ledger.record("b", **measured) == at_most
+    measured = estimate((low + high) / 2, low, high)
+    assert ledger.record("a", measured) == at_least
+    assert ledger.record("b", measured) == at_most
 
 
 def test_table_lists_every_claim(ledger):
-    ledger.record("a", 0.8, 0.75, 0.9, n=40, seeds=[0, 1], detail="mean over domains")
+    ledger.record("a", estimate(), detail="mean over domains", seeds=[0, 1])
     ledger.not_testable("b", "needs 5000 images")
     rows = {row["id"]: row for row in ledger.table()}
     verdicts = [row["verdict"] for row in rows.values()]
     assert verdicts == ["reproduced", "not testable", "not run"]
-    assert rows["a"]["seeds"] == [0, 1] and rows["b"]["detail"] == "needs 5000 images"
+    assert (rows["a"]["seeds"], rows["a"]["n"]) == ([0, 1], 40)
+    assert (rows["a"]["value"], rows["a"]["ci_low"], rows["a"]["ci_high"]) == (0.8, 0.75, 0.9)
+    assert rows["a"]["detail"] == "mean over domains" and rows["b"]["detail"] == "needs 5000 images"
     assert all(row.keys() == rows["a"].keys() for row in rows.values())
 
 
 def test_notebooks_write_one_after_another_and_forget_only_their_own(ledger, tmp_path):
-    ledger.record("a", 0.8, 0.75, 0.9, n=40, seeds=3)
+    ledger.record("a", estimate())
     later = Ledger(tmp_path / "claims.toml", ledger.path)
-    later.record("c", 0.8, 0.75, 0.9, n=40, seeds=3)
+    later.record("c", estimate())
     assert [row["verdict"] for row in later.table()] == ["reproduced", "not run", "reproduced"]
     later.forget("07_evaluate")
     assert [row["verdict"] for row in ledger.table()] == ["not run", "not run", "reproduced"]
@@ -74,7 +81,7 @@ def test_notebooks_write_one_after_another_and_forget_only_their_own(ledger, tmp
 
 
 def test_moving_the_bound_afterwards_voids_the_verdict(ledger, tmp_path):
-    ledger.record("a", 0.6, 0.5, 0.65, n=40, seeds=3)
+    ledger.record("a", estimate(0.6, 0.5, 0.65))
     moved = Ledger(declare(tmp_path, bound=0.5), ledger.path)
     assert [row["verdict"] for row in moved.table()] == ["not run"]
 
@@ -87,23 +94,32 @@ def test_moving_the_bound_afterwards_voids_the_verdict(ledger, tmp_path):
         (0.5, 0, math.nan, 9),
         (0.5, 1, 0, 9),
         (0.5, 0, 1, 0),
+        (0.5, None, 1, 9),
+        (0.5, 0, None, 9),
+        (0.5, 0, 1, None),
     ],
 )
 def test_meaningless_measurements_are_errors(ledger, measured):
     with pytest.raises(ClaimError, match="claim 'a'"):
-        ledger.record("a", *measured, seeds=1)
+        ledger.record("a", estimate(*measured))
     assert not ledger.path.exists()
 
 
 def test_unknown_claims_and_empty_reasons_are_errors(ledger):
     with pytest.raises(ClaimError, match=r"'z' is not declared; declared are \['a', 'b', 'c'\]"):
-        ledger.record("z", 1, 1, 1, n=1, seeds=1)
+        ledger.record("z", estimate())
     with pytest.raises(ClaimError, match="say why"):
         ledger.not_testable("a", " ")
 
 
+def test_seeds_are_those_of_the_estimate_unless_named(ledger):
+    for seeds, kept in ((None, 3), (2, 2), ([0, 1], [0, 1]), (range(2), [0, 1])):
+        ledger.record("a", estimate(n_seeds=3), seeds=seeds)
+        assert ledger.table()[0]["seeds"] == kept
+
+
 def test_open_intervals_are_kept(ledger):
-    assert ledger.record("a", 0.8, 0.7, math.inf, n=3, seeds=1) == "reproduced"
+    assert ledger.record("a", estimate(0.8, 0.7, math.inf, n=3)) == "reproduced"
     assert ledger.table()[0]["ci_high"] == "inf"
 
 

@@ -1,5 +1,4 @@
-"""Artefacts: the same question finds the same folder; nothing is half made and nothing is trusted.
-"""
+"""Artefacts: the same question finds the same folder; nothing is half made or trusted."""
 
 from __future__ import annotations
 
@@ -13,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rali_lab.io import exclusive, write_json
-from rali_lab.reproduce import checks, provenance
+from rali_lab.io import StorageError, exclusive, write_json
+from rali_lab.reproduce import checks, provenance, runner
 from rali_lab.reproduce.store import ArtifactError, ArtifactStore, keys_only
 
 
@@ -150,7 +149,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(store, tmp_pa
         (folder / "part.txt").write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(ArtifactError, match="there is no space left; make room and run again"):
+    with pytest.raises(StorageError, match="there is no space left; make room and run again"):
         store.make("demo", full, params={})
     assert not list(store.root.glob("demo-*"))
     path = tmp_path / "a.json"
@@ -160,9 +159,18 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half_written(store, tmp_pa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", broken)
-    with pytest.raises(ArtifactError, match="a.json cannot be written to .*no space left"):
+    with pytest.raises(StorageError, match="a.json cannot be written to .*no space left"):
         write_json(path, [2])
     assert json.loads(path.read_text()) == [1] and not list(tmp_path.glob(".*tmp"))
+
+
+def test_the_runner_ends_with_that_sentence(monkeypatch, capsys):
+    def full(*_, **__):
+        raise StorageError("summary.json cannot be written: there is no space left")
+
+    monkeypatch.setattr(runner, "run", full)
+    assert runner.main(["--profile", "tiny"]) == 1
+    assert capsys.readouterr().err.startswith("error: summary.json cannot be written")
 
 
 def test_root_comes_from_the_environment(monkeypatch, tmp_path):

@@ -2,15 +2,15 @@
 
 import pytest
 
-from rali_lab.evaluate import (
-    Record,
+from rali_lab.evaluate.results import Record
+from rali_lab.reproduce.tables import (
     claims_table,
     efficiency_table,
     inject,
     notebook_table,
+    people_table,
     results_table,
 )
-from rali_lab.reproduce.tables import people_table
 
 
 def record(method, domain, metric, value, low=None, high=None, role="in", n=100):

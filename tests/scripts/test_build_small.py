@@ -12,7 +12,7 @@ import torch
 
 from rali_lab.data.records import Distortion
 from rali_lab.models.vlm import ask, base_folder, load_policy
-from rali_lab.reasoner.grpo import GrpoSettings, train_grpo
+from rali_lab.reasoner.grpo import GrpoConfig, train_grpo
 from scripts.base_model.build_small import build_on, load_language, warm_up
 from scripts.base_model.features import Features
 
@@ -101,15 +101,16 @@ def test_a_base_from_a_quantised_file_can_be_trained(language, images, tmp_path)
     model.save_pretrained(tmp_path / "base")
     processor.save_pretrained(tmp_path / "base")
     assert "quantization" not in (tmp_path / "base" / "config.json").read_text()
-    settings = GrpoSettings(
-        steps=1,
+    args = GrpoConfig(
+        output_dir=str(tmp_path / "trained"),
+        max_steps=1,
         images_per_step=2,
-        generations=2,
+        num_generations=2,
         max_completion_length=4,
         eval_every=0,
         learning_rate=1e-3,
     )
-    train_grpo(tmp_path / "base", images, [], settings, tmp_path / "trained")
+    train_grpo(tmp_path / "base", images, [], args=args)
     trained, _ = load_policy(tmp_path / "trained")
     assert all(weight.isfinite().all() for weight in trained.parameters())
 

@@ -5,7 +5,7 @@ named.
 import numpy as np
 import pytest
 
-from rali_lab.data.distortions import ORDER, TYPES, VEILS
+from rali_lab.data.distortions import MASKING, ORDER, TYPES
 from scripts.base_model import corpus
 
 NOISE = {
@@ -21,7 +21,7 @@ def test_stacks_have_distinct_words_in_natural_order_and_leave_each_visible():
         assert len({TYPES[d.name].word for d in ds}) == len(ds)
         assert [d.name for d in ds] == sorted((d.name for d in ds), key=ORDER.index)
         if len(ds) > 1:
-            assert all(d.level <= (2 if d.name in VEILS else 4) for d in ds)
+            assert all(d.level <= (2 if d.name in MASKING else 4) for d in ds)
     assert {d.name for ds in drawn for d in ds} == set(TYPES)
     assert {d.level for ds in drawn if len(ds) == 1 for d in ds} == {1, 2, 3, 4, 5}
 

@@ -100,9 +100,9 @@ def test_the_decoder_learns_and_the_neck_stays(loaded, drawn):
             if p.ndim == 2:
                 p.mul_(0.1)  # back to the usual size of fresh weights
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    statistics, said = torch.randn(32, len(tower.stat_mean), 4, 4).half(), []
+    statistics, lines = torch.randn(32, len(tower.stat_mean), 4, 4).half(), []
     train_decoder(
-        model, processor, statistics, drawn[:32], steps=30, batch=8, lr=3e-3, report=said.append
+        model, processor, statistics, drawn[:32], steps=30, batch=8, lr=3e-3, report=lines.append
     )
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
     assert changed and not any("vision_tower" in k for k in changed)
@@ -110,7 +110,7 @@ def test_the_decoder_learns_and_the_neck_stays(loaded, drawn):
         "language_model" in k for k in changed
     )
     chance = np.log(len(processor.tokenizer))
-    assert float(said[-1].split("loss ")[1]) < 0.8 * chance
+    assert float(lines[-1].split("loss ")[1]) < 0.8 * chance
 
 
 class Killed(Exception):
@@ -146,19 +146,19 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(loaded, drawn, tmp_path
             raise Killed
         return perturbed(*args)
 
-    kept, said = tmp_path / "kept.pt", []
+    kept, lines = tmp_path / "kept.pt", []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoder, "perturb", dies)
         with pytest.raises(Killed):
-            run(keep=kept, keep_every=4)
+            run(checkpoint=kept, checkpoint_every=4)
     model.load_state_dict(begun)
     with pytest.raises(ValueError, match="holds a run with .*'steps': 6.*'steps': 9"):
-        train_decoder(model, processor, statistics, drawn[:32], steps=9, batch=4, keep=kept)
-    again = run(said.append, keep=kept, keep_every=4)
-    assert said[0] == "an interrupted run goes on from step 4"
+        train_decoder(model, processor, statistics, drawn[:32], steps=9, batch=4, checkpoint=kept)
+    again = run(lines.append, checkpoint=kept, checkpoint_every=4)
+    assert lines[0] == "an interrupted run goes on from step 4"
     for name, weight in whole.items():
         torch.testing.assert_close(again[name], weight, rtol=0, atol=0, msg=name)
     model.load_state_dict(begun)
-    assert all(torch.equal(weight, whole[name]) for name, weight in run(keep=kept).items()), (
+    assert all(torch.equal(weight, whole[name]) for name, weight in run(checkpoint=kept).items()), (
         "nothing is left to do"
     )

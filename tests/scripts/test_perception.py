@@ -81,12 +81,12 @@ def test_a_neck_learns_levels_that_its_statistics_carry(levels):
         F.one_hot(levels, LEVELS).float().flatten(1).repeat(20, 1),
         levels.repeat(20, 1),
     )
-    see, said = nn.Linear(statistics.shape[1], 128), []
+    neck, lines = nn.Linear(statistics.shape[1], 128), []
     options = {"epochs": 9, "batch": 50, "lr": 0.01, "held_out": (statistics[:40], levels[:40])}
-    read_out = train_perception(see, statistics, levels, 128, report=said.append, **options)
+    read_out = train_perception(neck, statistics, levels, 128, report=lines.append, **options)
     with torch.inference_mode():
-        found = scores(read_levels(read_out(see(statistics[:40]))), levels[:40])
-    assert found["single"] > 0.9 and found["stacked"] > 0.9 and len(said) == 3
+        found = scores(read_levels(read_out(neck(statistics[:40]))), levels[:40])
+    assert found["single"] > 0.9 and found["stacked"] > 0.9 and len(lines) == 3
 
 
 def test_feature_maps_are_averaged_before_they_are_read(levels):
