@@ -49,7 +49,7 @@ from rali_lab.data.records import mos_of, select
 from rali_lab.evaluate import Estimate, plcc
 from rali_lab.experiments import scoring_steps as steps
 from rali_lab.plotting import plot_basis
-from rali_lab.plotting import scoring_steps as draw
+from rali_lab.plotting import rali_steps as draw
 from rali_lab.profiles import get_profile
 from rali_lab.rali.basis import cosines
 from rali_lab.rali.scorer import RaliScorer

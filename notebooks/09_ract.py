@@ -93,7 +93,7 @@ for kept in (3, 2):
 # %%
 from rali_lab.data.domains import DOMAINS, SNAPSHOTS
 from rali_lab.data.records import mos_of, select
-from rali_lab.plotting.scoring_steps import plot_rater_panels
+from rali_lab.plotting.rali_steps import plot_rater_panels
 
 sets = experiments.training_sets(sizes)
 every = [(name, p) for name, images in sets.items() for p in images]

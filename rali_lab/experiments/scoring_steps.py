@@ -114,7 +114,7 @@ def project(
     Returns
     -------
     places : DataFrame
-        Columns x, y, view, mos, as `rali_lab.plotting.scoring_steps.plot_projection` draws them.
+        Columns x, y, view, mos, as `rali_lab.plotting.rali_steps.plot_projection` draws them.
     share : float
         Share of the variance of `onto` that the plane holds, 0..1.
     """

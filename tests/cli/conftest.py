@@ -1,5 +1,7 @@
 """What the tests of the commands share: a scorer in the place of the trained one, and images."""
 
+import importlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,7 +26,9 @@ def scorer(monkeypatch):
                 raise answer
             return answer or MeanScorer()
 
-        monkeypatch.setattr("rali_lab.rali.scorer.load_scorer", load_scorer)
+        monkeypatch.setattr(
+            importlib.import_module("rali_lab.rali.scorer"), "load_scorer", load_scorer
+        )
         return asked
 
     return install
