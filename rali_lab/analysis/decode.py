@@ -33,13 +33,19 @@ def decode_score(
 
     Parameters
     ----------
+    X
+        (n, d) array.
+    scores
+        (n,) scores to predict.
     groups
         (n,) labels; whole sources are held out, drawn for the interval and permuted for the null.
+    n_folds
+        Folds of the cross-validation.
     n_permutations, n_boot
         Draws of the null and of the interval (bootstrap of sources, predictions fixed); 0 leaves it
         out.
-    n_folds, random_state
-        Folds and the seed of everything.
+    random_state
+        Seed of folds and draws.
 
     Raises
     ------

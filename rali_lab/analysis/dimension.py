@@ -192,8 +192,12 @@ def mle_dimension(X, *, k: int = 20, level: float = 0.95) -> Estimate:
 
     Parameters
     ----------
+    X
+        (n, d) array.
     k
         Neighbours, 3 <= k < n.
+    level
+        Of the interval.
 
     Notes
     -----

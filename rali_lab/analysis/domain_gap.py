@@ -68,6 +68,8 @@ def domain_gap(
     groups
         (n,) source labels. Whole sources are permuted, held out, and drawn for the interval and the
         floor.
+    n_bins
+        Score bins of equal count for matching.
     n_permutations
         Null: domain labels dealt anew to sources, with ``scores`` inside each bin; deals that leave
         a domain under 6 rows, as happens where sources differ in size, are dealt again.

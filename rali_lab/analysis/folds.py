@@ -17,6 +17,12 @@ def grouped_folds(
     ----------
     groups
         (n,) labels, or None for single rows.
+    n
+        Rows.
+    n_folds
+        Folds, 2 or more.
+    rng
+        Shuffles the groups.
     strata
         (n,) labels that every fold must hold (domains); a group with rows in several of them counts
         in each.

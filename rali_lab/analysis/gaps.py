@@ -55,6 +55,8 @@ def frechet_distance(X, Y, *, shrink: bool = True) -> float:
 
     Parameters
     ----------
+    X, Y
+        Arrays (n, d) and (m, d).
     shrink
         Ledoit-Wolf covariances, defined and less noisy for n < d; else the plain ones.
 

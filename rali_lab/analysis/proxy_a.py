@@ -24,6 +24,8 @@ def proxy_a_distance(
 
     Parameters
     ----------
+    X, Y
+        Arrays (n, d) and (m, d).
     groups_x, groups_y
         Sources, whole in a fold; a source in both clouds carries one label.
     n_folds

@@ -65,6 +65,8 @@ def regressions(X: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
+    X, y
+        Arrays (n, k) and (n,).
     counts
         (n_boot, n) array, how often each row occurs in each resample.
 

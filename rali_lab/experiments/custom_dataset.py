@@ -116,6 +116,10 @@ def score_splits(
         Options of `RaliScorer`.
     tune
         Also train the trunk (`rali_tuned`, `ridge_tuned`).
+    seed
+        Of the first split; the others count on from it.
+    report
+        Called with each line of progress.
 
     Returns
     -------

@@ -71,10 +71,14 @@ def with_recorded(
 
     Parameters
     ----------
+    tables
+        From `custom_dataset.score_splits`.
     folder
         Where the record lies.
     seed
         As for `score_splits`.
+    report
+        Called with each line of progress.
     """
     if not (folder / "scores.parquet").exists():
         report(f"no scores are recorded in {folder.name}")

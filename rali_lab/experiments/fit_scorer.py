@@ -40,6 +40,8 @@ def fit_scorer(
         From `custom_dataset.extract_features`, if they are known already.
     trust_direction
         Do not check whether the scores run the right way (up to 100 images, about 0.1 s each).
+    report
+        Called with each line of progress.
 
     Returns
     -------

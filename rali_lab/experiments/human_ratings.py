@@ -128,8 +128,14 @@ def score_split(
 
     Parameters
     ----------
+    profile
+        Sizes and settings.
+    images
+        Rated images.
     features
         From `custom_dataset.extract_features`, in the order of `images`.
+    seed
+        Of the split, and of all that is trained.
     """
     chosen = split_sources([p.source for p in images], seed=seed, fractions=(0.75, 0.05, 0.2))
     train, val, test = (

@@ -41,12 +41,18 @@ def train_teacher(
 
     Parameters
     ----------
+    profile
+        Sizes and settings.
+    seed
+        Of the training.
     name
         Of the artefact; another one for another experiment.
     domain
         Whose training and validation images are learned from.
     options
         Of the training; the profile's `grpo` by default. `seed` replaces theirs.
+    report
+        Called with each line of progress.
     **changes
         Fields of the options to change.
     """

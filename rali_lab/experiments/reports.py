@@ -24,6 +24,8 @@ def score_of(tables: Tables, method: str, domain: str) -> tuple[np.ndarray, np.n
     tables
         One table per seed with columns method, image, domain, source, mos, score. All must rate the
         same images.
+    method, domain
+        Whose rows are taken.
     """
     parts = [t[(t["method"] == method) & (t["domain"] == domain)] for t in tables]
     first = parts[0]

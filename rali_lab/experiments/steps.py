@@ -154,11 +154,19 @@ def rali_of(
 
     Parameters
     ----------
+    profile
+        Holds the options of alignment and basis.
+    train, val
+        Images to learn from, and to choose the epoch by.
     texts
         Mapping of str to list of str Valid rationales by image id; training images without one are
         left out of the alignment.
     quality
         Gives the (n,) scores that the basis is fitted to.
+    folder
+        Where alignment.csv and model/ go.
+    seed
+        Of alignment, k-means and fine-tuning.
     holdout
         Whether alignment is measured on the validation images after every epoch.
     """

@@ -139,6 +139,8 @@ def take_over(profile: Profile, study: str, *, why: str, compared: str) -> Path:
 
     Parameters
     ----------
+    profile, study
+        Whose tables are taken over.
     why
         What changed, and why that changes no result.
     compared

@@ -98,6 +98,8 @@ def attention_share(
 
     Parameters
     ----------
+    model, processor
+        From `rali_lab.models.vlm.load_policy`.
     images, completions
         N (H, W, 3) uint8 arrays and the whole answer to each.
     batch

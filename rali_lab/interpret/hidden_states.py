@@ -30,6 +30,8 @@ def hidden_states(
 
     Parameters
     ----------
+    model, processor
+        From `rali_lab.models.vlm.load_policy`.
     images, completions
         N (H, W, 3) uint8 arrays and the answer to each.
     layer

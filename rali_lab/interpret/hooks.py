@@ -89,6 +89,8 @@ def masking(
 
     Parameters
     ----------
+    model
+        A vision-language model.
     change
         ``change(queries, keys)`` from the numbers of both: what is blocked, bool broadcastable to
         (batch, 1, queries, keys), or None.

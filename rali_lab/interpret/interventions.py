@@ -57,6 +57,8 @@ def rate(
 
     Parameters
     ----------
+    model, processor
+        From `rali_lab.models.vlm.load_policy`.
     images
         N (H, W, 3) uint8 arrays, or None: the model reads the reasoning alone.
     reasonings

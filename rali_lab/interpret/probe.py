@@ -69,6 +69,8 @@ def probe(
 
     Parameters
     ----------
+    model, processor
+        From `rali_lab.models.vlm.load_policy`.
     images
         Rated images.
     answers

@@ -103,6 +103,8 @@ def lay_out(
 
     Parameters
     ----------
+    model, processor
+        From `rali_lab.models.vlm.load_policy`.
     images
         N (H, W, 3) uint8 arrays, or None: the question is then asked without an image.
     answers

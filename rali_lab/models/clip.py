@@ -45,6 +45,8 @@ def text_tower_folder() -> Path:
     FileNotFoundError, ValueError
         As `check_text_tower`.
 
+    Examples
+    --------
     >>> (text_tower_folder() / "tokenizer.json").is_file()
     True
     """
@@ -67,6 +69,8 @@ def check_text_tower(folder: Path, *, sha256: str = TEXT_SHA256) -> Path:
     ValueError
         When its weights are others.
 
+    Examples
+    --------
     >>> check_text_tower(text_tower_folder()).name
     'model'
     """
@@ -101,6 +105,8 @@ def build_clip(
 
     Cost: about 2 s, 90 MB. The global random state is left as it was.
 
+    Examples
+    --------
     >>> model, tokenizer = build_clip()
     >>> type(model).__name__, sum(p.numel() for p in model.visual.parameters())
     ('CustomTextCLIP', 146768)
@@ -158,6 +164,8 @@ def load_base_clip(folder: str | Path | None = None) -> open_clip.CustomTextCLIP
     ValueError
         When they are not those of the recorded hash.
 
+    Examples
+    --------
     >>> load_base_clip().visual.trunk_name
     'lite0_stats_s8'
     """
@@ -215,7 +223,7 @@ def embed_texts(model: nn.Module, texts: Sequence[str], *, batch: int = 64) -> n
     model : nn.Module
         The open_clip model or its `.text`.
     texts : sequence of str
-        n strings, cut after 128 tokens.
+        N strings, cut after 128 tokens.
     batch : int
         Texts at a time.
 
@@ -224,6 +232,8 @@ def embed_texts(model: nn.Module, texts: Sequence[str], *, batch: int = 64) -> n
     np.ndarray
         (n, 384) float32: the mean over tokens, normalised, as sentence-transformers does it.
 
+    Examples
+    --------
     >>> model, _ = build_clip()
     >>> a, b, c = embed_texts(model, ["very blurred", "out of focus", "strong noise"])
     >>> bool(a @ b > a @ c)

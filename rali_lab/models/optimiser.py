@@ -31,6 +31,8 @@ class ScheduledAdamW:
     max_norm : float, optional
         Gradients are scaled down to this norm.
 
+    Examples
+    --------
     >>> weight = torch.nn.Parameter(torch.ones(1))
     >>> optimiser = ScheduledAdamW([weight], lr=0.1, steps=2, weight_decay=0.0)
     >>> for _ in range(2):

@@ -267,6 +267,8 @@ def ask(
 
     Parameters
     ----------
+    model, processor
+        From `rali_lab.models.vlm.load_policy`.
     images
         (H, W, 3) uint8 arrays; the processor resizes them.
     question, system

@@ -42,6 +42,12 @@ def plot_score_attention(
     tokens, groups, weights
         Of a `rali_lab.interpret.ScoreRow`; weights (layers, heads, tokens). Neighbouring image
         tokens are drawn as one column that holds their sum, so that hundreds of them still fit.
+    title
+        Above the panel.
+    note
+        Appended to the caption.
+    widest
+        Tokens a line at most.
     """
     tokens, groups, weights = _image_as_one(tokens, groups, weights)
     if len(tokens) > widest:
@@ -133,6 +139,8 @@ def plot_token_shares(data: pd.DataFrame, *, note: str = "") -> Figure:
     ----------
     data
         Columns method, group, share (sums to 1 within a method), per_token.
+    note
+        Appended to the caption.
     """
     methods = [m for m in METHODS if m in set(data["method"])]
     fig = Figure(figsize=(9.0, 1.5 + 0.5 * len(methods)), layout="constrained")

@@ -92,6 +92,8 @@ def plot_training_curves(
         Printed names with unit and direction, such as {"kl": "KL to base (nats per token)"}.
     targets
         Levels drawn as dashed lines, such as {"format_share": .98}.
+    note
+        Appended to the caption.
     """
     metrics = list(metrics or [c for c in history.columns if c not in ("step", "run")])
     labels, targets = labels or {}, targets or {}
@@ -136,6 +138,8 @@ def plot_score_scatter(
         Per domain, an `Estimate` for the title; default plain raw PLCC.
     label
         What the opinion score is called.
+    note
+        Appended to the caption.
     """
     domains = _in_order(data["domain"], DOMAINS)
     fig, axes = panels(len(domains), size=(2.7, 2.9), sharex=True, sharey=True)
@@ -201,6 +205,10 @@ def plot_efficiency(
     limits
         The share of the reference to stay under, per metric, such as {"parameters": .05}; drawn
         dashed.
+    reference
+        The method that the shares refer to.
+    note
+        Appended to the caption.
     """
     methods = _in_order(data["method"], METHODS)
     fig, axes = panels(len(COSTS), size=(3.2, 0.45 * len(methods) + 1.35), sharey=True)

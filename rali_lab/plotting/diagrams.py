@@ -77,6 +77,10 @@ def plot_basis(
         (k,) array, 1-5.
     images
         (n, 2) array of training embeddings in the same projection, drawn behind.
+    label
+        Of the score axis.
+    note
+        Appended to the caption.
     """
     vectors, scores = np.asarray(vectors), np.asarray(scores)
     if vectors.shape != (len(scores), 2):

@@ -29,10 +29,16 @@ def plot_effects(
     data
         Columns effect, method, value, ci_low, ci_high; rows are drawn in the order in which effects
         first occur.
+    xlabel
+        Of the common axis, with unit and direction.
+    reference
+        Where a vertical line is drawn; None for none.
     bands
         Effects that begin a new block (a thin line is drawn above them).
     xlim
         Ends of the axis, where it has natural ones.
+    note
+        Appended to the caption.
     """
     effects = list(dict.fromkeys(data["effect"]))
     methods = [m for m in METHODS if m in set(data["method"])]
@@ -81,6 +87,10 @@ def plot_sweeps(
         Columns setting, at (the setting's value), images, value.
     chosen
         The value in use of each setting, drawn as a dashed line.
+    ylabel
+        Of the common axis.
+    note
+        Appended to the caption.
     """
     settings, sets = list(dict.fromkeys(data["setting"])), list(dict.fromkeys(data["images"]))
     colors = (INK, METHODS["rali"].color, METHODS["teacher"].color)

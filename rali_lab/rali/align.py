@@ -79,7 +79,7 @@ def align(
     model : open_clip.CustomTextCLIP
         From `build_clip`; changed in place, left in eval mode.
     images : sequence of np.ndarray
-        n arrays (H, W, 3) uint8 of at least 32 px, of any sizes; or, for train="head", the
+        N arrays (H, W, 3) uint8 of at least 32 px, of any sizes; or, for train="head", the
         features of a `StatTower` before standardisation, one (n, d) array
         (`rali_lab.rali.baselines.visual_features`).
     texts : sequence
@@ -116,6 +116,8 @@ def align(
     ValueError
         On lists of different lengths, an image without text, or an unknown `train`.
 
+    Examples
+    --------
     >>> from rali_lab.models.clip import build_clip
     >>> model, _ = build_clip()
     >>> dark, light = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)

@@ -88,6 +88,8 @@ def ridge_scores(
     np.ndarray
         (m,) predicted scores, not clipped (clipping would only help in-range ties).
 
+    Examples
+    --------
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(40, 3))
     >>> bool(np.corrcoef(ridge_scores(X, X[:, 0], list("abcde") * 8, X), X[:, 0])[0, 1] > 0.99)
@@ -134,6 +136,8 @@ def read_scores(
     np.ndarray
         (m,) predicted scores.
 
+    Examples
+    --------
     >>> rng = np.random.default_rng(0)
     >>> Z, sources = rng.normal(size=(60, 3)) * [5, 1, 1], list("abcde") * 12
     >>> found = [read_scores(name, Z, Z[:, 0], sources, Z) for name in READOUTS]

@@ -44,6 +44,8 @@ def fit_compressor(z: np.ndarray, n_components: int | None = 64) -> tuple[Pipeli
     ValueError
         When there are more components than samples or dimensions.
 
+    Examples
+    --------
     >>> z = np.random.default_rng(0).normal(size=(50, 3)) @ np.ones((3, 8))
     >>> compressor, explained_share = fit_compressor(z, 2)
     >>> compressor.transform(z).shape, round(explained_share, 6)
@@ -132,6 +134,8 @@ def binned_kmeans(
         When K is below the number of non-empty bins, or above the number of different (bin,
         embedding) pairs.
 
+    Examples
+    --------
     >>> z = np.array([[0.0], [0.2], [5.0], [5.2], [9.0]])
     >>> vectors, scores = binned_kmeans(z, np.array([1.0, 1.0, 2.9, 2.8, 5.0]), n_bins=4, n_basis=3)
     >>> vectors.ravel().round(2).tolist(), scores.round(2).tolist()
@@ -206,6 +210,8 @@ def softmax_weights(z, vectors, *, tau: float = TAU):
 
     Without a temperature a perfect match is lost among K = 250 vectors:
 
+    Examples
+    --------
     >>> v = np.eye(250)
     >>> [softmax_weights(v[:1], v, tau=t)[0, 0].round(4).item() for t in (1.0, 0.25, 0.07)]
     [0.0108, 0.1798, 0.9998]
@@ -234,6 +240,8 @@ def softmax_score(z, vectors, scores, *, tau: float = TAU):
     np.ndarray or torch.Tensor
         (n,) of the inputs' kind.
 
+    Examples
+    --------
     >>> z = np.array([[3.0, 0.0], [1.0, 1.0]])
     >>> softmax_score(z, np.eye(2), np.array([1.0, 5.0])).round(3).tolist()
     [1.0, 3.0]

@@ -47,6 +47,8 @@ def entropy_weights(
     low, high : float
         Range of the temperature.
 
+    Examples
+    --------
     >>> w = entropy_weights(np.array([[1.0, 0.2], [0.3, 1.0]]), np.eye(2), entropy=0.5)
     >>> (-(w * np.log(w)).sum(axis=1)).round(3).tolist()
     [0.5, 0.5]

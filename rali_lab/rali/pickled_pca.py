@@ -44,11 +44,11 @@ class Node:
     Attributes
     ----------
     name
-        in full, one of `ALLOWED`.
+        In full, one of `ALLOWED`.
     args
-        what it would be made with; None for the name alone.
+        What it would be made with; None for the name alone.
     state
-        attributes of an estimator by name, None if there are none.
+        Attributes of an estimator by name, None if there are none.
     """
 
     name: str

@@ -266,6 +266,8 @@ class KernelLevels(BaseEstimator):
     alpha : float
         Ridge penalty.
 
+    Examples
+    --------
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(200, 4)); quality = 3 + np.tanh(X[:, 0])
     >>> levels = KernelLevels(np.eye(5)).fit(X[:150], quality[:150])

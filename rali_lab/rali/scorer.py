@@ -86,6 +86,8 @@ class RaliScorer(BaseEstimator):
     texts_, text_vectors_ : list of str, np.ndarray
         Stored texts and their (m, n_components) compressed embeddings; see `store_texts`.
 
+    Examples
+    --------
     >>> rng = np.random.default_rng(0)
     >>> z = rng.normal(size=(300, 8)); mos = 3 + np.tanh(z[:, 0])
     >>> scorer = RaliScorer(n_components=8, n_bins=20, n_basis=40).fit(z, mos)
@@ -170,7 +172,7 @@ class RaliScorer(BaseEstimator):
 
         Parameters
         ----------
-        model, ids
+        model
             As for `fit`.
         vectors, scores : np.ndarray
             (k, d) in the space of `model`, and (k,).
@@ -178,6 +180,8 @@ class RaliScorer(BaseEstimator):
             Temperature of the softmax.
         texts : sequence of str
             What the vectors are embeddings of, stored for `explain`: none, or k.
+        ids
+            As for `fit`.
 
         Raises
         ------
@@ -202,7 +206,7 @@ class RaliScorer(BaseEstimator):
         Parameters
         ----------
         images : sequence of np.ndarray
-            n arrays (H, W, 3) uint8 of at least 32 px, of any sizes.
+            N arrays (H, W, 3) uint8 of at least 32 px, of any sizes.
         ids : sequence of str, optional
             Of the images, to guard against leaks.
         batch : int
@@ -239,7 +243,7 @@ class RaliScorer(BaseEstimator):
         Parameters
         ----------
         texts : sequence of str
-            m strings; repeats are dropped.
+            M strings; repeats are dropped.
         embeddings : np.ndarray
             (m, d), from the text tower of the same model.
         """

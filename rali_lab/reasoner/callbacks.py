@@ -41,7 +41,7 @@ class ValidationCallback(TrainerCallback):
     Attributes
     ----------
     curve : list of dict
-        step, plcc, srcc, format_share, naming_accuracy, spread, n_missing; also written to
+        Step, plcc, srcc, format_share, naming_accuracy, spread, n_missing; also written to
         validation.csv.
     stopped : str or None
         Why the run was stopped.

@@ -32,6 +32,10 @@ def write_rationales(
 
     Parameters
     ----------
+    model, processor
+        From `rali_lab.models.vlm.load_policy`.
+    images
+        What is asked about.
     samples
         Answers per image (the paper samples one at temperature 1).
     path

@@ -30,9 +30,8 @@ def grpo_loss(
 
     Parameters
     ----------
-    logps, old_logps, ref_logps : Tensor
-        (g, tokens) log-probabilities under the policy, the policy that wrote the answers, and the
-        reference.
+    logps, old_logps : Tensor
+        (g, tokens) log-probabilities under the policy, and under that which wrote the answers.
     rewards : Tensor
         (g,).
     mask : Tensor
@@ -41,6 +40,8 @@ def grpo_loss(
         Clip of the probability ratio.
     beta : float
         Weight of the KL estimate ``exp(ref - logp) - (ref - logp) - 1``.
+    ref_logps : Tensor
+        (g, tokens) log-probabilities under the reference; needed where `beta` is above 0.
 
     Returns
     -------

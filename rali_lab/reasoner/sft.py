@@ -124,11 +124,13 @@ def train_sft(
     ----------
     model
         Folder of the model that is trained further.
-    train, val
+    train
         Rated images.
     answers
         Columns image (an id of `train`) and text; see `rated_answers`. The loss counts the answer's
         tokens alone, or the reasoning's.
+    val
+        Rated images to validate on.
     args
         Everything else; the model and its curves go to ``args.output_dir``.
     callbacks

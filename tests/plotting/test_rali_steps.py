@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rali_lab.plotting import save_figure
 from rali_lab.plotting import rali_steps as draw
+from rali_lab.plotting import save_figure
 
 RNG = np.random.default_rng(0)
 PLACES = pd.DataFrame(RNG.normal(size=(12, 2)), columns=["x", "y"]).assign(
