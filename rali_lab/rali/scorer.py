@@ -178,10 +178,8 @@ class RaliScorer(BaseEstimator):
             (k, d) in the space of `model`, and (k,).
         tau : float
             Temperature of the softmax.
-        texts : sequence of str
-            What the vectors are embeddings of, stored for `explain`: none, or k.
-        ids
-            As for `fit`.
+        texts, ids : sequence of str
+            What the vectors are embeddings of, for `explain` (none, or k); ids as for `fit`.
 
         Raises
         ------
