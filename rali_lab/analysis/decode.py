@@ -209,7 +209,7 @@ def _fits(X: np.ndarray, Y: np.ndarray, folds: list[np.ndarray]):
 def permuted_labels(
     label: np.ndarray, unit: np.ndarray, rng: np.random.Generator, stratum: np.ndarray | None = None
 ) -> np.ndarray:
-    """Labels (n,) dealt anew to the units (rows of one source and label), inside each stratum."""
+    """Labels (n,) permuted over the units (rows of one source and label), inside each stratum."""
     first = np.unique(unit, return_index=True)[1]
     of_unit = label[first]
     stratum = np.zeros(len(first), dtype=int) if stratum is None else stratum[first]

@@ -71,7 +71,7 @@ def domain_gap(
     n_bins
         Score bins of equal count for matching.
     n_permutations
-        Null: domain labels dealt anew to sources, with ``scores`` inside each bin; deals that leave
+        Null: domain labels permuted over sources, with ``scores`` inside each bin; permutations that leave
         a domain under 6 rows, as happens where sources differ in size, are dealt again.
     n_boot
         Half-samples of the sources of each domain for the interval (see `significance`).
@@ -242,7 +242,7 @@ class _Probe:
 
 
 def _shuffled_gap(probe: _Probe, label, cell, pairs, rng, tries: int = 100) -> float:
-    """Mean gap of labels dealt anew; sources differ in size, so a deal that leaves a domain too few
+    """Mean gap of permuted labels; sources differ in size, so a permutation that leaves a domain too few
     rows is dealt again.
     """
     for _ in range(tries):
