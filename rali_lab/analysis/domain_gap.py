@@ -242,8 +242,8 @@ class _Probe:
 
 
 def _shuffled_gap(probe: _Probe, label, cell, pairs, rng, tries: int = 100) -> float:
-    """Mean gap of permuted labels; sources differ in size, so a permutation that leaves a domain too few
-    rows is dealt again.
+    """Mean gap of permuted labels; sources differ in size, so a permutation that leaves a domain
+    too few rows is dealt again.
     """
     for _ in range(tries):
         gap = probe.mean_gap(permuted_labels(label, cell, rng, probe.bins), pairs, rng)
