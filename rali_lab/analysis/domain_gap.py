@@ -71,8 +71,8 @@ def domain_gap(
     n_bins
         Score bins of equal count for matching.
     n_permutations
-        Null: domain labels permuted over sources, with ``scores`` inside each bin; permutations that leave
-        a domain under 6 rows, as happens where sources differ in size, are dealt again.
+        Null: domain labels permuted over sources, with ``scores`` inside each bin; permutations
+        that leave a domain under 6 rows, as happens where sources differ in size, are drawn again.
     n_boot
         Half-samples of the sources of each domain for the interval (see `significance`).
     n_floor
