@@ -79,4 +79,4 @@ figures: setup  ## execute every notebook again, without training anything again
 	$(BIN)/python -m rali_lab.reproduce.runner --profile $(PROFILE) --seed $(SEED) --force
 
 clean:  ## remove runs and caches (not the environment, not the artefacts)
-	rm -rf runs build .pytest_cache .ruff_cache .mypy_cache
+	rm -rf runs build dist .pytest_cache .ruff_cache .mypy_cache

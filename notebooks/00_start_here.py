@@ -13,7 +13,7 @@
 # quality well, also on images unlike those it was trained on. Why, and can the same be had without the language model?
 #
 # **What you'll do**
-# - read the argument in six sentences and see it as one image;
+# - read the argument in six sentences and see it as one diagram;
 # - check the machine;
 # - score an image, make it worse step by step, and follow the score;
 # - score your own photographs from the command line;
@@ -102,8 +102,8 @@ nb.checks.expect(
 # %% [markdown]
 # ## 3 · Score an image
 #
-# `load_scorer` gives the RALI model that comes with the package (or the one of a folder that you name). It was fitted on the training
-# images of the domain *photo*; the cat below is a test scene.
+# `load_scorer` gives the RALI model that comes with the package (or the one of a folder that you name). It was aligned
+# and fitted on generated images of three training sets (notebook 09); the cat below is a test scene.
 #
 # **Before you run:** a score runs from 1 (bad) to 5 (excellent). Guess one for this image.
 
@@ -341,7 +341,7 @@ for name, text in story.items():
 # | symptom | cause | fix |
 # |---|---|---|
 # | `FileNotFoundError: no RALI model in ...` | the package came without its scorer | `make reproduce`, then give the folder to `load_scorer(...)` or `--model` |
-# | `sha256 is ..., config.json says ...` | the model file was damaged on its way | check it out or copy it again |
+# | `sha256 is ..., expected ...` | the model file was damaged on its way | check it out or copy it again |
 # | a score hardly moves under a distortion | a kind that neither base model nor teacher ever named | compare the naming accuracy in notebook 07 |
 # | a large sharp photograph scores low | noise or JPEG blocks at full size, which scaling down would hide | scale it as it will be seen, then score again |
 #

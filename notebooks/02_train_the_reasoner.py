@@ -222,13 +222,13 @@ nb.checks.observe(
 
 # %%
 from rali_lab.estimate import Estimate
-from rali_lab.reasoner.rationales import has_form, write_rationales
+from rali_lab.reasoner.rationales import has_rating, write_rationales
 
 # images are resampled, the answers to one image stay together
 torch.manual_seed(seed)
 policy, _ = load_policy(teacher.path)
 answers = write_rationales(policy, processor, val, samples=4)
-well_formed = has_form(answers) & answers["rating"].notna()
+well_formed = has_rating(answers)
 share = well_formed.groupby(answers["image"]).mean().to_numpy()
 draws = np.random.default_rng(seed).choice(share, (1000, len(share))).mean(axis=1)
 ends = np.percentile(draws, [2.5, 97.5])

@@ -132,10 +132,11 @@ nb.checks.expect(
 # %%
 from rali_lab.estimate import Estimate
 from rali_lab.models.vlm import load_policy
+from rali_lab.reasoner.rationales import is_valid
 
 answers = pd.read_parquet(experiments.score_everything(sizes, seed=seed).path / "answers.parquet")
 teacher, processor = load_policy(experiments.train_teacher(sizes, seed=seed).path)
-mine = answers[(answers["method"] == "teacher") & (answers["reasoning"] != "")]
+mine = answers[(answers["method"] == "teacher") & is_valid(answers)]
 length = mine["reasoning"].map(lambda text: len(processor.tokenizer(text)["input_ids"])).to_numpy()
 source = mine["image"].map(about.set_index("image")["source"])
 ratio = tokens["map"].shape[1] / length.mean()

@@ -11,7 +11,7 @@
 # %% [markdown]
 # # 05 · Compare domains: do the words carry less of where an image comes from, and as much of how good it is?
 #
-# **The question.** The paper's second step rests on a t-SNE image: in text space the data sets overlap, in visual space they do not. A
+# **The question.** The paper's second step rests on a t-SNE plot: in text space the data sets overlap, in visual space they do not. A
 # projection is no measurement. Here the gap between domains is measured in the full space, at equal quality, with a null, a
 # floor and an interval, for visual features, hidden states and rationales, before and after reinforcement learning.
 #
@@ -247,7 +247,7 @@ pairs = {
     kind: [degraded(kind, i, x) for i, x in enumerate(clean)]
     for kind, clean in (("photographs", photos), ("procedural", textures))
 }
-found = {kind: experiments.read_images(sizes, made, seed=seed) for kind, made in pairs.items()}
+found = {kind: experiments.represent_images(sizes, made, seed=seed) for kind, made in pairs.items()}
 valid = ~np.any([np.isnan(x).any(axis=1) for of in found.values() for x in of.values()], axis=0)
 both = {
     name: [found[kind][name][valid] for kind in ("photographs", "procedural")]

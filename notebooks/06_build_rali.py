@@ -278,7 +278,7 @@ hint = "raise n_components in the profile, or accept that fine differences are l
 observe("share of the variance that the kept components hold", share, low=0.85, if_missed=hint)
 spectra.insert(0, "component", np.arange(1, len(spectra) + 1))
 note = f"standardised embeddings, n = {len(ranked)} training images"
-nb.figure(draw.plot_spectra(spectra, kept=kept, note=note), "06_spectrum", spectra)
+nb.figure(draw.plot_variance_held(spectra, kept=kept, note=note), "06_spectrum", spectra)
 
 # %% [markdown]
 # ## 5 · More bins than it seems wise

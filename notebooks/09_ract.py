@@ -156,14 +156,13 @@ nb.checks.observe(
 curve.round(3)
 
 # %%
+from rali_lab.experiments.mechanism_reports import UNSEEN
 from rali_lab.experiments.reports import difference, mean_correlation
-
-OUT = ["authentic", "novel", "generated"]
 
 
 def outside(tables):
     """The domains of none of the three sets: `procedural` is trained on here, though on other scenes."""
-    return [t[t["domain"].isin(OUT)] for t in tables]
+    return [t[t["domain"].isin(UNSEEN)] for t in tables]
 
 
 mine = [pd.read_parquet(live.path / "scores.parquet")]

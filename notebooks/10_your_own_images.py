@@ -137,7 +137,7 @@ print(probe)
 # Ten random divisions of the *sources*, 80 % for training. `rali` is never trained on your images, nor is `rali_levels`, which learns what five
 # levels of quality look like from the generated images, with the features of the whole trunk (`rali_lab.rali.quality_levels`). `rali_refitted` keeps the embeddings
 # of `rali` and fits the basis to your scores. Nobody described your images, so for the next two the texts are five levels of quality ("The quality of
-# this image is poor."): `rali_trained` maps the statistics of the whole trunk to them, and `rali_tuned` trains the trunk itself as well,
+# this picture is poor."): `rali_trained` maps the statistics of the whole trunk to them, and `rali_tuned` trains the trunk itself as well,
 # through RALI's own score (`rali_lab.rali.quality_levels`). The ridges are plain regressions on the same features. A RALI that does not beat its
 # ridge is one you do not need. Training the trunk takes about a second for each image and split, so it is left out here unless you set
 # `tune = True`; where `make bench-custom` has recorded the ten splits of these images, its scores stand beside the others.

@@ -1,8 +1,8 @@
 """Files that are written whole or not at all, hashes of what they hold, and turns between
 processes.
 
-Every file that the project writes for later use goes through `atomic_write`; every hash of a file
-through `sha256_file`.
+Files outside an artefact's folder are written by `atomic_write`; every hash of a file is made by
+`sha256_file`.
 """
 
 from __future__ import annotations

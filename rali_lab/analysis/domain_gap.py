@@ -119,7 +119,7 @@ def domain_gap(
     value = float(np.mean([probe.mean_gap(label, pairs, rng) for _ in range(draws)]))
     unit = joint(group, label)
     cell = unit if bins is None else joint(unit, bins)
-    null = [_shuffled_gap(probe, label, cell, pairs, rng) for _ in range(n_permutations)]
+    null = [_permuted_gap(probe, label, cell, pairs, rng) for _ in range(n_permutations)]
     found = null_fields(value, np.array(null), larger=measure != "knn_mixing")
     if n_boot:
         found |= _interval(probe, label, unit, pairs, value, n_boot, level, rng)
@@ -241,16 +241,16 @@ class _Probe:
         return pairs, tuple(notes)
 
 
-def _shuffled_gap(probe: _Probe, label, cell, pairs, rng, tries: int = 100) -> float:
+def _permuted_gap(probe: _Probe, label, cell, pairs, rng, tries: int = 100) -> float:
     """Mean gap of permuted labels; sources differ in size, so a permutation that leaves a domain
-    too few rows is dealt again.
+    too few rows is drawn again.
     """
     for _ in range(tries):
         gap = probe.mean_gap(permuted_labels(label, cell, rng, probe.bins), pairs, rng)
         if np.isfinite(gap):
             return gap
     raise ValueError(
-        f"{tries} times in a row, shuffled labels left a domain under {_MIN_ROWS // 3} rows: its"
+        f"{tries} times in a row, permuted labels left a domain under {_MIN_ROWS // 3} rows: its"
         " sources are few and differ in size; pass n_permutations=0 or groups=None"
     )
 

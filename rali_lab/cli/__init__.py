@@ -55,7 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("score", help="score images from 1 (bad) to 5 (excellent)")
     add = command.add_argument
     add("paths", nargs="+", metavar="PATH", help="image file, or folder (searched recursively)")
-    add("--model", metavar="DIR", help="a saved RALI model (default: the one of the last run)")
+    add(
+        "--model",
+        metavar="DIR",
+        help="a saved RALI model (default: the package's own)",
+    )
     _flag(command, "--json", "one JSON object per line instead of score<TAB>path")
     _flag(command, "--explain", "add the nearest of the words that the scorer was aligned with")
     _flag(command, "--quiet", "no progress bar; errors are still reported")

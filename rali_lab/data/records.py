@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -94,6 +95,12 @@ class RatedImage:
         from rali_lab.data.images import read_image
 
         return read_image(self.path)
+
+
+def pixel_digest(pixels: np.ndarray) -> str:
+    """sha256 of the shape and the values of pixels (H, W, 3) uint8."""
+    pixels = np.ascontiguousarray(pixels)
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
 def save_images(images: Sequence[RatedImage], folder: Path) -> None:

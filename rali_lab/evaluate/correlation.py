@@ -105,7 +105,7 @@ def correlate(score, mos, *, kind="plcc", groups=None, n_boot=1000, level=0.95, 
     Parameters
     ----------
     score
-        (n,) array, or (n_seeds, n) for several trainings NaN marks an image without a readable
+        (n,) array, or (n_seeds, n) for several trainings. NaN marks an image without a readable
         answer: left out of its seed, counted in the result. Several seeds: the value is the mean of
         the per-seed correlations (not that of the mean score), and seeds are resampled beside the
         images. With few seeds that part of the variance is understated by a factor of about
@@ -115,7 +115,7 @@ def correlate(score, mos, *, kind="plcc", groups=None, n_boot=1000, level=0.95, 
     kind
         "plcc" (raw Pearson) or "srcc".
     groups
-        (n,) array of labels, optional Source of each image. Versions of one source resemble each
+        (n,) labels, optional: the source of each image. Versions of one source resemble each
         other, so sources are resampled, not images; without it the interval is too narrow whenever
         sources repeat.
     n_boot, level, seed

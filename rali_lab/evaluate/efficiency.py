@@ -60,7 +60,7 @@ def count_parameters(*parts) -> int:
     Parameters
     ----------
     *parts
-        Torch.nn.Module, torch.Tensor or numpy arrays.
+        Modules (torch.nn.Module), torch.Tensor or numpy arrays.
     """
     import numpy as np
     import torch

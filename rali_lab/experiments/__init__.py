@@ -1,6 +1,6 @@
 """From a profile to artefacts: what the notebooks call, step by step.
 
-Every function returns something that is computed once, stored by the hash of what went into it, and
+Most functions return an artefact: computed once, stored by the hash of what went into it, and
 reused until an input, a setting or the code behind it changes (`rali_lab.reproduce.store`).
 """
 
@@ -26,7 +26,7 @@ from rali_lab.experiments.mixed_datasets import (
     mixing_words,
     training_sets,
 )
-from rali_lab.experiments.representations import read_images, represent
+from rali_lab.experiments.representations import represent, represent_images
 from rali_lab.experiments.steps import NO_THINKING, RATING_ONLY, base_path, images, make_images
 from rali_lab.experiments.studies import SeedTables, seed_tables
 
@@ -54,7 +54,7 @@ __all__ = [
     "mix_live",
     "mixed_scores",
     "mixing_words",
-    "read_images",
+    "represent_images",
     "represent",
     "score_everything",
     "seed_tables",

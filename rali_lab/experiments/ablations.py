@@ -13,8 +13,8 @@ import pandas as pd
 from rali_lab.data.records import RatedImage, load_images, mos_of, select
 from rali_lab.experiments.main_line import fine_tune_teacher, fit_rali, write_reasoning
 from rali_lab.experiments.steps import (
-    Report,
-    ask,
+    Reporter,
+    ask_model,
     base_path,
     finished,
     image_table,
@@ -27,7 +27,7 @@ from rali_lab.reproduce.store import Artifact, ArtifactStore
 Parts = dict[str, list[RatedImage]]
 
 
-def ablate(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
+def ablate(profile: Profile, *, seed: int = 0, report: Reporter = print) -> Artifact:
     """scores.parquet (method, image, domain, source, mos, score) of RALI, of each ablation and each
     baseline.
 
@@ -49,7 +49,7 @@ def ablate(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifa
 
         def written_by(folder: Path) -> pd.DataFrame:
             samples = profile.rationale_samples
-            return ask(folder, parts["train"], samples=samples, seed=seed)
+            return ask_model(folder, parts["train"], samples=samples, seed=seed)
 
         own = _texts(pd.read_parquet(reasoning.path / "rationales.parquet"), parts["train"])
         words = {
@@ -77,7 +77,7 @@ def ablate(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifa
     )
 
 
-def ablate_controls(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
+def ablate_controls(profile: Profile, *, seed: int = 0, report: Reporter = print) -> Artifact:
     """As `ablate`, for the one variant that needs a training of its own: `text_supervised`, words
     of the supervised control.
     """
@@ -87,7 +87,7 @@ def ablate_controls(profile: Profile, *, seed: int = 0, report: Report = print) 
         parts = _parts(load_images(data.path))
         study = _Study(profile, parts, seed, report)
         samples = profile.rationale_samples
-        written = ask(finished(supervised), parts["train"], samples=samples, seed=seed)
+        written = ask_model(finished(supervised), parts["train"], samples=samples, seed=seed)
         study.aligned_with("text_supervised", _texts(written, parts["train"]))
         study.table().to_parquet(folder / "scores.parquet", index=False)
 
@@ -122,7 +122,7 @@ def _texts(written: pd.DataFrame, images: list[RatedImage]) -> list[list[str]]:
     known = valid_rationales(written)
     if lost := [p.id for p in images if p.id not in known.index]:
         raise ValueError(
-            f"{len(lost)} images have no readable reasoning, {lost[0]} first; raise the profile's"
+            f"{len(lost)} images have no valid rationale, {lost[0]} first; raise the profile's"
             " `rationale_samples`"
         )
     return [known[p.id] for p in images]
@@ -149,7 +149,7 @@ class _Study:
     Only heads are trained, so the trunk's statistics of all images are computed once.
     """
 
-    def __init__(self, profile: Profile, parts: Parts, seed: int, report: Report) -> None:
+    def __init__(self, profile: Profile, parts: Parts, seed: int, report: Reporter) -> None:
         import torch
 
         from rali_lab.models.clip import load_base_clip

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +19,9 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from rali_lab.data.ratings import split_sources
-from rali_lab.data.records import RatedImage, mos_of
-from rali_lab.experiments.steps import Report
-from rali_lab.io import digest
+from rali_lab.data.records import RatedImage, mos_of, pixel_digest
+from rali_lab.experiments.steps import Reporter
+from rali_lab.io import digest, sha256_file
 from rali_lab.rali import quality_levels
 from rali_lab.reproduce.store import Artifact, ArtifactStore
 
@@ -96,7 +95,7 @@ def score_splits(
     rali: dict | None = None,
     tune: bool = True,
     seed: int = 0,
-    report: Report = print,
+    report: Reporter = print,
 ) -> list[pd.DataFrame]:
     """Scores of every method of `METHODS` on the held-out images of every split.
 
@@ -218,7 +217,7 @@ class _TunedTrunks:
 
 
 def extract_features(
-    images: Sequence[RatedImage], *, report: Report = print
+    images: Sequence[RatedImage], *, report: Reporter = print
 ) -> dict[str, np.ndarray]:
     """Features of images: `rali` (n,) scores of RALI as it comes, `embedding` (n, 384) behind
     them, `small` and `trunk`, the statistics (n, d) of RALI's tower and of the whole trunk.
@@ -245,7 +244,7 @@ def head_embeddings(visual, statistics: np.ndarray) -> np.ndarray:
         return torch.nn.functional.normalize(visual.head(x), dim=-1).numpy()
 
 
-def _kept_statistics(images: Sequence[RatedImage], report: Report) -> np.ndarray:
+def _kept_statistics(images: Sequence[RatedImage], report: Reporter) -> np.ndarray:
     """`trunk_statistics`, kept as an artefact."""
 
     def make(folder: Path) -> None:
@@ -256,7 +255,7 @@ def _kept_statistics(images: Sequence[RatedImage], report: Report) -> np.ndarray
     return np.load(made.path / "statistics.npy", allow_pickle=False)
 
 
-def trunk_statistics(images: Sequence[RatedImage], report: Report) -> np.ndarray:
+def trunk_statistics(images: Sequence[RatedImage], report: Reporter) -> np.ndarray:
     """Statistics (n, d) of the whole trunk, an image at a time: several do not fit into the cache
     and are slower.
 
@@ -285,9 +284,7 @@ def trunk_statistics(images: Sequence[RatedImage], report: Report) -> np.ndarray
 
 def _content(image: RatedImage) -> str:
     """sha256 of an image's file, or of its pixels where it has none."""
-    if image.array is None:
-        return hashlib.sha256(Path(str(image.path)).read_bytes()).hexdigest()
-    return hashlib.sha256(repr(image.array.shape).encode() + image.array.tobytes()).hexdigest()
+    return sha256_file(str(image.path)) if image.array is None else pixel_digest(image.array)
 
 
 def zero_shot(profile: Profile) -> KernelLevels:

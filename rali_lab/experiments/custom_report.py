@@ -14,7 +14,8 @@ import pandas as pd
 from rali_lab.evaluate.bootstrap import resampled_means
 from rali_lab.evaluate.counted import correlations
 from rali_lab.experiments.custom_dataset import METHODS
-from rali_lab.experiments.steps import Report
+from rali_lab.experiments.steps import Reporter
+from rali_lab.reproduce.tables import markdown_table
 
 
 def summarise(tables: Sequence[pd.DataFrame], *, n_boot: int = 500, seed: int = 0) -> pd.DataFrame:
@@ -61,7 +62,7 @@ def with_recorded(
     folder: Path,
     *,
     seed: int = 0,
-    report: Report = print,
+    report: Reporter = print,
 ) -> list[pd.DataFrame]:
     """The tables of `score_splits` with the methods that they lack, as they were recorded by
     `python -m rali_lab.experiments.human_ratings --tuned`: tuning takes an hour.
@@ -125,17 +126,18 @@ def results_page(name: str, check: str, summary: pd.DataFrame, n: int, n_splits:
             " sources and splits]."
         ),
         "",
-        "| method | PLCC | SRCC | SRCC minus ridge_visual, paired |",
-        "|:---|---:|---:|---:|",
     ]
     wide = {m: part.set_index("metric") for m, part in summary.groupby("method", sort=False)}
+    rows = []
     for method, part in wide.items():
         cells = [
             "{value:.3f} [{ci_low:.3f}, {ci_high:.3f}]".format(**part.loc[k])
             for k in ("plcc", "srcc")
         ]
-        cells.append(
-            "{minus_ridge:+.3f} [{minus_low:+.3f}, {minus_high:+.3f}]".format(**part.loc["srcc"])
+        minus = "{minus_ridge:+.3f} [{minus_low:+.3f}, {minus_high:+.3f}]".format(
+            **part.loc["srcc"]
         )
-        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *(f"- `{m}`: {METHODS[m]}" for m in wide), ""])
+        rows.append([f"`{method}`", *cells, minus])
+    header = ["method", "PLCC", "SRCC", "SRCC minus ridge_visual, paired"]
+    lines += [markdown_table(header, rows, align="lrrr"), ""]
+    return "\n".join([*lines, *(f"- `{m}`: {METHODS[m]}" for m in wide), ""])

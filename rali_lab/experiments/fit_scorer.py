@@ -10,7 +10,7 @@ import numpy as np
 
 from rali_lab.data.records import RatedImage
 from rali_lab.experiments.custom_dataset import TRUNK, require_enough, trunk_statistics
-from rali_lab.experiments.steps import Report
+from rali_lab.experiments.steps import Reporter
 from rali_lab.rali import quality_levels
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def fit_scorer(
     seed: int = 0,
     features: dict[str, np.ndarray] | None = None,
     trust_direction: bool = False,
-    report: Report = print,
+    report: Reporter = print,
 ) -> RaliScorer:
     """A scorer trained on all of these images, as `rali_tuned` of `custom_dataset.score_splits` is
     on those of a split (without `tune`: `rali_trained`).
@@ -55,8 +55,8 @@ def fit_scorer(
     ------
     ValueError
         As `custom_dataset.score_splits` does; on scores that seem to run the other way, with their
-        correlation; on a image below 32 px, naming it; when the memory does not suffice, saying how
-        much is needed.
+        correlation; on an image below 32 px, naming it; when the memory does not suffice, saying
+        how much is needed.
     """
     from rali_lab.models.clip import embed_texts, load_base_clip
     from rali_lab.rali.baselines import frozen_tower
@@ -94,7 +94,7 @@ def fit_scorer(
     return _scorer(reader, trunk, [p.id for p in images])
 
 
-def _check_direction(images: Sequence[RatedImage], report: Report) -> None:
+def _check_direction(images: Sequence[RatedImage], report: Reporter) -> None:
     """Raise ValueError if the scores seem to run the other way, lower for a better image.
 
     The rule and the cost are those of `rali_lab.data.validation.check_dataset`: at most 100

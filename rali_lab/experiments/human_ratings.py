@@ -28,7 +28,7 @@ from rali_lab.data.records import RatedImage, mos_of
 from rali_lab.experiments import custom_dataset
 from rali_lab.experiments.kept_tables import keep, kept_tables_folder
 from rali_lab.experiments.main_line import train_teacher
-from rali_lab.experiments.steps import ask, base_path, finished, score_table, train_or_stop
+from rali_lab.experiments.steps import ask_model, base_path, finished, score_table, train_or_stop
 from rali_lab.experiments.studies import keys_today
 from rali_lab.io import digest
 from rali_lab.profiles import Profile, SftOptions, get_profile
@@ -85,7 +85,7 @@ def fine_tune_on_scores(
 
     def make(folder: Path) -> None:
         asked, args = crops(train), SftConfig.from_options(options, folder)
-        answers = ask(base, asked, samples=2, seed=seed)
+        answers = ask_model(base, asked, samples=2, seed=seed)
         known = valid_rationales(answers).index
         print(
             f"{len(asked) - len(known)} of {len(asked)} crops without a valid answer are left out"
@@ -164,9 +164,9 @@ def score_split(
         }
         asked, samples, scores = crops(test), profile.score_samples // 4, {}
         for method, model in models.items():
-            answers = _of_whole_images(ask(model, asked, samples=samples, seed=seed))
+            answers = _of_whole_images(ask_model(model, asked, samples=samples, seed=seed))
             scores[method] = ratings(answers, [p.id for p in test])
-        answers = ask(models["teacher"], crops(known), samples=1, seed=seed)
+        answers = ask_model(models["teacher"], crops(known), samples=1, seed=seed)
         texts = {row[p]: t for p, t in valid_rationales(_of_whole_images(answers)).items()}
         fit, new = (np.array([row[p.id] for p in part]) for part in (known, test))
         x, sources = features["trunk"], np.array([p.source for p in images])

@@ -10,8 +10,8 @@ import pandas as pd
 from rali_lab.data.records import RatedImage, load_images, mos_of, select
 from rali_lab.experiments.steps import (
     RATING_ONLY,
-    Report,
-    ask,
+    Reporter,
+    ask_model,
     base_path,
     image_table,
     learned_from,
@@ -32,7 +32,7 @@ def train_teacher(
     name: str = "teacher",
     domain: str = "photo",
     options: GrpoOptions | None = None,
-    report: Report = print,
+    report: Reporter = print,
     **changes: object,
 ) -> Artifact:
     """Train the reasoner of a profile with GRPO on one domain.
@@ -72,7 +72,7 @@ def train_teacher(
     )
 
 
-def fine_tune_teacher(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
+def fine_tune_teacher(profile: Profile, *, seed: int = 0, report: Reporter = print) -> Artifact:
     """The supervised control: the base model fine-tuned on its own reasoning with the MOS as rating
     (`rali_lab.reasoner.sft`).
 
@@ -88,7 +88,7 @@ def fine_tune_teacher(profile: Profile, *, seed: int = 0, report: Report = print
 
     def make(folder: Path) -> None:
         part, args = rated(data, "photo"), SftConfig.from_options(options, folder)
-        written = ask(base, part["train"], samples=profile.rationale_samples, seed=seed)
+        written = ask_model(base, part["train"], samples=profile.rationale_samples, seed=seed)
         answers = rated_answers(written, part["train"])
         train_or_stop(
             folder,
@@ -109,7 +109,7 @@ def write_reasoning(profile: Profile, *, seed: int = 0) -> Artifact:
         asked = select(load_images(data.path), domain="photo", split=("train", "val"))
         file = folder / "rationales.parquet"
         samples = profile.rationale_samples
-        ask(teacher.path, asked, samples=samples, seed=seed, path=file, progress=True)
+        ask_model(teacher.path, asked, samples=samples, seed=seed, path=file, progress=True)
 
     params = {"samples": profile.rationale_samples, "seed": seed}
     return ArtifactStore().make("rationales", make, params=params, inputs=[data, teacher])
@@ -157,7 +157,7 @@ def export_rali(profile: Profile, *, seed: int = 0) -> Artifact:
     return ArtifactStore().make("onnx", make, params={}, inputs=[data, rali])
 
 
-def ask_base(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
+def ask_base(profile: Profile, *, seed: int = 0, report: Reporter = print) -> Artifact:
     """What the base model answers about every test image: answers.parquet.
 
     Needs no training, so it need not wait for one.
@@ -173,7 +173,7 @@ def ask_base(profile: Profile, *, seed: int = 0, report: Report = print) -> Arti
     return ArtifactStore().make("answers-base", make, params=params, inputs=[data], files=[base])
 
 
-def score_everything(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
+def score_everything(profile: Profile, *, seed: int = 0, report: Reporter = print) -> Artifact:
     """Scores of every method on every test image: scores.parquet (method, image, domain, source,
     mos, score), answers.parquet.
     """
@@ -208,14 +208,16 @@ def _answers(
     folder: Path,
     test: list[RatedImage],
     seed: int,
-    report: Report,
+    report: Reporter,
     *,
     prefill: str = "",
 ) -> pd.DataFrame:
     """Answers of one model about the test images, with the method's name."""
     samples = profile.score_samples
     report(f"{method}: rating {len(test)} images, {samples} answers each")
-    return ask(folder, test, samples=samples, seed=seed, prefill=prefill).assign(method=method)
+    return ask_model(folder, test, samples=samples, seed=seed, prefill=prefill).assign(
+        method=method
+    )
 
 
 def _score_without_language(train: list[RatedImage], test: list[RatedImage], model: Path) -> dict:

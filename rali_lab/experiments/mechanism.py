@@ -12,7 +12,7 @@ from rali_lab.data.records import RatedImage, load_images, select
 from rali_lab.experiments.main_line import fine_tune_teacher, train_teacher
 from rali_lab.experiments.steps import (
     NO_THINKING,
-    Report,
+    Reporter,
     base_path,
     finished,
     image_table,
@@ -25,7 +25,7 @@ from rali_lab.reproduce.store import Artifact, ArtifactStore
 PROBE_TABLES = ("ratings", "conflict", "attention")
 
 
-def explain(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
+def explain(profile: Profile, *, seed: int = 0, report: Reporter = print) -> Artifact:
     """Where base and teacher take their scores from (`rali_lab.interpret.probe`): ratings,
     conflict, attention.parquet, unread.json.
 
@@ -49,7 +49,7 @@ def _params(profile: Profile, seed: int) -> dict:
     return {"images": profile.probe_images, "samples": profile.score_samples, "seed": seed}
 
 
-def _explain_base(profile: Profile, seed: int, report: Report) -> Artifact:
+def _explain_base(profile: Profile, seed: int, report: Reporter) -> Artifact:
     data, base = make_images(profile), base_path(profile)
 
     def make(folder: Path) -> None:
@@ -60,7 +60,7 @@ def _explain_base(profile: Profile, seed: int, report: Report) -> Artifact:
     return ArtifactStore().make("mechanism-base", make, params=params, inputs=[data], files=[base])
 
 
-def explain_controls(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
+def explain_controls(profile: Profile, *, seed: int = 0, report: Reporter = print) -> Artifact:
     """What the controls say: the tables of `explain` for a supervised model, and scores.parquet
     (method, image, ...) of these:
 
@@ -129,7 +129,7 @@ def _write_probes(
     model_folder: Path,
     profile: Profile,
     seed: int,
-    report: Report,
+    report: Reporter,
 ) -> None:
     from rali_lab.interpret.probe import probe
     from rali_lab.models.vlm import load_policy

@@ -10,12 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from rali_lab.data.domains import DOMAINS, SETS
 from rali_lab.estimate import Estimate
 from rali_lab.evaluate.bootstrap import pooled
 from rali_lab.evaluate.counted import correlations, text_weights
 
 Tables = Sequence[pd.DataFrame]
-UNSEEN = ("authentic", "novel", "generated")
+UNSEEN = tuple(d.name for d in DOMAINS.values() if d.role == "out" and d.name not in SETS)
 """Domains that neither training of an exchange of modules has seen."""
 
 
@@ -26,7 +27,7 @@ def conditions(tables: Tables, model: str) -> list[pd.DataFrame]:
     Parameters
     ----------
     tables
-        Ratings.parquet of each seed.
+        The ratings.parquet of each seed.
     model
         Such as "teacher".
     """
@@ -42,7 +43,7 @@ def token_shares(tables: Tables) -> pd.DataFrame:
     Parameters
     ----------
     tables
-        Attention.parquet of each seed, columns model and share_* and tokens_* of every kind.
+        The attention.parquet of each seed, columns model and share_* and tokens_* of every kind.
 
     Returns
     -------
@@ -75,7 +76,7 @@ def reasoning_share(tables: Tables, model: str, *, n_boot: int = 1000) -> Estima
     Parameters
     ----------
     tables
-        Attention.parquet of each seed.
+        The attention.parquet of each seed.
     model
         Whose attention.
     n_boot
@@ -99,7 +100,7 @@ def weight_of_text(
     Parameters
     ----------
     tables
-        Conflict.parquet of each seed.
+        The conflict.parquet of each seed.
     model
         Whose weight; the estimate counts its rows in the first table.
     minus
@@ -127,7 +128,7 @@ def exchange_loss(tables: Tables, *, n_boot: int = 1000) -> Estimate:
     Parameters
     ----------
     tables
-        Scores.parquet of the controls of each seed, with methods "VISION|LANGUAGE".
+        The scores.parquet of the controls of each seed, with methods "VISION|LANGUAGE".
     n_boot
         Bootstrap resamples.
 

@@ -15,8 +15,8 @@ from rali_lab.data.records import RatedImage, load_images, select
 from rali_lab.experiments.kept_tables import kept_tables_folder
 from rali_lab.experiments.main_line import train_teacher, write_reasoning
 from rali_lab.experiments.steps import (
-    Report,
-    ask,
+    Reporter,
+    ask_model,
     base_path,
     finished,
     image_table,
@@ -71,7 +71,7 @@ def mixed_scores(sets: dict[str, list[RatedImage]], how: str) -> dict[str, list[
     return rescale(sets, REFERENCE) if how == "scaled" else sets
 
 
-def train_mixed(profile: Profile, how: str, *, seed: int = 0, report: Report = print) -> Artifact:
+def train_mixed(profile: Profile, how: str, *, seed: int = 0, report: Reporter = print) -> Artifact:
     """One reasoner for all sets, trained with GRPO on their images together; steps and all else as
     for the teacher of one set.
     """
@@ -100,14 +100,14 @@ def write_labels(profile: Profile, name: str, *, seed: int = 0) -> Artifact:
 
     def make(folder: Path) -> None:
         file, train = folder / "rationales.parquet", rated(data, name)["train"]
-        ask(finished(teacher), train, samples=profile.rationale_samples, seed=seed, path=file)
+        ask_model(finished(teacher), train, samples=profile.rationale_samples, seed=seed, path=file)
 
     params = {"samples": profile.rationale_samples, "seed": seed, "set": name}
     return ArtifactStore().make("rationales", make, params=params, inputs=[data, teacher])
 
 
 def train_ract(
-    profile: Profile, labels: str = "ract", *, seed: int = 0, report: Report = print
+    profile: Profile, labels: str = "ract", *, seed: int = 0, report: Reporter = print
 ) -> Artifact:
     """Stages 1 to 3: the reference set's reasoner, its vision side fine-tuned on the reasoning of
     the reasoners of all sets; `labels`: of `LABELS`.
@@ -129,7 +129,7 @@ def _third_stage(
     names: Sequence[str],
     reasoning: Reasoning,
     seed: int,
-    report: Report,
+    report: Reporter,
 ) -> Artifact:
     from rali_lab.reasoner.ract import text_labels
     from rali_lab.reasoner.sft import SftConfig, rated_answers, train_sft
@@ -154,7 +154,7 @@ def _third_stage(
     return ArtifactStore().make(labels, make, params=params, inputs=inputs)
 
 
-def mix(profile: Profile, *, seed: int = 0, report: Report = print) -> Artifact:
+def mix(profile: Profile, *, seed: int = 0, report: Reporter = print) -> Artifact:
     """Scores of every reasoner on every test image: scores.parquet (method, image, domain, source,
     mos, reference, score, named).
 
@@ -198,7 +198,7 @@ def mixing_words(profile: Profile, *, seed: int = 0) -> Artifact:
 
 
 def mix_live(
-    profile: Profile, *, seed: int = 0, report: Report = print
+    profile: Profile, *, seed: int = 0, report: Reporter = print
 ) -> tuple[Artifact, Artifact]:
     """RACT's third stage made now, and scores.parquet (as `mix`, of `ract` alone).
 
@@ -267,12 +267,12 @@ def _scored(
     test: Sequence[RatedImage],
     profile: Profile,
     seed: int,
-    report: Report,
+    report: Reporter,
 ) -> pd.DataFrame:
     from rali_lab.reasoner.rationales import named_exactly, ratings
 
     report(f"{method}: rating {len(test)} images, {profile.score_samples} answers each")
-    table = ask(model, test, samples=profile.score_samples, seed=seed)
+    table = ask_model(model, test, samples=profile.score_samples, seed=seed)
     ids, about = [p.id for p in test], image_table(test)
     about.insert(0, "method", method)
     share = named_exactly(table, test).groupby(table["image"]).mean()

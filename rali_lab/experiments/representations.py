@@ -54,7 +54,7 @@ TOKENS_OF = 60
 """Test images of the RL domain whose single visual tokens `represent` keeps."""
 
 
-def read_images(
+def represent_images(
     profile: Profile, made: list[RatedImage], *, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """The stages of `represent` for other images, (n, d) each; base and teacher are asked now.
@@ -128,6 +128,7 @@ def _read_states(folder: Path, made: list[RatedImage], answers: pd.DataFrame, cl
     from rali_lab.interpret.hidden_states import hidden_states
     from rali_lab.models.clip import embed_texts
     from rali_lab.models.vlm import load_policy
+    from rali_lab.reasoner.rationales import is_valid
 
     row = {p.id: i for i, p in enumerate(made)}
     at = answers["image"].map(row).to_numpy()
@@ -136,7 +137,7 @@ def _read_states(folder: Path, made: list[RatedImage], answers: pd.DataFrame, cl
         *load_policy(folder), [made[i].pixels() for i in at], answers["text"].tolist(), layer=layers
     )
     text = embed_texts(clip, answers["reasoning"].tolist())
-    states["text"] = np.where((answers["reasoning"] == "").to_numpy()[:, None], np.nan, text)
+    states["text"] = np.where(is_valid(answers).to_numpy()[:, None], text, np.nan)
     means = {
         place: pd.DataFrame(x).groupby(at).mean().reindex(range(len(made)))
         for place, x in states.items()

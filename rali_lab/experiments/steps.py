@@ -23,7 +23,7 @@ NO_THINKING = "<think></think><answer>"
 RATING_ONLY = NO_THINKING + '{"rating": '
 """Prefill after which only the rating is written."""
 
-Report = Callable[[str], None]
+Reporter = Callable[[str], None]
 
 
 def seed_all(seed: int) -> None:
@@ -79,7 +79,8 @@ def base_path(profile: Profile) -> Path:
 
     folder = under_home(profile.base) if profile.base else base_folder()
     if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"{folder} holds no model; make it with `make base-{folder.name}`")
+        target = f"base-{folder.name}" if profile.base else "base-model"
+        raise FileNotFoundError(f"{folder} holds no model; make it with `make {target}`")
     return folder
 
 
@@ -110,7 +111,7 @@ def finished(made: Artifact) -> Path:
     return made.path
 
 
-def ask(
+def ask_model(
     folder: Path, asked: Sequence[RatedImage], *, samples: int, seed: int, **options: object
 ) -> pd.DataFrame:
     """Answers of the model in `folder` (`rationales.write_rationales`), sampled with `seed`."""
@@ -159,7 +160,7 @@ def rali_of(
     train, val
         Images to learn from, and to choose the epoch by.
     texts
-        Mapping of str to list of str Valid rationales by image id; training images without one are
+        Valid rationales by image id; training images without one are
         left out of the alignment.
     quality
         Gives the (n,) scores that the basis is fitted to.

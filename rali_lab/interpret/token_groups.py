@@ -108,7 +108,7 @@ def lay_out(
     images
         N (H, W, 3) uint8 arrays, or None: the question is then asked without an image.
     answers
-        N answers or beginnings of answers.
+        The n answers or beginnings of answers.
     question, system
         As they were asked.
 

@@ -223,7 +223,7 @@ def embed_texts(model: nn.Module, texts: Sequence[str], *, batch: int = 64) -> n
     model : nn.Module
         The open_clip model or its `.text`.
     texts : sequence of str
-        N strings, cut after 128 tokens.
+        The n strings, cut after 128 tokens.
     batch : int
         Texts at a time.
 

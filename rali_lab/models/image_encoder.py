@@ -114,7 +114,7 @@ def embed_images(model: nn.Module, images: Sequence[np.ndarray], *, batch: int =
     model : nn.Module
         An open_clip model, its `.visual`, or an `image_tower`. Its training mode is restored.
     images : sequence of np.ndarray
-        N arrays (H, W, 3) uint8, of any sizes from 32 px on.
+        The n arrays (H, W, 3) uint8, of any sizes from 32 px on.
     batch : int
         Images in memory at a time. Small on purpose: it bounds the peak memory and costs no speed
         on a CPU.

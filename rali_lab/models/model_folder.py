@@ -37,8 +37,8 @@ def check_model_folder(folder: Path) -> None:
     """
     if not (folder / "config.json").exists():
         raise FileNotFoundError(
-            f"no model in {folder}: config.json is missing; run `make reproduce` or give another"
-            " folder"
+            f"no model in {folder}: config.json is missing; give another folder, or restore the"
+            " package's own: `git checkout -- rali_lab`, or install it again"
         )
     refuse_code(folder)
     _refuse_foreign_towers(folder)

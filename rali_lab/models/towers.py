@@ -132,7 +132,7 @@ class StatTower(nn.Module):
     hidden : int
         Width of the neck's hidden layer.
     num_classes, global_pool
-        Timm's usual arguments; a head is added when num_classes > 0.
+        The usual arguments of timm; a head is added when num_classes > 0.
     """
 
     def __init__(

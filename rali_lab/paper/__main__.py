@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from rali_lab.data.records import RatedImage
-from rali_lab.io import sha256_file
+from rali_lab.io import atomic_write, sha256_file
 from rali_lab.paper.sets import SETS, load_sets, parse_data
 
 LORA = {
@@ -195,7 +195,7 @@ def evaluate(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     found = evaluation.predict(scorer, sets, args.out, about=about, resume=args.resume)
     made = evaluation.table(found, method=model.name)
-    made.to_csv(args.out / "table.csv", index=False)
+    atomic_write(args.out / "table.csv", made.to_csv(index=False).encode())
     print(made.to_string(index=False))
     unscored = found[found["status"] != "ok"]
     for status, part in unscored.groupby("status"):

@@ -20,6 +20,7 @@ from PIL import Image
 from transformers import TrainingArguments
 
 from rali_lab.data.records import RatedImage, mos_of
+from rali_lab.io import atomic_write
 from rali_lab.models.model_folder import LOCAL_ONLY, refuse_code
 from rali_lab.rali.basis import TAU
 from rali_lab.rali.released import OfficialScorer, write_official
@@ -165,7 +166,7 @@ def train_student(
         return None
     pd.DataFrame(trainer.state.log_history).to_csv(folder / "alignment.csv", index=False)
     settings = chosen_fields(args, always=args.scorer_options().keys())
-    (folder / "settings.json").write_text(json.dumps(settings, indent=2, default=str))
+    atomic_write(folder / "settings.json", json.dumps(settings, indent=2, default=str).encode())
     aligned = trainer.accelerator.unwrap_model(trainer.model).eval()
     scorer = fit_basis(aligned, processor.image_processor, images, args)
     write_official(scorer, folder)

@@ -54,7 +54,7 @@ def plot_comparison(report: Comparison) -> Figure:
     fig.legend(handles=_legend(table), loc="outside upper center", ncols=5)
     n = sorted(table["n"].unique())
     marks = (
-        "bars: 95 % intervals over sources; rings: null (shuffled); |: floor (two halves of one"
+        "bars: 95 % intervals over sources; rings: null (permuted); |: floor (two halves of one"
         " domain)"
     )
     caption(fig, f"n = {n[-1]} images; {marks}")

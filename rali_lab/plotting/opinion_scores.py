@@ -121,7 +121,7 @@ def plot_annotation_bias(curves: pd.DataFrame) -> Figure:
     fig = Figure(figsize=(5.4, 4.2), layout="constrained")
     ax = fig.subplots()
     for name in curves.columns.drop("quality"):
-        color, marker, label = style_of(name)
+        color, marker, label = style_of(name)[:3]
         every = max(1, len(curves) // 5)
         ax.plot(
             curves["quality"],
@@ -229,7 +229,7 @@ def _intervals(
     fig = Figure(figsize=size, layout="constrained")
     ax = fig.subplots()
     for k, name in enumerate(marks):
-        part, (color, marker, label) = data[data[by] == name], styles[name]
+        part, (color, marker, label) = data[data[by] == name], styles[name][:3]
         y = np.array([rows.index(r) for r in part[row]]) + (k - (len(marks) - 1) / 2) * step
         ax.hlines(y, part["ci_low"], part["ci_high"], color=color, lw=2, alpha=0.55)
         ax.plot(part[value], y, marker, color=color, ms=6, label=label)

@@ -60,7 +60,7 @@ def plot_projection(
 
 
 @styled
-def plot_spectra(spectra: pd.DataFrame, *, kept: int, note: str = "") -> Figure:
+def plot_variance_held(spectra: pd.DataFrame, *, kept: int, note: str = "") -> Figure:
     """Share of the variance that the leading principal components hold, one line for each set.
 
     Parameters

@@ -46,7 +46,7 @@ def plot_spectra(data: pd.DataFrame, *, note: str = "") -> Figure:
     if unknown := sorted(set(data["stage"]) - set(STAGES)):
         raise ValueError(
             f"no style for the stages {unknown}, known: {', '.join(STAGES)}; add them to STAGES in"
-            " rali_lab/plotting/representations.py"
+            " rali_lab/plotting/stages.py"
         )
     fig = Figure(figsize=(7, 3.8), layout="constrained")
     ax = fig.subplots()

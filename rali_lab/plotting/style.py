@@ -19,23 +19,24 @@ INK, MUTED, GRID = "#22272e", "#6b7280", "#e5e7eb"
 
 
 class Style(NamedTuple):
-    """Colour, marker and printed name of a method or domain."""
+    """Colour, marker and printed name of a method or domain; `main`: in the README's table."""
 
     color: str
     marker: str
     label: str
+    main: bool = False
 
 
 # Methods: seaborn's "colorblind" (Okabe-Ito); domains: Paul Tol's "muted". Markers do without
 # colour.
 METHODS = {
-    "base": Style("#8c8c8c", "o", "base VLM"),
-    "teacher": Style("#0173b2", "s", "teacher"),
-    "teacher_no_reasoning": Style("#56b4e9", "v", "teacher, no reasoning"),
+    "base": Style("#8c8c8c", "o", "base VLM", main=True),
+    "teacher": Style("#0173b2", "s", "teacher", main=True),
+    "teacher_no_reasoning": Style("#56b4e9", "v", "teacher, no reasoning", main=True),
     "supervised": Style("#de8f05", "X", "supervised"),
     "unreasoned": Style("#ca9161", "p", "RL without reasoning"),
-    "ridge_visual": Style("#029e73", "D", "ridge, visual features"),
-    "rali": Style("#d55e00", "^", "RALI"),
+    "ridge_visual": Style("#029e73", "D", "ridge, visual features", main=True),
+    "rali": Style("#d55e00", "^", "RALI", main=True),
     "rali_onnx": Style("#a6761d", "h", "RALI, ONNX"),
     "rali_int8": Style("#e6ab02", "H", "RALI, 8 bits"),
     "ract": Style("#b30059", "P", "RACT"),

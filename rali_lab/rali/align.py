@@ -79,7 +79,7 @@ def align(
     model : open_clip.CustomTextCLIP
         From `build_clip`; changed in place, left in eval mode.
     images : sequence of np.ndarray
-        N arrays (H, W, 3) uint8 of at least 32 px, of any sizes; or, for train="head", the
+        The n arrays (H, W, 3) uint8 of at least 32 px, of any sizes; or, for train="head", the
         features of a `StatTower` before standardisation, one (n, d) array
         (`rali_lab.rali.baselines.visual_features`).
     texts : sequence

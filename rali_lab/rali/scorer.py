@@ -204,7 +204,7 @@ class RaliScorer(BaseEstimator):
         Parameters
         ----------
         images : sequence of np.ndarray
-            N arrays (H, W, 3) uint8 of at least 32 px, of any sizes.
+            The n arrays (H, W, 3) uint8 of at least 32 px, of any sizes.
         ids : sequence of str, optional
             Of the images, to guard against leaks.
         batch : int
@@ -241,7 +241,7 @@ class RaliScorer(BaseEstimator):
         Parameters
         ----------
         texts : sequence of str
-            M strings; repeats are dropped.
+            The m strings; repeats are dropped.
         embeddings : np.ndarray
             (m, d), from the text tower of the same model.
         """
@@ -343,7 +343,7 @@ def load_scorer(folder: str | Path | None = None) -> RaliScorer:
     folder = Path(folder) if folder else ASSETS / "rali"
     if not (folder / "config.json").exists():
         raise FileNotFoundError(
-            f"no RALI model in {folder}; run `make reproduce`, or give --model a folder that"
-            " RaliScorer.save wrote"
+            f"no RALI model in {folder}; give --model a folder that RaliScorer.save wrote, or"
+            " restore the package's: `git checkout -- rali_lab`, or install it again"
         )
     return RaliScorer.load(folder)

@@ -124,9 +124,14 @@ def valid_rationales(table: pd.DataFrame) -> pd.Series:
     return table[is_valid(table)].groupby("image")["reasoning"].agg(list)
 
 
+def has_rating(table: pd.DataFrame) -> pd.Series:
+    """Whether each answer has the form and a rating within 1..5; (n,) bool."""
+    return has_form(table) & table["rating"].notna()
+
+
 def format_share(table: pd.DataFrame) -> float:
-    """Share of answers with the exact form and a rating within 1..5."""
-    return float((has_form(table) & table["rating"].notna()).mean())
+    """Share of answers that have the form and a rating (`has_rating`)."""
+    return float(has_rating(table).mean())
 
 
 def named_exactly(table: pd.DataFrame, images: Sequence[RatedImage]) -> pd.Series:

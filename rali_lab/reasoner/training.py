@@ -140,7 +140,8 @@ def run(trainer, validation: ValidationCallback) -> pd.DataFrame:
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     _save_weights(trainer, folder)
     if trainer.is_world_process_zero():
-        pd.DataFrame(trainer.state.log_history).to_csv(folder / "log.csv", index=False)
+        log = pd.DataFrame(trainer.state.log_history).to_csv(index=False)
+        atomic_write(folder / "log.csv", log.encode())
         validation.processor.save_pretrained(folder)
         write_hashes(folder)
         for checkpoint in folder.glob("checkpoint-*"):

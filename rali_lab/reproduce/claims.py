@@ -4,7 +4,7 @@ fixed rule.
 A claim is a table in a TOML file:
 
     [[claim]]
-    id = "alignment-keeps-accuracy"
+    id = "rali.accuracy"
     sentence = "Aligned images score as well as the teacher that reasons."
     source = "paper, section 4, table 2"
     notebook = "07"

@@ -17,7 +17,7 @@ from typing import Any
 from rali_lab.profiles import PROFILES, Profile
 from rali_lab.reproduce.installation import OPTIONAL, model_files, packages
 from rali_lab.reproduce.machine import accelerators, hardware
-from rali_lab.reproduce.project import checkout, home
+from rali_lab.reproduce.project import checkout, home, under_home
 from rali_lab.reproduce.provenance import scrub, versions
 
 DEFAULT = "tiny"
@@ -168,7 +168,7 @@ def _obstacles(profile: Profile, report: Mapping[str, Any]) -> list[str]:
                 f"{what.replace('_', ' ')} is {_size(here[what])}, expected {_size(need)}; free"
                 " some or take a larger machine"
             )
-    if profile.base and not (Path(profile.base) / "config.json").is_file():
+    if profile.base and not (under_home(profile.base) / "config.json").is_file():
         found.append(
             f"no base model in {profile.base}; `make base-{Path(profile.base).name}` makes it, or"
             " copy one there"

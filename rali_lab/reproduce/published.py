@@ -18,6 +18,8 @@ from typing import Any
 import nbformat
 
 from rali_lab.evaluate.results import read_records
+from rali_lab.io import atomic_write
+from rali_lab.plotting.style import METHODS
 from rali_lab.reproduce.claims import ledger_rows
 from rali_lab.reproduce.plan import RunFolders, mismatched, plan, stamp_of
 from rali_lab.reproduce.project import under_home
@@ -33,8 +35,6 @@ from rali_lab.reproduce.tables import (
     results_table,
     seed_count,
 )
-
-METHODS = ("base", "teacher", "teacher_no_reasoning", "ridge_visual", "rali")
 
 
 def first_question(notebook: nbformat.NotebookNode) -> tuple[str, str]:
@@ -125,7 +125,8 @@ def tables(results: Path, claims: Path, notebooks: Path, stale: Stale) -> dict[s
     known = {record.id for record in measured}
     older = [r for r in read_records(recorded) if r.id not in known] if recorded.exists() else []
     records = measured + older
-    accuracy = [r for r in records if r.metric == "plcc" and r.method in METHODS]
+    main = [name for name, style in METHODS.items() if style.main]
+    accuracy = [r for r in records if r.metric == "plcc" and r.method in main]
     by_number = {f.name[:2]: f"notebooks/{f.name}" for f in notebooks.glob("[0-9]*.ipynb")}
     names = {number: Path(file).stem for number, file in by_number.items()}
     ledger = []
@@ -133,7 +134,7 @@ def tables(results: Path, claims: Path, notebooks: Path, stale: Stale) -> dict[s
         number = row["notebook"][:2]
         marked = stale.claim(row, names.get(number, ""))
         ledger.append({**row, "notebook": by_number.get(number, row["notebook"]), "stale": marked})
-    shown = [m for m in METHODS if any(r.method == m for r in accuracy)]
+    shown = [m for m in main if any(r.method == m for r in accuracy)]
     return {
         "notebooks": notebook_table(
             notebook_rows(notebooks, [n for n in names.values() if stale.notebook(n)])
@@ -260,7 +261,7 @@ def pages(root: Path, profile: str, stale: Stale) -> dict[Path, str]:
 def renew(root: Path, profile: str, stale: Stale) -> None:
     """Write the generated tables and pages anew, with marks for what is stale."""
     for file, text in pages(root, profile, stale).items():
-        file.write_text(text, encoding="utf-8")
+        atomic_write(file, text.encode())
 
 
 def problems(root: Path, profile: str, stale: Stale) -> list[str]:

@@ -211,7 +211,7 @@ def claims_table(rows: Iterable[Mapping]) -> str:
     ----------
     rows
         Mappings with id, sentence, value, ci_low, ci_high, seeds (how many, or which), verdict,
-        notebook ``value`` and the interval may be None (not testable); ``notebook`` is a path, and
+        notebook. ``value`` and the interval may be None (not testable); ``notebook`` is a path, and
         is linked. Where ``stale`` is true, the verdict is followed by `STALE`.
     """
     cells = []

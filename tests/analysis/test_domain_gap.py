@@ -188,7 +188,7 @@ def test_the_null_is_a_number_where_sources_differ_in_size_between_domains():
 def test_a_null_that_cannot_be_dealt_is_refused():
     domains = np.repeat(["one", "many"], [20, 60])
     groups = np.concatenate([np.repeat("a", 20), [f"s{i}" for i in range(60)]])
-    with pytest.raises(ValueError, match="shuffled labels left a domain under 6 rows"):
+    with pytest.raises(ValueError, match="permuted labels left a domain under 6 rows"):
         domain_gap(
             np.random.default_rng(0).normal(size=(80, 4)),
             domains,

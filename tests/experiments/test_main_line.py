@@ -76,7 +76,7 @@ def test_a_score_can_be_explained_in_words_from_the_command_line(tmp_path, capsy
 
 
 def test_a_missing_model_names_the_way_out(tmp_path):
-    with pytest.raises(FileNotFoundError, match="make reproduce"):
+    with pytest.raises(FileNotFoundError, match="git checkout -- rali_lab"):
         load_scorer(str(tmp_path))
 
 

@@ -31,7 +31,7 @@ WRITTEN = pd.DataFrame({"mos": [1.0, 2.0, 4.0], "rating": [1.2, 2.0, 3.9], "rati
 HEAVIEST = pd.DataFrame({"weight": [0.5, 0.25], "score": [4.5, 4.0], "rationale": ["sharp", "c"]})
 FIGURES = {
     "projection": lambda: draw.plot_projection(PLACES, axes_of="texts", note="n = 6"),
-    "spectra": lambda: draw.plot_spectra(SPECTRA, kept=2),
+    "spectra": lambda: draw.plot_variance_held(SPECTRA, kept=2),
     "temperatures": lambda: draw.plot_temperatures(SWEEP, SCORES, MOS, marked=(0.1, 1.0), lines=3),
     "fine_tuning": lambda: draw.plot_fine_tuning(TUNING),
     "raters": lambda: draw.plot_rater_panels(RATED, OPINIONS),
